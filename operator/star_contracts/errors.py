@@ -1,0 +1,24 @@
+"""Stable reasons of job errors: the vocabulary shared by the jobs that raise them and the operator that shows them."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a job failed. The comment says the class each one has by default."""
+
+    STORE_UNREACHABLE = "StoreUnreachable"  # retryable
+    STORE_ACCESS_DENIED = "StoreAccessDenied"  # terminal
+    ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # terminal
+    ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # terminal
+    INVALID_JOB_SPEC = "InvalidJobSpec"  # terminal
+    INVALID_DATASET = "InvalidDataset"  # terminal
+    INVALID_MODEL = "InvalidModel"  # terminal
+    LLM_UNREACHABLE = "LLMUnreachable"  # retryable
+    LLM_ACCESS_DENIED = "LLMAccessDenied"  # terminal
+    LLM_OUTPUT_INVALID = "LLMOutputInvalid"  # terminal: the model returned nothing usable
+    NOTHING_KEPT = "NothingKept"  # terminal: no trajectory passed the filter
+    NOTHING_TO_TRAIN_ON = "NothingToTrainOn"  # terminal
+    TRAINER_FAILED = "TrainerFailed"  # retryable
+    OUT_OF_DISK = "OutOfDisk"  # retryable
+    INTERRUPTED = "Interrupted"  # retryable: SIGTERM from the kubelet
+    INTERNAL = "InternalError"  # retryable

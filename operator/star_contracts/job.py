@@ -1,0 +1,239 @@
+"""The job spec: the one JSON file that tells a job pod what to do (`/etc/star/job.json`).
+
+`stage.stage` picks the entry point. A job reads its inputs by digest, writes its output prefix (manifest last), and
+answers with a `JobResult`. Secrets are never in here: credentials come from the environment or from mounted files.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from star_contracts.artifact import ArtifactRef, Producer, S3Uri
+from star_contracts.base import Model
+from star_contracts.progress import ProgressTarget
+from star_contracts.settings import (
+    Agents,
+    DatasetFormat,
+    DifficultySampling,
+    EvaluationSettings,
+    GRPOBackend,
+    GRPOHyperparameters,
+    LeakageRules,
+    NeighbourSettings,
+    Rewards,
+    Sampling,
+    SFTHyperparameters,
+    SignalScope,
+    TaskSettings,
+    TrajectoryFilter,
+    Variant,
+)
+
+JOB_SPEC_PATH = "/etc/star/job.json"
+
+
+class Store(Model):
+    """An S3-compatible store. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+
+    endpoint: str | None = None
+    """`http(s)://host[:port]`; None for AWS itself."""
+    region: str = "us-east-1"
+    path_style: bool = True
+    """Address buckets by path rather than by host name."""
+
+
+class Shard(Model):
+    """Which part of the work this pod does. The index comes from JOB_COMPLETION_INDEX (Indexed Job)."""
+
+    count: int = Field(default=1, ge=1)
+
+
+class LLMEndpoint(Model):
+    """An OpenAI-compatible endpoint, in the cluster or outside."""
+
+    base_url: str
+    """URL up to and including `/v1`."""
+    model: str
+    api_key_file: str | None = None
+    """Mounted file with the key; None for a server that wants none."""
+    timeout_seconds: float = Field(default=600, gt=0)
+    """For one call."""
+    concurrency: int = Field(default=64, ge=1)
+    """Calls in flight from one pod."""
+    startup_seconds: float = Field(default=1800, gt=0)
+    """How long to wait for the endpoint's first answer."""
+
+
+class ModelSource(Model):
+    """Weights to start from: exactly one of an artifact or a hub id."""
+
+    artifact: ArtifactRef | None = None
+    hub: str | None = None
+    """`org/name[@revision]` on a Hugging Face compatible hub."""
+
+
+class PrepareDataset(Model):
+    """RecDataset, step `prepare`: source tables -> tables, tasks and ground truth."""
+
+    stage: Literal["prepare-dataset"] = "prepare-dataset"
+    format: DatasetFormat
+    source: S3Uri
+    """Prefix of the source files."""
+    tasks: TaskSettings
+    leakage: LeakageRules
+    max_malformed: float = 0.01
+    """Share of lines that may be malformed before the source is refused."""
+
+
+class ComputeNeighbours(Model):
+    """Verbalization, step `neighbours`: interactions -> weighted neighbours."""
+
+    stage: Literal["compute-neighbours"] = "compute-neighbours"
+    dataset: ArtifactRef
+    neighbours: NeighbourSettings
+
+
+class VerbalizeSignals(Model):
+    """Verbalization, step `verbalize` (sharded): neighbours -> words, as part files under the work prefix."""
+
+    stage: Literal["verbalize-signals"] = "verbalize-signals"
+    dataset: ArtifactRef
+    neighbours: ArtifactRef
+    llm: LLMEndpoint
+    sampling: Sampling
+    scope: SignalScope
+    limit: int | None = None
+    """Users and items each at most; for trying things out."""
+
+
+class CollectSignals(Model):
+    """Verbalization, step `collect`: part files -> the look-up store."""
+
+    stage: Literal["collect-signals"] = "collect-signals"
+    dataset: ArtifactRef
+    neighbours: ArtifactRef
+    scope: SignalScope
+    limit: int | None = None
+
+
+class GenerateTrajectories(Model):
+    """TeacherRun, step `generate` (sharded): MARS over tasks x passes, as part files under the work prefix."""
+
+    stage: Literal["generate-trajectories"] = "generate-trajectories"
+    dataset: ArtifactRef
+    signals: ArtifactRef | None
+    """The look-up store; None when the agents have no tools."""
+    llm: LLMEndpoint
+    agent_llms: dict[str, LLMEndpoint] = {}
+    """Endpoints of single agents, by agent name (the paper's MARS-Planner hybrid)."""
+    agents: Agents
+    passes: int = Field(ge=1)
+    sampling: Sampling
+    tasks: int | None = None
+    """Training tasks at most."""
+    filter: TrajectoryFilter
+
+
+class CollectTrajectories(Model):
+    """TeacherRun, step `collect`: part files -> `trajectories.jsonl` and statistics."""
+
+    stage: Literal["collect-trajectories"] = "collect-trajectories"
+    dataset: ArtifactRef
+    passes: int = Field(ge=1)
+    tasks: int | None = None
+    filter: TrajectoryFilter
+
+
+class TrainSFT(Model):
+    """SFTJob, step `train`: ms-swift full-parameter fine-tuning on the kept trajectories."""
+
+    stage: Literal["train-sft"] = "train-sft"
+    model: ModelSource
+    trajectories: ArtifactRef
+    dataset: ArtifactRef
+    """The dataset the trajectories were made on: tasks and titles for the prompts."""
+    variant: Variant
+    hyperparameters: SFTHyperparameters
+    nodes: int = Field(default=1, ge=1)
+    devices_per_node: int = Field(default=0, ge=0)
+    """GPUs a node; 0 trains on the CPU."""
+
+
+class SampleDifficulty(Model):
+    """GRPOJob, step `sample`: rollouts from the starting checkpoint -> the RL set (paper A.1)."""
+
+    stage: Literal["sample-difficulty"] = "sample-difficulty"
+    dataset: ArtifactRef
+    signals: ArtifactRef | None
+    llm: LLMEndpoint
+    sampling: DifficultySampling
+    temperature: float
+    max_tokens: int
+
+
+class TrainGRPO(Model):
+    """GRPOJob, step `train`: verl or ms-swift on the RL set."""
+
+    stage: Literal["train-grpo"] = "train-grpo"
+    model: ModelSource
+    dataset: ArtifactRef
+    samples: ArtifactRef
+    signals: ArtifactRef | None
+    backend: GRPOBackend
+    rewards: Rewards
+    hyperparameters: GRPOHyperparameters
+    nodes: int = Field(default=1, ge=1)
+    devices_per_node: int = Field(default=0, ge=0)
+
+
+class Evaluate(Model):
+    """Evaluation, step `evaluate`: test tasks -> HR@1/3/5 with intervals, beside the baselines."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    dataset: ArtifactRef
+    signals: ArtifactRef | None
+    llm: LLMEndpoint | None
+    """None measures the baselines alone."""
+    settings: EvaluationSettings
+
+
+class ImportModel(Model):
+    """A GGUF file -> a checkpoint artifact in Hugging Face layout (how weights shipped in a package get in)."""
+
+    stage: Literal["import-model"] = "import-model"
+    source: S3Uri
+    """The `.gguf` object."""
+
+
+Stage = Annotated[
+    PrepareDataset
+    | ComputeNeighbours
+    | VerbalizeSignals
+    | CollectSignals
+    | GenerateTrajectories
+    | CollectTrajectories
+    | TrainSFT
+    | SampleDifficulty
+    | TrainGRPO
+    | Evaluate
+    | ImportModel,
+    Field(discriminator="stage"),
+]
+
+
+class JobSpec(Model):
+    """Everything a job pod is told."""
+
+    format_version: Literal[1] = 1
+    store: Store
+    producer: Producer
+    """Goes into the manifest as it is, with the image filled in by the operator."""
+    output: S3Uri
+    """Prefix of the artifact to write."""
+    work: S3Uri
+    """Prefix for resumable state: part files, training checkpoints."""
+    memo: S3Uri | None = None
+    """Object that remembers the artifact of this work; None never looks and never writes (cachePolicy Never)."""
+    shard: Shard = Shard()
+    progress: ProgressTarget | None = None
+    stage: Stage

@@ -1,0 +1,59 @@
+"""What serving pods are told: which artifact to fetch before vLLM starts, and the gateway's configuration."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from star_contracts.artifact import ArtifactRef, Digest
+from star_contracts.base import Model
+from star_contracts.job import Store
+from star_contracts.settings import Sampling
+
+FETCH_SPEC_PATH = "/etc/star/fetch.json"
+GATEWAY_CONFIG_PATH = "/etc/star/gateway.json"
+
+
+class FetchSpec(Model):
+    """Init container of a vLLM pod (`star-job fetch`): download one artifact, verified, into a local folder."""
+
+    format_version: Literal[1] = 1
+    store: Store
+    artifact: ArtifactRef
+    destination: str
+    """Local folder; it appears whole or not at all."""
+
+
+class Backend(Model):
+    """One revision of the student behind the gateway."""
+
+    revision: str
+    """Short name of the revision, e.g. the first 12 hex digits of the checkpoint's digest."""
+    checkpoint: Digest
+    """Digest of the checkpoint this backend serves; answered to clients, so that they can tell."""
+    base_url: str
+    """vLLM's OpenAI-compatible URL up to `/v1`."""
+    model: str
+    """Served model name."""
+    weight: int = Field(default=100, ge=0, le=100)
+    """Share of users routed here, relative to the other backends."""
+
+
+class GatewayConfig(Model):
+    """The gateway's configuration file. A changed file takes effect without a restart."""
+
+    format_version: Literal[1] = 1
+    store: Store
+    dataset: ArtifactRef
+    """Where item titles and, for known users, histories come from."""
+    signals: ArtifactRef | None = None
+    """The look-up store the student's tool calls are answered from."""
+    backends: tuple[Backend, ...] = Field(min_length=1)
+    sampling: Sampling = Sampling()
+    best_of: int = Field(default=1, ge=1, le=16)
+    max_tool_calls: int = Field(default=8, ge=0)
+    """Tool calls answered in one generation before the student has to go on without."""
+    deadline_seconds: float = Field(default=60, gt=0)
+    max_in_flight: int = Field(default=256, ge=1)
+    """Requests admitted at once; more are answered 429 at once with Retry-After."""
+    api_keys_file: str | None = None
+    """Mounted file with one key a line; None admits everybody."""

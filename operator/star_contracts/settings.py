@@ -1,0 +1,253 @@
+"""Parameters a user sets in a resource and a job obeys: one model each, used by the CRD and by the job spec alike."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from star_contracts.base import Model
+from star_contracts.data import TaskType
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class DatasetFormat(StrEnum):
+    """What the source's files look like."""
+
+    MOVIELENS = "MovieLens"
+    """RecBole atomic files or the original `u.data`/`u.item` of MovieLens-100K."""
+    AGENT_REC_BENCH = "AgentRecBench"
+    """`user.json`, `item.json`, `review.json` (JSON Lines) with task and ground-truth folders."""
+
+
+class Negatives(StrEnum):
+    """How negative candidates are drawn."""
+
+    UNIFORM = "Uniform"
+    POPULARITY = "Popularity"
+    """In proportion to an item's number of interactions: harder, as popularity alone no longer answers the task."""
+
+
+class TaskSettings(Model):
+    """Which ranking tasks are made of the interactions (paper 4.1, A.1, B.1)."""
+
+    types: tuple[TaskType, ...] = Field(default=tuple(TaskType), min_length=1)
+    """Task types; training tasks are balanced over them."""
+    candidates: int = Field(default=20, ge=2, le=1000)
+    """Candidates a task: 1 ground truth and the rest negatives."""
+    negatives: Negatives = Negatives.UNIFORM
+    train: int = Field(default=1000, ge=0)
+    """Training tasks in all."""
+    test: int = Field(default=100, ge=1)
+    """Test tasks for each task type."""
+    history_length: int = Field(default=50, ge=1, le=10000)
+    """Most recent interactions kept in a task's history."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every draw and shuffle; recorded in each task."""
+
+
+class LeakageRules(Model):
+    """What must not be seen in training. All are on by default; switching one off is for measuring its effect."""
+
+    drop_ground_truth_reviews: bool = True
+    """Remove every review of a task's user on its ground-truth item."""
+    truncate_history: bool = True
+    """Cut a history at the first interaction with the ground truth (paper B.1)."""
+    exclude_test_users: bool = True
+    """Keep test users and their ground-truth items out of the training tasks (paper A.1)."""
+
+
+class Weighting(StrEnum):
+    """How co-occurrence is weighted into similarity."""
+
+    COSINE = "Cosine"
+    BM25 = "BM25"
+    COUNT = "Count"
+
+
+class NeighbourSettings(Model):
+    """Neighbours in the user-item graph (paper 3.3)."""
+
+    k: int = Field(default=20, ge=1, le=500)
+    """Neighbours kept for each user and item."""
+    max_degree: int = Field(default=500, ge=1)
+    """Interactions of one node taken into account, most recent first: uncapped work grows with popularity squared."""
+    weighting: Weighting = Weighting.COSINE
+
+
+class SignalScope(StrEnum):
+    """For whom collaborative signals are verbalized."""
+
+    ALL = "All"
+    """Every user and every item."""
+    TASKS = "Tasks"
+    """Users of the dataset's tasks, and the items in their histories and candidates."""
+
+
+class Agents(Model):
+    """Which of MARS's parts take part (paper Table 2, ablations)."""
+
+    planner: bool = True
+    """Pick and order the analysts; without it all four run in a fixed order."""
+    reflector: bool = True
+    """Verify the analysts' outputs and send them back for revision."""
+    tools: bool = True
+    """Let the analysts look up collaborative signals."""
+    max_revisions: int = Field(default=1, ge=0, le=5)
+    """Rounds of revision the reflector may ask for."""
+
+
+class Sampling(Model):
+    """How an LLM is sampled. The defaults are the paper's (appendix B.2)."""
+
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    """Tokens generated at most in one call."""
+    seed: int | None = Field(default=None, ge=0)
+
+
+class TrajectoryFilter(StrEnum):
+    """Which trajectories are kept for training (paper 3.4.1)."""
+
+    HIT_AT_1 = "HitAt1"
+    NONE = "None"
+
+
+class Variant(StrEnum):
+    """What a trajectory is serialized into for training (paper Table 3)."""
+
+    FULL = "Full"
+    WITHOUT_TOOLS = "WithoutTools"
+    WITHOUT_PLANNER = "WithoutPlanner"
+    WITHOUT_REFLECTOR = "WithoutReflector"
+    PLANNER_ONLY = "PlannerOnly"
+
+
+class Precision(StrEnum):
+    """Floating-point format of the weights in training."""
+
+    BF16 = "bfloat16"
+    FP32 = "float32"
+
+
+class Sharding(StrEnum):
+    """DeepSpeed ZeRO stage of the optimizer; `None` trains on one device without DeepSpeed."""
+
+    NONE = "None"
+    ZERO2 = "ZeRO2"
+    ZERO3 = "ZeRO3"
+
+
+class SFTHyperparameters(Model):
+    """Supervised fine-tuning. Defaults: paper appendix Table 4."""
+
+    epochs: float = Field(default=2, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    global_batch_size: int = Field(default=64, ge=1)
+    micro_batch_size: int = Field(default=2, ge=1)
+    """Sequences a device works on at once; accumulation follows from the global size."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup_ratio: Fraction = 0.05
+    max_length: int = Field(default=16384, ge=16)
+    """Tokens of prompt and answer together; longer sequences are left out and counted."""
+    precision: Precision = Precision.BF16
+    sharding: Sharding = Sharding.ZERO2
+    save_steps: int = Field(default=50, ge=1)
+    """Steps between resumable checkpoints; a killed pod loses at most this many."""
+    seed: int = Field(default=42, ge=0)
+
+
+class Rewards(Model):
+    """The composite reward (paper equations 2 and 3)."""
+
+    format_valid: float = 1.0
+    format_invalid: float = -1.0
+    top1: float = 1.0
+    top3: float = 2 / 3
+    top5: float = 1 / 3
+
+
+class DifficultyMix(Model):
+    """Share of easy, medium and hard instances in the RL set (paper A.1: 3:4:3)."""
+
+    easy: int = Field(default=3, ge=0)
+    """Instances solved 6-7 times of 8 (in general: over 5/8, but not always)."""
+    medium: int = Field(default=4, ge=0)
+    """Solved 3-5 times of 8."""
+    hard: int = Field(default=3, ge=0)
+    """Solved 1-2 times of 8."""
+
+
+class DifficultySampling(Model):
+    """How the RL set is chosen from the dataset's training tasks."""
+
+    samples: int = Field(default=8, ge=1, le=64)
+    """Responses sampled an instance from the starting checkpoint."""
+    mix: DifficultyMix = DifficultyMix()
+    instances: int = Field(default=500, ge=1)
+    """Instances kept at most."""
+    tasks: int | None = Field(default=None, ge=1)
+    """Training tasks tried at most; all by default."""
+    keep_unsolved: bool = False
+    """Fill up with instances never or always solved when too few lie between (small models need it)."""
+
+
+class GRPOHyperparameters(Model):
+    """Group relative policy optimization. Defaults: paper appendix Table 5."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    kl_coefficient: float = Field(default=0.001, ge=0)
+    group_size: int = Field(default=8, ge=2)
+    """Rollouts an instance (G)."""
+    temperature: float = Field(default=0.7, gt=0, le=2)
+    train_batch_size: int = Field(default=32, ge=1)
+    """Instances a step."""
+    mini_batch_size: int = Field(default=4, ge=1)
+    micro_batch_size: int = Field(default=4, ge=1)
+    """Sequences a device works on at once."""
+    max_prompt_length: int = Field(default=6000, ge=16)
+    max_response_length: int = Field(default=8192, ge=16)
+    tensor_parallel_size: int = Field(default=2, ge=1)
+    """Of the rollout engine."""
+    epochs: int = Field(default=1, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    save_steps: int = Field(default=20, ge=1)
+    precision: Precision = Precision.BF16
+    seed: int = Field(default=42, ge=0)
+
+
+class GRPOBackend(StrEnum):
+    """Which framework runs GRPO."""
+
+    VERL = "verl"
+    SWIFT = "ms-swift"
+
+
+class Baseline(StrEnum):
+    """Recommenders without an LLM, reported beside the model."""
+
+    RANDOM = "random"
+    IDENTITY = "identity"
+    """The candidates in the order given: shows whether the order leaks the answer."""
+    POPULARITY = "popularity"
+    ITEM_CF = "itemcf"
+
+
+class EvaluationSettings(Model):
+    """What is measured, and on what (paper 4.1, B, C)."""
+
+    types: tuple[TaskType, ...] = Field(default=tuple(TaskType), min_length=1)
+    """Task types; those the dataset does not have are an error."""
+    samples: int | None = Field(default=None, ge=1)
+    """Test tasks for each type at most; all by default."""
+    best_of: int = Field(default=1, ge=1, le=64)
+    """Answers sampled a task; the report gives best-of-k for k = 1, 2, 4, ... up to this."""
+    baselines: tuple[Baseline, ...] = tuple(Baseline)
+    tools: bool = True
+    """Let the student look up collaborative signals while it answers."""
+    bootstrap: int = Field(default=1000, ge=100, le=100000)
+    """Resamples for the confidence intervals."""
+    sampling: Sampling = Sampling()
+    seed: int = Field(default=0, ge=0)
