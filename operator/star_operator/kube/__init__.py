@@ -1,1 +1,1 @@
-
+"""The only code that talks to the cluster: observe, apply, errors."""

@@ -1,1 +1,1 @@
-
+"""(resource, observed, now) -> decision. Pure: phases, retries, gates."""

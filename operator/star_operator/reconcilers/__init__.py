@@ -1,1 +1,1 @@
-
+"""One a kind: observe -> decide -> apply -> one status write."""

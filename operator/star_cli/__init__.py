@@ -1,0 +1,1 @@
+"""What people run: `starctl`, which is also `kubectl star`."""

@@ -1,0 +1,3 @@
+module star.local/pause
+
+go 1.25.0

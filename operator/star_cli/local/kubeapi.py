@@ -1,0 +1,164 @@
+"""The few API calls that building a cluster needs, over plain HTTP: readiness, server-side apply, read, tokens."""
+
+import base64
+import ssl
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from star_cli.local.errors import LocalClusterError
+
+FIELD_MANAGER = "starctl"
+Object = dict[str, Any]
+
+_PLURALS = {
+    "Namespace": ("api/v1", "namespaces"),
+    "Service": ("api/v1", "services"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+    "Secret": ("api/v1", "secrets"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Node": ("api/v1", "nodes"),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
+    "ClusterRole": ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+}
+
+
+def object_path(kind: str, name: str, namespace: str = "") -> str:
+    """URL path of one object of the kinds that this module knows."""
+    base, plural = _PLURALS[kind]
+    return f"/{base}/namespaces/{namespace}/{plural}/{name}" if namespace else f"/{base}/{plural}/{name}"
+
+
+class KubeApi:
+    """A client for the API server that a kubeconfig's current context names (certificate or token user)."""
+
+    def __init__(self, kubeconfig: Path, timeout: float = 10.0) -> None:
+        cluster, user = _current(kubeconfig)
+        self.url = str(cluster["server"])
+        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        self._client = httpx.Client(
+            base_url=self.url, verify=_tls(cluster, user), headers=headers, timeout=timeout, trust_env=False
+        )
+
+    def ready(self) -> bool:
+        """Whether /readyz says ok."""
+        try:
+            return self._client.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def get(self, path: str) -> Object | None:
+        """The object at `path`, or None where it does not exist."""
+        response = self._send("GET", path, accept=(200, 404))
+        return None if response.status_code == 404 else response.json()
+
+    def apply(self, manifest: Mapping[str, Any]) -> Object:
+        """Server-side apply of one object, taking over fields that someone else had set."""
+        metadata = manifest["metadata"]
+        path = object_path(manifest["kind"], metadata["name"], metadata.get("namespace", ""))
+        response = self._send(
+            "PATCH",
+            path,
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            content_type="application/apply-patch+yaml",
+            body=manifest,
+        )
+        return dict(response.json())
+
+    def apply_all(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        """Server-side apply of several objects, in order."""
+        for manifest in manifests:
+            self.apply(manifest)
+
+    def merge(self, path: str, patch: Mapping[str, Any]) -> Object:
+        """JSON merge patch of the object (or subresource) at `path`."""
+        response = self._send("PATCH", path, content_type="application/merge-patch+json", body=patch)
+        return dict(response.json())
+
+    def delete(self, path: str) -> None:
+        """Delete the object at `path`; nothing happens where it does not exist."""
+        self._send("DELETE", path, accept=(200, 202, 404))
+
+    def service_account_token(self, namespace: str, name: str, seconds: int = 3600) -> str:
+        """A token of a ServiceAccount that exists, valid for `seconds` (at least 600)."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        path = object_path("ServiceAccount", name, namespace) + "/token"
+        return str(self._send("POST", path, accept=(201,), body=body).json()["status"]["token"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: Sequence[int] = (200, 201),
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        body: Mapping[str, Any] | None = None,
+    ) -> httpx.Response:
+        try:
+            response = self._client.request(
+                method, path, params=dict(params or {}), json=body, headers={"Content-Type": content_type}
+            )
+        except httpx.HTTPError as error:
+            raise LocalClusterError(f"the API server at {self.url} does not answer {method} {path}: {error}") from error
+        if response.status_code not in accept:
+            raise LocalClusterError(f"{method} {path} was refused ({response.status_code}): {_message(response)}")
+        return response
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
+
+
+def _current(kubeconfig: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cluster and user of the current context."""
+    try:
+        document = yaml.safe_load(kubeconfig.read_text())
+        contexts = {entry["name"]: entry["context"] for entry in document["contexts"]}
+        context = contexts[document["current-context"]]
+        clusters = {entry["name"]: entry["cluster"] for entry in document["clusters"]}
+        users = {entry["name"]: entry["user"] for entry in document["users"]}
+        return clusters[context["cluster"]], users[context["user"]]
+    except FileNotFoundError as error:
+        raise LocalClusterError(f"kubeconfig {kubeconfig} does not exist; name an existing file") from error
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise LocalClusterError(
+            f"kubeconfig {kubeconfig} has no usable current context ({error}); set one with kubectl config use-context"
+        ) from error
+
+
+def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if "certificate-authority-data" in cluster:
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    elif "certificate-authority" in cluster:
+        context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+    if cluster.get("insecure-skip-tls-verify"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if "client-certificate-data" in user:
+        # the ssl module takes a client certificate from a file only; this one is gone after two lines
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(base64.b64decode(user["client-certificate-data"]) + b"\n")
+            file.write(base64.b64decode(user["client-key-data"]))
+            file.flush()
+            context.load_cert_chain(file.name)
+    elif "client-certificate" in user:
+        context.load_cert_chain(user["client-certificate"], user["client-key"])
+    return context

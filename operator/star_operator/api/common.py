@@ -1,0 +1,158 @@
+"""Blocks that several kinds share: references, compute, models and LLMs."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from star_contracts.artifact import Digest
+from star_contracts.base import Model
+from star_operator.api.meta import CEL
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)]
+ModelUri = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9!_.*'()=@+-]+)+)$",
+        max_length=1024,
+    ),
+]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$", max_length=1024)]
+EngineFlag = Annotated[str, StringConstraints(pattern=r"^--[a-z][a-z0-9.-]*(=.*)?$", max_length=512)]
+
+EXACTLY_ONE_MODEL = (
+    "has(self.checkpoint) != has(self.uri)",
+    "set exactly one of checkpoint (a Checkpoint's name) and uri (hf://org/name or s3://...)",
+)
+S3_NEEDS_DIGEST = (
+    "!has(self.uri) || !self.uri.startsWith('s3://') || has(self.digest)",
+    "an s3:// uri needs digest (sha256:...), so that what is loaded is pinned",
+)
+EXACTLY_ONE_LLM = (
+    "has(self.endpoint) != has(self.server)",
+    "set exactly one of endpoint (an OpenAI-compatible URL) and server (pods that this operator runs)",
+)
+
+
+class Ref(Model):
+    """A resource of the same namespace."""
+
+    name: Name
+
+
+class SecretKeyRef(Model):
+    """A key of a Secret in the same namespace."""
+
+    name: Name
+    key: str = Field(default="apiKey", pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)
+
+
+class Resources(Model):
+    """CPU, memory and scratch space of a pod's main container; GPUs follow from gpusPerNode."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    memory_limit: Quantity | None = None
+    """Memory limit; none when left out, so that a wrong guess does not kill a long run."""
+    scratch: Quantity | None = None
+    """Size limit of the pod's work folder (emptyDir)."""
+
+
+class Compute(Model):
+    """Where and with what a stage runs."""
+
+    pool: str = Field(default="cpu", pattern=DNS_LABEL, max_length=63)
+    """A pool of the chart's values: node selector, tolerations, GPU resource name and image variant."""
+    nodes: int = Field(default=1, ge=1, le=1024)
+    """Pods that work as one group."""
+    gpus_per_node: int = Field(default=0, ge=0, le=64)
+    resources: Resources = Resources()
+    priority_class_name: Name | None = None
+    queue_name: Name | None = None
+    """Kueue LocalQueue; the Job is created suspended and starts when the queue admits it."""
+
+
+class ModelRef(Model):
+    """Weights: a Checkpoint of this namespace, or a URI."""
+
+    model_config = CEL(EXACTLY_ONE_MODEL, S3_NEEDS_DIGEST).config()
+
+    checkpoint: Name | None = None
+    uri: ModelUri | None = None
+    """`hf://org/name[@revision]`, or `s3://...` of an artifact together with its digest."""
+    digest: Digest | None = None
+    """The artifact's digest; with `checkpoint`, refuses a Checkpoint of another digest."""
+
+
+class Endpoint(Model):
+    """An OpenAI-compatible endpoint that is already there."""
+
+    url: HttpUrl
+    """URL up to and including `/v1`."""
+    model: str = Field(min_length=1, max_length=253)
+    """Model name to ask for."""
+    secret_ref: SecretKeyRef | None = None
+    """API key."""
+
+
+class LLMServer(Model):
+    """A vLLM server that the operator runs while it is needed. Equal servers of one namespace are shared."""
+
+    model_config = CEL(
+        (
+            "self.compute.gpusPerNode == 0 || self.tensorParallelSize * self.pipelineParallelSize == "
+            "self.compute.gpusPerNode * self.compute.nodes",
+            "tensorParallelSize x pipelineParallelSize must equal compute.nodes x compute.gpusPerNode",
+        ),
+        (
+            "self.compute.gpusPerNode != 0 || (self.tensorParallelSize == 1 && self.pipelineParallelSize == 1)",
+            "parallel sizes above 1 need compute.gpusPerNode",
+        ),
+    ).config()
+
+    model: ModelRef
+    replicas: int = Field(default=1, ge=1, le=256)
+    tensor_parallel_size: int = Field(default=1, ge=1, le=1024)
+    pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Tokens of prompt and answer together (`--max-model-len`)."""
+    dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
+    engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
+    """Further `vllm serve` flags, each `--name` or `--name=value`."""
+    compute: Compute = Compute()
+
+
+class LLM(Model):
+    """Where a stage's LLM calls go."""
+
+    model_config = CEL(EXACTLY_ONE_LLM).config()
+
+    endpoint: Endpoint | None = None
+    server: LLMServer | None = None
+    concurrency: int = Field(default=64, ge=1, le=4096)
+    """Calls in flight from one pod."""
+    timeout_seconds: int = Field(default=600, ge=1, le=86400)
+    """For one call."""
+
+
+class CachePolicy:
+    """Values of `cachePolicy`."""
+
+    IF_PRESENT = "IfPresent"
+    NEVER = "Never"
+
+
+class RunSpec(Model):
+    """What every run-to-completion kind has."""
+
+    suspend: bool = False
+    """Stop the pods and keep the state; switching it off continues."""
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
+    """Remove the run's pods and Jobs this long after it ended; the resource and its artifact stay."""
+    active_deadline_seconds: int | None = Field(default=None, ge=1)
+    """Fail an attempt that takes longer."""
+    retries: int = Field(default=2, ge=0, le=100)
+    """Further attempts after a retryable failure; a terminal one is never retried."""
+    cache_policy: str = Field(default=CachePolicy.IF_PRESENT, pattern=r"^(IfPresent|Never)$")
+    """`IfPresent` reuses the artifact of equal work; `Never` always runs."""

@@ -1,0 +1,37 @@
+"""Evaluation: HR@1/3/5 of a checkpoint, beside baselines, with confidence intervals (paper 4.1, B, C)."""
+
+from typing import ClassVar
+
+from star_contracts.settings import EvaluationSettings
+from star_operator.api.common import LLM, Compute, Ref, RunSpec
+from star_operator.api.meta import CEL, KindInfo, Resource, Status
+
+
+class EvaluationSpec(RunSpec):
+    """What is measured, on what."""
+
+    model_config = CEL(
+        (
+            "has(self.llm) || size(self.settings.baselines) > 0",
+            "give llm (the model to measure), or at least one of settings.baselines",
+        ),
+        (
+            "!has(self.llm) || !self.settings.tools || has(self.verbalization)",
+            "settings.tools needs verbalization (where tool calls are looked up); "
+            "name one or set settings.tools to false",
+        ),
+    ).config()
+
+    dataset: Ref
+    verbalization: Ref | None = None
+    llm: LLM | None = None
+    """The model to measure; without it the baselines alone."""
+    settings: EvaluationSettings = EvaluationSettings()
+    compute: Compute = Compute()
+
+
+class Evaluation(Resource[EvaluationSpec, Status]):
+    """A measurement; it produces a report and is recorded in the Checkpoint's verdicts."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("Evaluation", "evaluations", "ev")
+    status: Status = Status()

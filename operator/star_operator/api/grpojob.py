@@ -1,0 +1,52 @@
+"""GRPOJob: policy optimization with the format and outcome reward (paper 3.4.3, Table 5)."""
+
+from typing import ClassVar
+
+from star_contracts.settings import DifficultySampling, GRPOBackend, GRPOHyperparameters, Rewards
+from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
+from star_operator.api.meta import CEL, KindInfo, Resource, Status
+from star_operator.api.serving import ServerTemplate
+
+
+class GRPOJobSpec(RunSpec):
+    """What to optimize, on what, how."""
+
+    model_config = CEL(
+        (
+            "self.compute.gpusPerNode == 0 || "
+            "(self.compute.nodes * self.compute.gpusPerNode) % self.hyperparameters.tensorParallelSize == 0",
+            "hyperparameters.tensorParallelSize must divide compute.nodes x compute.gpusPerNode",
+        ),
+        (
+            "self.compute.gpusPerNode > 0 || self.hyperparameters.tensorParallelSize == 1",
+            "hyperparameters.tensorParallelSize above 1 needs compute.gpusPerNode",
+        ),
+        (
+            "self.hyperparameters.trainBatchSize % self.hyperparameters.miniBatchSize == 0",
+            "hyperparameters.trainBatchSize must be a multiple of miniBatchSize",
+        ),
+        (
+            "self.sampling.mix.easy + self.sampling.mix.medium + self.sampling.mix.hard > 0",
+            "sampling.mix must leave some instances: set easy, medium or hard above 0",
+        ),
+    ).config()
+
+    model: ModelRef
+    """The checkpoint to start from, usually an SFTJob's."""
+    dataset: Ref
+    verbalization: Ref | None = None
+    """Where tool calls inside rollouts are looked up; without it the student has no tools."""
+    sampling: DifficultySampling = DifficultySampling()
+    server: ServerTemplate = ServerTemplate()
+    """How the starting checkpoint is served for the sampling step."""
+    backend: GRPOBackend = GRPOBackend.VERL
+    rewards: Rewards = Rewards()
+    hyperparameters: GRPOHyperparameters = GRPOHyperparameters()
+    compute: Compute = Compute()
+
+
+class GRPOJob(Resource[GRPOJobSpec, Status]):
+    """GRPO with verl or ms-swift; it produces a Checkpoint of the job's name."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("GRPOJob", "grpojobs", "grpo")
+    status: Status = Status()

@@ -1,0 +1,37 @@
+"""RecDataset: source tables -> an immutable, digest-pinned snapshot of tables, tasks and ground truth."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from star_contracts.artifact import S3Uri
+from star_contracts.base import Model
+from star_contracts.settings import DatasetFormat, Fraction, LeakageRules, TaskSettings
+from star_operator.api.common import Compute, RunSpec
+from star_operator.api.meta import KindInfo, Resource, Status
+
+
+class DatasetSource(Model):
+    """Where the raw files are."""
+
+    format: DatasetFormat
+    uri: S3Uri = Field(max_length=1024)
+    """Prefix of the raw files in the store, e.g. `s3://star/raw/ml-100k`."""
+    max_malformed: Fraction = 0.01
+    """Share of lines that may be malformed before the source is refused."""
+
+
+class RecDatasetSpec(RunSpec):
+    """What to prepare, from what."""
+
+    source: DatasetSource
+    tasks: TaskSettings = TaskSettings()
+    leakage: LeakageRules = LeakageRules()
+    compute: Compute = Compute()
+
+
+class RecDataset(Resource[RecDatasetSpec, Status]):
+    """A recommendation dataset with its ranking tasks (paper 4.1, A.1, B.1)."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("RecDataset", "recdatasets", "rds")
+    status: Status = Status()

@@ -1,0 +1,43 @@
+"""SFTJob: supervised fine-tuning on the teacher's kept trajectories (paper 3.4.2, Table 4)."""
+
+from typing import ClassVar
+
+from star_contracts.settings import SFTHyperparameters, Variant
+from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
+from star_operator.api.meta import CEL, KindInfo, Resource, Status
+
+
+class SFTJobSpec(RunSpec):
+    """What to train, on what, how."""
+
+    model_config = CEL(
+        (
+            "self.compute.gpusPerNode > 0 || self.hyperparameters.sharding == 'None'",
+            "hyperparameters.sharding (DeepSpeed) needs GPUs: set compute.gpusPerNode, or sharding to None",
+        ),
+        (
+            "self.hyperparameters.globalBatchSize % (self.hyperparameters.microBatchSize * self.compute.nodes * "
+            "(self.compute.gpusPerNode > 0 ? self.compute.gpusPerNode : 1)) == 0",
+            "hyperparameters.globalBatchSize must be a multiple of "
+            "microBatchSize x compute.nodes x compute.gpusPerNode",
+        ),
+        (
+            "self.compute.nodes == 1 || self.compute.gpusPerNode > 0",
+            "compute.nodes above 1 needs compute.gpusPerNode",
+        ),
+    ).config()
+
+    model: ModelRef
+    """The base model."""
+    trajectories: Ref
+    """A TeacherRun."""
+    variant: Variant = Variant.FULL
+    hyperparameters: SFTHyperparameters = SFTHyperparameters()
+    compute: Compute = Compute()
+
+
+class SFTJob(Resource[SFTJobSpec, Status]):
+    """Full-parameter fine-tuning with ms-swift; it produces a Checkpoint of the job's name."""
+
+    INFO: ClassVar[KindInfo] = KindInfo("SFTJob", "sftjobs", "sft")
+    status: Status = Status()
