@@ -1,0 +1,99 @@
+"""Steps: what a run-to-completion resource runs, one Job a step. Every kind's builder returns these."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.base import value_hash
+from star_contracts.job import LLMEndpoint, ModelSource, Stage
+
+from star_operator.api.common import Compute, LLMServer, SecretKeyRef
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The resource that owns what is built."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """A vLLM server a step needs: its spec with the model resolved to a pinned source."""
+
+    server: LLMServer
+    source: ModelSource
+
+    @property
+    def name(self) -> str:
+        """Return the server's name: equal specs give equal names, so that they are shared within a namespace."""
+        spec = self.server.model_dump(mode="json", exclude={"model"})
+        source = self.source.artifact.digest if self.source.artifact else self.source.hub
+        return "llm-" + value_hash({"spec": spec, "source": source}).removeprefix("sha256:")[:10]
+
+    @property
+    def served_model(self) -> str:
+        """Return the model name that requests ask for: it names the weights, so that it can be recorded."""
+        if self.source.artifact is not None:
+            return self.source.artifact.digest.removeprefix("sha256:")[:12]
+        return self.source.hub or ""
+
+    def endpoint(self, namespace: str, cluster_domain: str, *, concurrency: int, timeout: float) -> LLMEndpoint:
+        """Return where the server answers."""
+        return LLMEndpoint(
+            base_url=f"http://{self.name}.{namespace}.svc.{cluster_domain}:8000/v1",
+            model=self.served_model,
+            concurrency=concurrency,
+            timeout_seconds=timeout,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Job of a resource's run."""
+
+    name: str
+    stage: Stage
+    role: str
+    """Image role: `jobs`, `trainer` or `rollout`."""
+    compute: Compute
+    inputs: dict[str, str]
+    """What the work depends on besides its parameters, by role: artifact digests, model names."""
+    shards: int = 1
+    """Independent pods (an Indexed Job's completions); `compute.nodes` is a group that works as one."""
+    has_artifact: bool = True
+    """False for a sharded step that leaves part files for the next step to collect."""
+    servers: tuple[ServerPlan, ...] = ()
+    api_keys: dict[str, SecretKeyRef] = field(default_factory=dict)
+    """Secrets mounted as files /etc/star/keys/<key of this dict>."""
+
+    @property
+    def work_hash(self) -> str:
+        """Return the digest that equal work shares: parameters and input digests, not places, pools or endpoints."""
+        return value_hash({"stage": _parameters(self.stage.to_json_dict()), "inputs": self.inputs})
+
+
+def _parameters(value: Any) -> Any:
+    """Reduce a stage to what decides its outcome: artifacts become digests, endpoints disappear."""
+    if isinstance(value, dict):
+        if set(value) == {"uri", "digest"}:
+            return value["digest"]
+        if "baseUrl" in value:
+            return None
+        return {key: _parameters(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_parameters(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a resource's references resolved to."""
+
+    artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
+    """By role: `dataset`, `signals`, `trajectories`."""
+    models: dict[str, ModelSource] = field(default_factory=dict)
+    """By role: `model` (to train), `llm` (to serve)."""

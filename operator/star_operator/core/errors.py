@@ -1,0 +1,33 @@
+"""The operator's errors.
+
+StarError
+├── InvalidSpec   the resource cannot be acted on as it is; only a change of it helps
+├── Waiting       something that others bring is not there yet; looked at again when it changes
+├── Terminal      the work failed and would fail again
+└── Retryable     the work or the API failed in a way that may pass; tried again with back-off
+"""
+
+
+class StarError(Exception):
+    """Base of the tree. `reason` is a stable CamelCase word, `message` a sentence for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+class InvalidSpec(StarError):
+    """The resource cannot be acted on as it is."""
+
+
+class Waiting(StarError):
+    """An input is not there yet."""
+
+
+class Terminal(StarError):
+    """The work failed and would fail again."""
+
+
+class Retryable(StarError):
+    """The work or an API call failed in a way that may pass."""

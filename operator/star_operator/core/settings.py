@@ -1,0 +1,82 @@
+"""The operator's settings: what the chart's values say about this cluster, read once at start from a mounted file."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+from star_contracts.base import Model
+from star_contracts.job import Store
+
+StoreUri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.-]+)*$")]
+
+
+class Toleration(Model):
+    """A pod toleration (core/v1 Toleration)."""
+
+    key: str | None = None
+    operator: str = "Exists"
+    value: str | None = None
+    effect: str | None = None
+
+
+class Pool(Model):
+    """A kind of node. `h20` and `cpu` ship as defaults."""
+
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    gpu_resource: str = "nvidia.com/gpu"
+    """Extended resource a GPU is asked for by."""
+    rdma_resource: str | None = None
+    """Extended resource of the RDMA device, one a pod, for groups of more than one node."""
+    image_variant: str = Field(default="cpu", pattern=r"^(cpu|cuda)$")
+    """Which variant of the images runs here."""
+    topology_key: str | None = None
+    """Label whose value should be equal among a group's nodes, e.g. `topology.kubernetes.io/zone`."""
+    shm_size: str = "1Gi"
+    """Size of /dev/shm."""
+    runtime_class_name: str | None = None
+    env: dict[str, str] = {}
+    """Further environment of every container on this pool, e.g. NCCL settings."""
+
+
+class ImageSet(Model):
+    """Image references of one variant, by role."""
+
+    jobs: str
+    trainer: str
+    rollout: str
+    vllm: str
+    gateway: str
+
+    def of(self, role: str) -> str:
+        """Return the reference of a role (`jobs`, `trainer`, `rollout`, `vllm`, `gateway`)."""
+        reference: str = getattr(self, role)
+        return reference
+
+
+class StoreSettings(Model):
+    """The artifact store of this cluster."""
+
+    uri: StoreUri
+    """`s3://bucket[/prefix]` under which all artifacts lie."""
+    connection: Store = Store()
+    secret_name: str = "star-store"  # noqa: S105 - a name
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; expected in each namespace that has resources."""
+
+
+class Settings(Model):
+    """All of it."""
+
+    store: StoreSettings
+    pools: dict[str, Pool]
+    images: dict[str, ImageSet]
+    """By variant: `cpu`, `cuda`."""
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    progress_url: str = "http://star-operator.star-system.svc:8081/v1/progress"
+    cluster_domain: str = "cluster.local"
+    llm_idle_seconds: int = 120
+    """How long a server that nobody uses is kept, in case the next stage wants it."""
+    workers: int = 8
+    """Resources reconciled at the same time."""
+    resync_seconds: int = 300
+    """Every resource is looked at again at least this often."""
