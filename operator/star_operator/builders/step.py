@@ -6,7 +6,6 @@ from typing import Any
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
 from star_contracts.job import LLMEndpoint, ModelSource, Stage
-
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
 

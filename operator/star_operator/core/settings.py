@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
+
 from star_contracts.base import Model
 from star_contracts.job import Store
 
