@@ -46,9 +46,11 @@ class KubeApi:
         )
 
     def ready(self) -> bool:
-        """Whether /readyz says ok."""
+        """Whether /readyz says ok and a read that goes through to etcd is answered."""
         try:
-            return self._client.get("/readyz").status_code == 200
+            well = self._client.get("/readyz").status_code == 200
+            # /readyz remembers etcd's last answer for a while: ask for something that is there from the start
+            return well and self._client.get(object_path("Namespace", "kube-system")).status_code == 200
         except httpx.HTTPError:
             return False
 

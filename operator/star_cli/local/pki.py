@@ -126,9 +126,7 @@ def signing_key(path: Path) -> KeyPair:
     if key is None:
         key = ec.generate_private_key(ec.SECP256R1())
         write_atomic(pair.key, _pem(key), mode=0o600)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_atomic(pair.certificate, public)
     return pair
 

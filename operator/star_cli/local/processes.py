@@ -213,7 +213,13 @@ class Processes:
             env["STAR_CGROUPS"] = " ".join(map(str, spec.cgroups))
         with log.open("ab") as output:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True, cwd="/"
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                start_new_session=True,
+                cwd="/",
             )
         self._children[spec.name] = child
         deadline = time.monotonic() + 10

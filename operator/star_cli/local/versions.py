@@ -55,14 +55,15 @@ class GoModule:
 class Tool:
     """One program: which versions do, and where it comes from, in the order of the fields.
 
-    `accept` is a regular expression that the version printed by a program found on this machine must match.
-    `directories` are searched besides PATH, as Debian keeps CNI plugins outside of it.
+    `accept` is a regular expression that the version printed by a program found on this machine must match; where it is
+    empty any version does. With `on_path` false only `directories` are searched: a `bridge` on PATH is iproute2's.
     """
 
     name: str
     version: str
-    accept: str
+    accept: str = ""
     version_command: tuple[str, ...] = ("--version",)
+    on_path: bool = True
     directories: tuple[str, ...] = ()
     release: Release | None = None
     wheel: Wheel | None = None
@@ -120,16 +121,16 @@ def _containerd(name: str) -> Tool:
     """From Debian 1.6 on; 2.x reads our version 2 configuration too."""
     url = f"{_GITHUB}/containerd/containerd/releases/download/v{CONTAINERD}/containerd-{CONTAINERD}-linux-amd64.tar.gz"
     release = Release(url, f"{url}.sha256sum", f"bin/{name}")
-    # the shim has no version option that works outside of containerd's protocol: it comes with the other two
-    return Tool(name, CONTAINERD, r"(1\.[67]|2\.\d+)(\.\d+)?", release=release, debian="containerd")
+    return Tool(name, CONTAINERD, release=release, debian="containerd")
 
 
 def _cni(name: str) -> Tool:
-    url = f"{_GITHUB}/containernetworking/plugins/releases/download/v{CNI_PLUGINS}/cni-plugins-linux-amd64-v{CNI_PLUGINS}.tgz"
+    version = f"v{CNI_PLUGINS}"
+    url = f"{_GITHUB}/containernetworking/plugins/releases/download/{version}/cni-plugins-linux-amd64-{version}.tgz"
     return Tool(
         name,
         CNI_PLUGINS,
-        r"1\.\d+(\.\d+)?",
+        on_path=False,
         directories=("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"),
         release=Release(url, f"{url}.sha256", f"./{name}"),
         debian="containernetworking-plugins",
@@ -142,7 +143,8 @@ def _tool_table() -> tuple[Tool, ...]:
     etcd_release = f"{_GITHUB}/etcd-io/etcd/releases/download/v{ETCD}"
     versity_release = f"{_GITHUB}/versity/versitygw/releases/download/v{VERSITYGW}"
     versity = f"versitygw_v{VERSITYGW}_Linux_x86_64"
-    registry = f"{_GITHUB}/distribution/distribution/releases/download/v{REGISTRY}/registry_{REGISTRY}_linux_amd64.tar.gz"
+    distribution = f"{_GITHUB}/distribution/distribution/releases/download/v{REGISTRY}"
+    registry = f"{distribution}/registry_{REGISTRY}_linux_amd64.tar.gz"
     coredns = f"{_GITHUB}/coredns/coredns/releases/download/v{COREDNS}/coredns_{COREDNS}_linux_amd64.tgz"
     helm = f"https://get.helm.sh/helm-v{HELM}-linux-amd64.tar.gz"
     runc = f"{_GITHUB}/opencontainers/runc/releases/download/v{RUNC}"
@@ -175,7 +177,9 @@ def _tool_table() -> tuple[Tool, ...]:
             release=Release(
                 f"{versity_release}/{versity}.tar.gz", f"{versity_release}/checksums.txt", f"{versity}/versitygw"
             ),
-            go=GoModule("versitygw", "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)),
+            go=GoModule(
+                "versitygw", "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)
+            ),
         ),
         Tool(
             "coredns",
@@ -196,22 +200,21 @@ def _tool_table() -> tuple[Tool, ...]:
                 (("github.com/distribution/distribution/v3/version.version", f"v{REGISTRY}"),),
             ),
         ),
-        Tool("pause", PAUSE, r"never found, always built", go=GoModule("pause", ".")),
+        Tool("pause", PAUSE, on_path=False, go=GoModule("pause", ".")),
         _containerd("containerd"),
         _containerd("ctr"),
         _containerd("containerd-shim-runc-v2"),
         Tool(
             "runc",
             RUNC,
-            r"1\.[1-9]\.\d+",
             release=Release(f"{runc}/runc.amd64", f"{runc}/runc.sha256sum"),
             debian="runc",
         ),
         _cni("bridge"),
         _cni("host-local"),
         _cni("loopback"),
-        Tool("nft", "1.0.6", r"1\.\d+\.\d+", debian="nftables"),
-        Tool("ip", "6.1", r".*", ("-Version",), debian="iproute2"),
+        Tool("nft", "1.0.6", debian="nftables"),
+        Tool("ip", "6.1", debian="iproute2"),
     )
 
 

@@ -1,0 +1,32 @@
+"""`starctl`: the commands, one group a subject. Each group is a typer app of its own, mounted here."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from star_cli.local.cli import app as local_app
+from star_cli.local.errors import LocalClusterError
+
+app = typer.Typer(
+    name="starctl",
+    help="Distil a multi-agent recommender into one small model and serve it, on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(local_app, name="local")
+
+
+@app.callback()
+def _root() -> None:
+    """Keep the groups as groups, however many there are."""
+
+
+def main() -> None:
+    """Run `starctl`; an error that a person can act on is shown as its sentence, and the exit status is 1."""
+    try:
+        app()
+    except LocalClusterError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
