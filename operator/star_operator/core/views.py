@@ -1,0 +1,56 @@
+"""What the policies see of the cluster: small values reduced from live objects."""
+
+from dataclasses import dataclass
+
+from star_contracts.result import JobResult
+
+
+@dataclass(frozen=True)
+class PodView:
+    """What matters of a pod."""
+
+    name: str
+    attempt: int
+    step: str
+    index: int
+    phase: str
+    result: JobResult | None = None
+    """From the main container's termination message."""
+    trouble: str = ""
+    """Why it is not running, in the scheduler's or kubelet's own words."""
+    exit_code: int | None = None
+    oom_killed: bool = False
+    ready: bool = False
+
+
+@dataclass(frozen=True)
+class JobView:
+    """What matters of a Job."""
+
+    name: str
+    attempt: int
+    step: str
+    suspended: bool
+    complete: bool
+    failed: bool
+    reason: str = ""
+    message: str = ""
+    active: int = 0
+    succeeded: int = 0
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run's children."""
+
+    jobs: tuple[JobView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+
+    def job(self, attempt: int, step: str) -> JobView | None:
+        """Return the Job of a step's attempt."""
+        return next((job for job in self.jobs if (job.attempt, job.step) == (attempt, step)), None)
+
+    def pods_of(self, attempt: int, step: str) -> tuple[PodView, ...]:
+        """Return the pods of a step's attempt."""
+        return tuple(pod for pod in self.pods if (pod.attempt, pod.step) == (attempt, step))

@@ -1,0 +1,160 @@
+"""The cluster as the operator sees it: get, list, server-side apply, delete, each as one call on JSON objects.
+
+Errors of the API become the operator's own: 404 is None, 409 and the transient ones `Retryable`, 422 and other
+refusals `InvalidSpec` with the server's sentence. (API concepts: kubernetes.io/docs/reference/using-api.)
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from star_contracts.names import FIELD_MANAGER
+from star_operator.core.errors import InvalidSpec, Retryable, StarError
+from star_operator.core.objects import KubeObject, identity
+from star_operator.kube.resources import BY_GVK, ResourceType
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+PAGE = 500
+TRANSIENT = {408, 409, 410, 429, 500, 502, 503, 504}
+
+
+class Cluster:
+    """A connection to one API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None = None) -> "Cluster":
+        """Connect by the given kubeconfig, else by the pod's service account, else by the user's kubeconfig."""
+        if kubeconfig is not None:
+            await config.load_kube_config(config_file=kubeconfig)
+        else:
+            await config.load_config()
+        return cls(client.ApiClient())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def get(self, rtype: ResourceType, namespace: str, name: str) -> KubeObject | None:
+        """Return the object as it is now, or None when there is none."""
+        try:
+            return await self._call("GET", rtype.path(namespace, name))
+        except NotFound:
+            return None
+
+    async def list_objects(
+        self, rtype: ResourceType, namespace: str | None, labels: Mapping[str, str] | None = None
+    ) -> list[KubeObject]:
+        """Return all objects with these labels, in pages of 500; all namespaces when `namespace` is None."""
+        selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+        items: list[KubeObject] = []
+        token = ""
+        while True:
+            query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+            page = await self._call("GET", rtype.path(namespace), query=[pair for pair in query if pair[1]])
+            for item in page["items"]:
+                item.setdefault("apiVersion", rtype.api_version)
+                item.setdefault("kind", rtype.kind)
+            items += page["items"]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return items
+
+    async def apply(self, obj: KubeObject, *, manager: str = FIELD_MANAGER) -> KubeObject:
+        """Server-side apply: create the object or make the fields said here so (KEP-555)."""
+        return await self._apply(obj, manager, None)
+
+    async def apply_status(self, obj: KubeObject) -> KubeObject:
+        """Server-side apply of the status subresource."""
+        return await self._apply(obj, FIELD_MANAGER, "status")
+
+    async def create(self, obj: KubeObject) -> KubeObject:
+        """Create an object; `Retryable` with reason AlreadyExists when there is one."""
+        rtype = _type_of(obj)
+        return await self._call("POST", rtype.path(obj["metadata"].get("namespace")), body=obj)
+
+    async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
+        """Merge-patch an object, or return None when it is gone."""
+        try:
+            return await self._call("PATCH", rtype.path(namespace, name), body=patch, content_type=MERGE)
+        except NotFound:
+            return None
+
+    async def replace(self, obj: KubeObject) -> KubeObject:
+        """Replace an object at its resourceVersion (optimistic lock)."""
+        _, _, namespace, name = identity(obj)
+        return await self._call("PUT", _type_of(obj).path(namespace, name), body=obj)
+
+    async def delete(
+        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+    ) -> bool:
+        """Delete an object, with its dependents; with `version`, only if it has not changed. False when it is gone."""
+        options: KubeObject = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        if version is not None:
+            options["preconditions"] = {"resourceVersion": version}
+        try:
+            await self._call("DELETE", rtype.path(namespace, name), body=options)
+        except NotFound:
+            return False
+        return True
+
+    async def _apply(self, obj: KubeObject, manager: str, subresource: str | None) -> KubeObject:
+        _, _, namespace, name = identity(obj)
+        path = _type_of(obj).path(namespace, name, subresource)
+        query = [("fieldManager", manager), ("force", "true")]
+        return await self._call("PATCH", path, query=query, body=obj, content_type=APPLY)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        body: KubeObject | None = None,
+        content_type: str = "application/json",
+    ) -> KubeObject:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            request = await self._api.param_serialize(
+                method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            response = await self._api.call_api(*request, _request_timeout=60)
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Retryable(
+                "ApiServerUnreachable", f"the API server did not answer {method} {path}: {error}"
+            ) from error
+        except ApiException as error:
+            raise _refusal(error.status or 0, str(error.body or error.reason), method, path) from error
+        if not 200 <= response.status <= 299:
+            raise _refusal(response.status, data.decode(errors="replace"), method, path)
+        return cast(KubeObject, json.loads(data))
+
+
+class NotFound(StarError):
+    """404: there is no such object."""
+
+
+def _refusal(status: int, body: str, method: str, path: str) -> StarError:
+    try:
+        details: dict[str, Any] = json.loads(body)
+    except ValueError:
+        details = {}
+    reason = str(details.get("reason") or f"Http{status}")
+    message = f"{method} {path}: {details.get('message') or body[:500]}"
+    if status == 404:
+        return NotFound("NotFound", message)
+    if status in TRANSIENT:
+        return Retryable(reason, message)
+    return InvalidSpec(reason, message)
+
+
+def _type_of(obj: KubeObject) -> ResourceType:
+    return BY_GVK[obj["apiVersion"], obj["kind"]]

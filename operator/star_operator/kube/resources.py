@@ -1,0 +1,63 @@
+"""Where each kind lives in the API: path segments by (apiVersion, kind)."""
+
+from dataclasses import dataclass
+
+from star_operator.api.kinds import KINDS
+from star_operator.api.meta import API_VERSION
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """A namespaced resource type."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the URL path of the collection, the object, or its subresource."""
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        path = f"{root}{self.api_version}"
+        if namespace:
+            path += f"/namespaces/{namespace}"
+        path += f"/{self.plural}"
+        if name:
+            path += f"/{name}"
+        return f"{path}/{subresource}" if subresource else path
+
+
+JOB = ResourceType("batch/v1", "Job", "jobs")
+POD = ResourceType("v1", "Pod", "pods")
+SERVICE = ResourceType("v1", "Service", "services")
+CONFIG_MAP = ResourceType("v1", "ConfigMap", "configmaps")
+SECRET = ResourceType("v1", "Secret", "secrets")
+EVENT = ResourceType("v1", "Event", "events")
+DEPLOYMENT = ResourceType("apps/v1", "Deployment", "deployments")
+STATEFUL_SET = ResourceType("apps/v1", "StatefulSet", "statefulsets")
+POD_DISRUPTION_BUDGET = ResourceType("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+HPA = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+NETWORK_POLICY = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+LEASE = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
+TOKEN_REVIEW = ResourceType("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+
+STAR_TYPES = {kind.INFO.kind: ResourceType(API_VERSION, kind.INFO.kind, kind.INFO.plural) for kind in KINDS}
+
+BY_GVK = {
+    (rtype.api_version, rtype.kind): rtype
+    for rtype in (
+        JOB,
+        POD,
+        SERVICE,
+        CONFIG_MAP,
+        SECRET,
+        EVENT,
+        DEPLOYMENT,
+        STATEFUL_SET,
+        POD_DISRUPTION_BUDGET,
+        HPA,
+        NETWORK_POLICY,
+        LEASE,
+        TOKEN_REVIEW,
+        *STAR_TYPES.values(),
+    )
+}
