@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from star_contracts.artifact import ArtifactRef, Digest
+from star_contracts.artifact import ArtifactRef, Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.job import Store
 from star_contracts.settings import Sampling
@@ -57,3 +57,11 @@ class GatewayConfig(Model):
     """Requests admitted at once; more are answered 429 at once with Retry-After."""
     api_keys_file: str | None = None
     """Mounted file with one key a line; None admits everybody."""
+    max_candidates: int = Field(default=100, ge=2, le=1000)
+    """Candidates in one request at most: they all have to fit into the student's prompt."""
+    max_batch: int = Field(default=64, ge=1, le=1000)
+    """Requests in one call of `/v1/recommend:batch` at most."""
+    drain_seconds: float = Field(default=5, ge=0)
+    """After SIGTERM the gateway reads as not ready but still answers for this long, so that endpoints can forget it."""
+    feedback: S3Uri | None = None
+    """Prefix under which feedback is kept as JSON Lines; None keeps it in the log alone."""
