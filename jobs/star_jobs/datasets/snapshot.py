@@ -1,0 +1,89 @@
+"""A finished dataset artifact, read from its local folder. The file layout is documented in docs/artifacts.md."""
+
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from star_contracts.data import GroundTruth, Item, RankingTask, TaskType
+from star_contracts.errors import Reason
+from star_jobs.errors import TerminalFailure
+from star_jobs.storage.records import read_jsonl
+
+if TYPE_CHECKING:
+    import polars
+
+Split = Literal["train", "test"]
+
+ITEMS = "items.jsonl"
+INTERACTIONS = "interactions.parquet"
+STATS = "stats.json"
+TABLES = "tables"
+
+
+def tasks_file(split: Split) -> str:
+    """Return the path of a split's tasks in the artifact."""
+    return f"tasks/{split}.jsonl"
+
+
+def truth_file(split: Split) -> str:
+    """Return the path of a split's ground truth in the artifact."""
+    return f"truth/{split}.jsonl"
+
+
+class Dataset:
+    """A dataset snapshot. Files are read when first asked for and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder a dataset artifact was fetched into.
+
+        Raises TerminalFailure(ArtifactCorrupted) when it is not one.
+        """
+        self.folder = folder
+        if not (folder / ITEMS).is_file():
+            raise TerminalFailure(
+                Reason.ARTIFACT_CORRUPTED, f"{folder} holds no {ITEMS}: the reference does not point to a dataset"
+            )
+
+    @cached_property
+    def items(self) -> Mapping[str, Item]:
+        """The catalogue by item id."""
+        return {item.item_id: item for item in read_jsonl(self.folder / ITEMS, Item)}
+
+    def tasks(
+        self, split: Split, types: Collection[TaskType] | None = None, limit: int | None = None
+    ) -> list[RankingTask]:
+        """Return a split's tasks in file order, of the given types, `limit` at most.
+
+        The training file goes round the task types, so a limited list is balanced as well. Raises
+        TerminalFailure(InvalidDataset) when a type is asked for that the split does not have.
+        """
+        tasks = self._tasks[split]
+        if types is not None:
+            missing = sorted(set(types) - {task.type for task in tasks})
+            if missing:
+                raise TerminalFailure(
+                    Reason.INVALID_DATASET,
+                    f"the dataset has no {split} tasks of type {', '.join(missing)}: "
+                    "add them to the RecDataset's tasks.types, or ask for other types",
+                )
+            tasks = [task for task in tasks if task.type in types]
+        return tasks[:limit]
+
+    def ground_truth(self, split: Split) -> dict[str, str]:
+        """Return task id -> item id."""
+        return {truth.task_id: truth.item_id for truth in read_jsonl(self.folder / truth_file(split), GroundTruth)}
+
+    def interactions(self) -> "polars.DataFrame":
+        """Return the training-safe interactions: user_id, item_id (str), timestamp (int, s), rating (float or null).
+
+        What a test task asks for is not in it, nor what came after in that user's life.
+        """
+        import polars  # here: the trainers' images read tasks and items only
+
+        return polars.read_parquet(self.folder / INTERACTIONS)
+
+    @cached_property
+    def _tasks(self) -> dict[str, list[RankingTask]]:
+        splits: tuple[Split, ...] = ("train", "test")
+        return {split: list(read_jsonl(self.folder / tasks_file(split), RankingTask)) for split in splits}

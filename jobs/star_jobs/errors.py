@@ -1,0 +1,81 @@
+"""The jobs' error tree.
+
+    JobFailure                  a typed end of a job: a stable reason and a sentence for people
+    ├── TerminalFailure         the same input fails again: exit 65, the operator does not retry
+    │     INVALID_JOB_SPEC, INVALID_DATASET, INVALID_MODEL, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPTED,
+    │     STORE_ACCESS_DENIED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID, NOTHING_KEPT, NOTHING_TO_TRAIN_ON
+    └── RetryableFailure        running again can help: exit 75
+          STORE_UNREACHABLE, LLM_UNREACHABLE, TRAINER_FAILED, OUT_OF_DISK, INTERRUPTED, INTERNAL
+
+Anything else that escapes a stage is turned into one of these by `as_failure`.
+"""
+
+import errno
+from typing import ClassVar
+
+from star_contracts.errors import Reason
+from star_contracts.result import ErrorClass, JobError
+
+
+class JobFailure(Exception):
+    """A typed end of a job. Raise one of its two subclasses.
+
+    `message` is one sentence for a person: which field or input, what was wrong, what to do. Never a secret.
+    """
+
+    error_class: ClassVar[ErrorClass] = ErrorClass.RETRYABLE
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def to_error(self) -> JobError:
+        """Return the wire form for the termination message."""
+        return JobError(error_class=self.error_class, reason=self.reason.value, message=self.message)
+
+
+class TerminalFailure(JobFailure):
+    """The same work with the same inputs would fail again."""
+
+    error_class = ErrorClass.TERMINAL
+
+
+class RetryableFailure(JobFailure):
+    """Running the same work again can help."""
+
+    error_class = ErrorClass.RETRYABLE
+
+
+def as_failure(error: BaseException) -> JobFailure:
+    """Turn whatever escaped a stage into a typed failure.
+
+    A full disk becomes OutOfDisk, wherever in the chain of causes it stands; the unforeseen becomes InternalError,
+    which is retryable, as a new pod on another node may do better.
+    """
+    if isinstance(error, JobFailure):
+        return error
+    if _is_out_of_disk(error):
+        return RetryableFailure(
+            Reason.OUT_OF_DISK,
+            "the pod's disk is full (no space left on device): give the stage more ephemeral storage "
+            "(compute.resources ephemeral-storage) or a smaller input",
+        )
+    if isinstance(error, MemoryError):
+        return RetryableFailure(
+            Reason.INTERNAL, "the job ran out of memory: raise compute.resources memory for this stage"
+        )
+    detail = " ".join(str(error).split())[:500]
+    return RetryableFailure(
+        Reason.INTERNAL, f"unexpected {type(error).__name__}: {detail}; the pod's log has the trace"
+    )
+
+
+def _is_out_of_disk(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

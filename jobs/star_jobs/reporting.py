@@ -1,0 +1,73 @@
+"""Progress reports to the operator: a hint for people, so they never fail, block or slow a job."""
+
+import contextlib
+import threading
+from pathlib import Path
+
+import httpx
+
+from star_contracts.progress import TOKEN_PATH, ProgressReport, ProgressTarget
+
+INTERVAL_SECONDS = 2.0
+"""At most one report in this time; only the newest figures are sent."""
+_TIMEOUT_SECONDS = 3.0
+
+
+class Reporter:
+    """Sends the newest report from a background thread; with no target it does nothing."""
+
+    def __init__(self, target: ProgressTarget | None, shard: int, shards: int, token: Path = Path(TOKEN_PATH)) -> None:
+        self._target = target
+        self._shard, self._shards = shard, max(shards, shard + 1)
+        self._token = token
+        self._newest: ProgressReport | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="progress", daemon=True)
+        if target is not None:
+            self._thread.start()
+
+    def report(self, done: int, total: int, unit: str, metrics: dict[str, float]) -> None:
+        """Note the newest figures. Returns at once; invalid figures are dropped."""
+        if self._target is None:
+            return
+        with contextlib.suppress(ValueError):
+            report = ProgressReport(
+                target=self._target,
+                shard=self._shard,
+                shards=self._shards,
+                done=done,
+                total=total,
+                unit=unit,
+                metrics=metrics,
+            )
+            with self._lock:
+                self._newest = report
+            self._wake.set()
+
+    def close(self) -> None:
+        """Send what is left, waiting a moment at most."""
+        if self._target is not None:
+            self._closed.set()
+            self._wake.set()
+            self._thread.join(timeout=_TIMEOUT_SECONDS)
+
+    def _loop(self) -> None:
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+            while not (self._closed.is_set() and self._newest is None):
+                self._wake.wait()
+                self._wake.clear()
+                with self._lock:
+                    report, self._newest = self._newest, None
+                if report is not None:
+                    self._send(client, report)
+                self._closed.wait(INTERVAL_SECONDS)
+
+    def _send(self, client: httpx.Client, report: ProgressReport) -> None:
+        # A report that cannot be sent is lost on purpose: the next one carries newer figures anyway.
+        with contextlib.suppress(Exception):
+            headers = {"Content-Type": "application/json"}
+            if self._token.is_file():  # read each time: the kubelet rotates it
+                headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
+            client.post(report.target.url, content=report.model_dump_json(by_alias=True), headers=headers)

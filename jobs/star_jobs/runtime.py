@@ -1,0 +1,283 @@
+"""What every job does around its stage: read the spec, reuse finished work, run, commit, answer, exit.
+
+A stage is a module with `def run(stage: <StageModel>, job: JobContext) -> Outcome`. It reads inputs with `job.fetch`,
+writes files with `job.output`, keeps resumable state in `job.work`, and raises `JobFailure`s. The runtime commits the
+manifest (last), remembers the work in the memo object, writes the termination message and picks the exit code.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from star_contracts.artifact import ArtifactKind, ArtifactRef, Manifest
+from star_contracts.base import value_hash
+from star_contracts.errors import Reason
+from star_contracts.job import JOB_SPEC_PATH, JobSpec
+from star_contracts.names import WORK_DIR
+from star_contracts.result import JobResult
+from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
+from star_jobs.reporting import Reporter
+from star_jobs.storage import ArtifactWriter, ObjectStore, WorkArea, fetch, find_manifest, read_manifest
+
+TERMINATION_LOG = "/dev/termination-log"
+STOP_GRACE_SECONDS = 20.0
+"""After SIGTERM a stage has this long to stop by itself (env STAR_STOP_GRACE_SECONDS); then the process ends anyway."""
+
+T = TypeVar("T")
+Logger = structlog.stdlib.BoundLogger
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made."""
+
+    kind: ArtifactKind | None
+    """Kind of the artifact written to `job.output`; None for a shard that left only part files in `job.work`."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the artifacts it was made from, by role."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class JobContext:
+    """What a stage gets to work with."""
+
+    spec: JobSpec
+    store: ObjectStore
+    output: ArtifactWriter
+    work: WorkArea
+    shard_index: int
+    """From JOB_COMPLETION_INDEX (Indexed Job); 0 elsewhere."""
+    scratch: Path
+    """An empty local folder, removed at the end."""
+    stopping: threading.Event
+    """Set on SIGTERM."""
+    log: Logger
+    reporter: Reporter
+
+    def fetch(self, ref: ArtifactRef, only: Sequence[str] | None = None) -> Path:
+        """Return a local, verified copy of an artifact (or of its files matching `only`), cached by digest.
+
+        Raises JobFailure as `star_jobs.storage.fetch` does.
+        """
+        subset = "" if only is None else "-" + value_hash(sorted(only))[-8:]
+        name = ref.digest.removeprefix("sha256:")[:32] + subset
+        return fetch(self.store, ref, work_dir() / "artifacts" / name, only)
+
+    def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
+        """Report progress of this shard. Never raises, never blocks."""
+        self.reporter.report(done, total, unit, metrics)
+
+    def mine(self, work: Sequence[T]) -> list[T]:
+        """Return this shard's part of a list that every shard sees in the same order."""
+        return list(work[self.shard_index :: self.spec.shard.count])
+
+    def raise_if_stopping(self) -> None:
+        """Raise RetryableFailure(Interrupted) once SIGTERM has come; call it between pieces of work."""
+        if self.stopping.is_set():
+            raise RetryableFailure(Reason.INTERRUPTED, "the pod was told to stop; finished parts are kept and reused")
+
+
+Entry = Callable[[Any, JobContext], Outcome]
+
+
+def work_dir() -> Path:
+    """Return the local folder for downloads and scratch files (env STAR_WORK_DIR)."""
+    return Path(os.environ.get("STAR_WORK_DIR", WORK_DIR))
+
+
+def main(load_entry: Callable[[str], Entry]) -> int:
+    """Run the job that STAR_JOB_SPEC names; return the exit code. `load_entry` maps a stage's name to its entry."""
+    configure_logging()
+    path = Path(os.environ.get("STAR_JOB_SPEC", JOB_SPEC_PATH))
+    return answer(lambda stopping: run_job(read_spec(path), load_entry, stopping))
+
+
+def answer(work: Callable[[threading.Event], JobResult]) -> int:
+    """Run `work` under SIGTERM handling, write its result as the termination message, return the exit code."""
+    log: Logger = structlog.get_logger()
+    stopping = threading.Event()
+    with _sigterm(stopping):
+        try:
+            result = work(stopping)
+        except BaseException as error:
+            failure = _interrupted() if isinstance(error, KeyboardInterrupt) else as_failure(error)
+            log.error("job failed", reason=failure.reason, message=failure.message, exc_info=_trace(error))
+            result = JobResult(error=failure.to_error())
+    _write_termination_message(result)
+    return int(result.exit_code())
+
+
+def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threading.Event) -> JobResult:
+    """Run one job to its result: reused when this work is done already, computed otherwise. Raises JobFailure."""
+    log = structlog.get_logger().bind(stage=spec.stage.stage, **spec.producer.model_dump(include={"kind", "name"}))
+    store = ObjectStore(spec.store)
+    done = _finished(spec, store, log)
+    if done is not None:
+        log.info("reused a finished artifact", uri=done.artifact.uri if done.artifact else "")
+        return done
+    index = _shard_index()
+    reporter = Reporter(spec.progress, index, spec.shard.count)
+    with _scratch() as scratch:
+        job = JobContext(
+            spec=spec,
+            store=store,
+            output=ArtifactWriter(store, spec.output),
+            work=WorkArea(store, spec.work),
+            shard_index=index,
+            scratch=scratch,
+            stopping=stopping,
+            log=log,
+            reporter=reporter,
+        )
+        try:
+            outcome = load_entry(spec.stage.stage)(spec.stage, job)
+            return _commit(job, outcome)
+        finally:
+            reporter.close()
+
+
+def read_spec(path: Path) -> JobSpec:
+    """Read the job spec. Raises TerminalFailure(InvalidJobSpec) naming the field that is wrong."""
+    try:
+        return JobSpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise TerminalFailure(
+            Reason.INVALID_JOB_SPEC, f"the job spec {path} cannot be read ({error.strerror}): set STAR_JOB_SPEC"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise TerminalFailure(
+            Reason.INVALID_JOB_SPEC,
+            f"the job spec is not valid at {where}: {first['msg']}; operator and job images must be of one version",
+        ) from error
+
+
+def configure_logging() -> None:
+    """Log JSON lines to stdout: one event a line, times in UTC."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+
+
+def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | None:
+    """Return the result of this very work when it is done: at the output (a restarted pod) or elsewhere (the memo)."""
+    found = find_manifest(store, spec.output)
+    if found is not None:
+        manifest, ref = found
+        if manifest.producer.work_hash != spec.producer.work_hash:
+            raise TerminalFailure(
+                Reason.INVALID_JOB_SPEC,
+                f"output {spec.output} already holds the artifact of other work; artifacts are never overwritten: "
+                "use another attempt or name",
+            )
+        return _reused(manifest, ref)
+    if spec.memo is None:
+        return None
+    memo = store.find_bytes(spec.memo)
+    if memo is None:
+        return None
+    try:
+        ref = ArtifactRef.model_validate_json(memo)
+        return _reused(read_manifest(store, ref), ref)
+    except (ValidationError, TerminalFailure) as error:
+        log.warning("the remembered artifact is gone or changed: running again", memo=spec.memo, error=str(error))
+        return None
+
+
+def _reused(manifest: Manifest, ref: ArtifactRef) -> JobResult:
+    return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=manifest.metrics, reused=True)
+
+
+def _commit(job: JobContext, outcome: Outcome) -> JobResult:
+    if outcome.kind is None:
+        return JobResult(metrics=dict(outcome.metrics))
+    manifest = job.output.commit(outcome.kind, job.spec.producer, outcome.inputs, outcome.metrics)
+    ref = ArtifactRef(uri=job.spec.output, digest=manifest.digest())
+    if job.spec.memo is not None:
+        try:
+            job.store.put_bytes(job.spec.memo, ref.model_dump_json(by_alias=True).encode())
+        except JobFailure as failure:  # the artifact is whole: only a later reuse is lost
+            job.log.warning("could not remember the artifact", memo=job.spec.memo, error=failure.message)
+    job.log.info("artifact written", uri=ref.uri, digest=ref.digest, bytes=manifest.total_bytes())
+    return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=dict(outcome.metrics))
+
+
+def _shard_index() -> int:
+    text = os.environ.get("JOB_COMPLETION_INDEX", "0")
+    if not text.isdecimal():
+        raise TerminalFailure(Reason.INVALID_JOB_SPEC, f"JOB_COMPLETION_INDEX is {text!r}: it must be a whole number")
+    return int(text)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    root = work_dir() / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _sigterm(stopping: threading.Event) -> Iterator[None]:
+    """Set `stopping` on SIGTERM; a stage that has not stopped after the grace time is ended with its answer given."""
+    grace = float(os.environ.get("STAR_STOP_GRACE_SECONDS", STOP_GRACE_SECONDS))
+    deadline = threading.Timer(grace, _give_up)
+    deadline.daemon = True
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            deadline.start()
+
+    previous = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        deadline.cancel()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupted() -> JobFailure:
+    return RetryableFailure(Reason.INTERRUPTED, "the pod was told to stop; finished parts are kept and reused")
+
+
+def _give_up() -> None:
+    result = JobResult(error=_interrupted().to_error())
+    _write_termination_message(result)
+    os._exit(int(result.exit_code()))
+
+
+def _trace(error: BaseException) -> BaseException | None:
+    """Log a trace for the unforeseen only; typed failures say enough themselves."""
+    return None if isinstance(error, JobFailure) and error.__cause__ is None else error
+
+
+def _write_termination_message(result: JobResult) -> None:
+    path = Path(os.environ.get("STAR_TERMINATION_LOG", TERMINATION_LOG))
+    try:
+        path.write_text(result.termination_message())
+    except OSError as error:  # outside a pod there is no such file; the exit code still says it
+        structlog.get_logger().warning("could not write the termination message", path=str(path), error=str(error))

@@ -1,0 +1,193 @@
+"""The object store: a thin, typed edge over boto3 that speaks `s3://` URIs and raises only JobFailures.
+
+Transfers are multipart, concurrent and retried, and memory stays flat for objects of any size.
+Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, never from arguments.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import S3TransferFailedError, S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own name
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from star_contracts.errors import Reason
+from star_contracts.job import Store
+from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONCURRENCY = 8
+"""Requests in flight in one transfer, and files in flight in a tree."""
+_MIB = 1024 * 1024
+_TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=CONCURRENCY)
+_DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "403", "401"}
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing."""
+
+    path: str
+    """Key relative to the listed prefix."""
+    bytes: int
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return (bucket, key) of `s3://bucket/key`.
+
+    Raises TerminalFailure(InvalidJobSpec) for anything else.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise TerminalFailure(Reason.INVALID_JOB_SPEC, f"{uri!r} is not an object URI: write it as s3://bucket/key")
+    return bucket, key.strip("/")
+
+
+class ObjectStore:
+    """An S3-compatible store."""
+
+    def __init__(self, store: Store) -> None:
+        self.endpoint = store.endpoint or "AWS S3"
+        config = Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            max_pool_connections=CONCURRENCY * (CONCURRENCY + 1),
+            s3={"addressing_style": "path" if store.path_style else "virtual"},
+            # Not every S3-compatible server understands the trailing checksums that boto3 sends by default;
+            # the manifest's sha256 protects the content end to end.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        with self._errors("connect to", f"the store at {self.endpoint}"):
+            self._client: S3Client = boto3.session.Session().client(
+                "s3", endpoint_url=store.endpoint, region_name=store.region, config=config
+            )
+
+    def get_bytes(self, uri: str) -> bytes:
+        """Return a small object's content. Raises TerminalFailure(ArtifactNotFound) when there is none."""
+        bucket, key = split_uri(uri)
+        with self._errors("read", uri):
+            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def find_bytes(self, uri: str) -> bytes | None:
+        """Return a small object's content, or None when there is no such object."""
+        try:
+            return self.get_bytes(uri)
+        except TerminalFailure as failure:
+            if failure.reason is Reason.ARTIFACT_NOT_FOUND:
+                return None
+            raise
+
+    def put_bytes(self, uri: str, data: bytes) -> None:
+        """Write a small object in one request: it is there whole or not at all."""
+        bucket, key = split_uri(uri)
+        with self._errors("write", uri):
+            self._client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def upload(self, path: Path, uri: str) -> None:
+        """Upload a file of any size, in concurrent parts."""
+        bucket, key = split_uri(uri)
+        with self._errors("write", uri):
+            self._client.upload_file(str(path), bucket, key, Config=_TRANSFER)
+
+    def download(self, uri: str, path: Path) -> None:
+        """Download an object of any size, in concurrent parts; the file appears when it is whole."""
+        bucket, key = split_uri(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors("read", uri):
+            self._client.download_file(bucket, key, str(path), Config=_TRANSFER)
+
+    def list(self, prefix_uri: str) -> Iterator[StoredObject]:
+        """Yield the objects under `prefix_uri/`, in key order."""
+        bucket, prefix = split_uri(prefix_uri)
+        prefix = f"{prefix}/" if prefix else ""
+        with self._errors("list", prefix_uri):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    if not item["Key"].endswith("/"):
+                        yield StoredObject(item["Key"].removeprefix(prefix), item["Size"])
+
+    def delete(self, uri: str) -> None:
+        """Delete one object; deleting what is not there is no error."""
+        bucket, key = split_uri(uri)
+        with self._errors("delete", uri):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    def delete_tree(self, prefix_uri: str) -> None:
+        """Delete every object under `prefix_uri/`."""
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            list(pool.map(lambda item: self.delete(f"{prefix_uri}/{item.path}"), self.list(prefix_uri)))
+
+    @contextmanager
+    def _errors(self, action: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, S3UploadFailedError, S3TransferFailedError) as error:
+            raise _failure(error, f"could not {action} {what}", self.endpoint) from error
+
+
+def _failure(error: Exception, what: str, endpoint: str) -> JobFailure:
+    """Map boto3's errors to the job's error tree."""
+    if isinstance(error, S3UploadFailedError | S3TransferFailedError):
+        inner = error.__cause__ or error.__context__
+        return _failure(inner, what, endpoint) if isinstance(inner, Exception) else _unreachable(what, endpoint, error)
+    if isinstance(error, ClientError):
+        return _client_failure(error, what, endpoint)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return TerminalFailure(
+            Reason.STORE_ACCESS_DENIED,
+            f"{what}: no credentials; the store's Secret must hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
+        return _unreachable(what, endpoint, error)
+    if isinstance(error, ValueError | BotoCoreError):
+        return TerminalFailure(
+            Reason.INVALID_JOB_SPEC, f"{what}: store {endpoint}: {error}; check the store's settings"
+        )
+    return _unreachable(what, endpoint, error)
+
+
+def _unreachable(what: str, endpoint: str, error: Exception) -> RetryableFailure:
+    detail = " ".join(str(error).split())[:300]
+    return RetryableFailure(
+        Reason.STORE_UNREACHABLE,
+        f"{what}: the object store at {endpoint} does not answer ({detail}); check its endpoint and that it runs",
+    )
+
+
+def _client_failure(error: ClientError, what: str, endpoint: str) -> JobFailure:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    if code in _DENIED:
+        return TerminalFailure(
+            Reason.STORE_ACCESS_DENIED,
+            f"{what}: the store at {endpoint} refused the credentials ({code}); check the Secret and its policy",
+        )
+    if code in _MISSING:
+        return TerminalFailure(
+            Reason.ARTIFACT_NOT_FOUND,
+            f"{what}: there is no such {'bucket' if code == 'NoSuchBucket' else 'object'} in the store at {endpoint}; "
+            "check the URI, and whether it was deleted",
+        )
+    return RetryableFailure(
+        Reason.STORE_UNREACHABLE,
+        f"{what}: the store at {endpoint} answered {code}; if this goes on, look at the store's own log",
+    )
