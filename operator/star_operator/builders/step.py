@@ -69,10 +69,20 @@ class Step:
     api_keys: dict[str, SecretKeyRef] = field(default_factory=dict)
     """Secrets mounted as files /etc/star/keys/<key of this dict>."""
 
+    continues: "Step | None" = None
+    """The step whose part files this one collects: they share a work area."""
+
+    @property
+    def work_area(self) -> tuple[str, str]:
+        """Return (step name, work hash) of the work area: this step's own, or that of the step it continues."""
+        return self.continues.work_area if self.continues is not None else (self.name, self.work_hash)
+
     @property
     def work_hash(self) -> str:
         """Return the digest that equal work shares: parameters and input digests, not places, pools or endpoints."""
-        return value_hash({"stage": _parameters(self.stage.to_json_dict()), "inputs": self.inputs})
+        before = self.continues.work_hash if self.continues is not None else ""
+        stage = _parameters(self.stage.to_json_dict())
+        return value_hash({"stage": stage, "inputs": self.inputs, "continues": before})
 
 
 def _parameters(value: Any) -> Any:

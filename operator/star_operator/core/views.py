@@ -37,6 +37,8 @@ class JobView:
     message: str = ""
     active: int = 0
     succeeded: int = 0
+    queue: str = ""
+    """Kueue queue it waits in, when it has one."""
     deleting: bool = False
 
 

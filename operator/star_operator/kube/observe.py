@@ -47,6 +47,7 @@ def job_view(job: KubeObject) -> JobView:
         message=failure.get("message", ""),
         active=status.get("active", 0),
         succeeded=status.get("succeeded", 0),
+        queue=labels.get("kueue.x-k8s.io/queue-name", ""),
         deleting="deletionTimestamp" in job["metadata"],
     )
 

@@ -1,0 +1,35 @@
+"""Evaluation -> one evaluator Job, with a server of the measured model where asked."""
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import Evaluate
+from star_operator.api.evaluation import Evaluation
+from star_operator.builders.llm import resolve_llm
+from star_operator.builders.step import Inputs, Step
+from star_operator.core.settings import Settings
+
+STEPS = ("evaluate",)
+
+
+def plan(name: str, resource: Evaluation, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
+    """Return the step of that name."""
+    spec = resource.spec
+    digests = {role: artifact.digest for role, artifact in inputs.artifacts.items()}
+    llm = None
+    if spec.llm is not None:
+        llm = resolve_llm(spec.llm, inputs.models.get("llm"), resource.metadata.namespace, settings)
+        digests["llm"] = llm.identity
+    stage = Evaluate(
+        dataset=inputs.artifacts["dataset"],
+        signals=inputs.artifacts.get("signals"),
+        llm=llm.endpoint if llm else None,
+        settings=spec.settings,
+    )
+    return Step(
+        name,
+        stage,
+        "jobs",
+        spec.compute,
+        inputs=digests,
+        servers=llm.servers if llm else (),
+        api_keys=llm.api_keys if llm else {},
+    )

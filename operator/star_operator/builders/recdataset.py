@@ -1,0 +1,22 @@
+"""RecDataset -> one preparation Job."""
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import PrepareDataset
+from star_operator.api.recdataset import RecDataset
+from star_operator.builders.step import Inputs, Step
+from star_operator.core.settings import Settings
+
+STEPS = ("prepare",)
+
+
+def plan(name: str, resource: RecDataset, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
+    """Return the step of that name."""
+    spec = resource.spec
+    stage = PrepareDataset(
+        format=spec.source.format,
+        source=spec.source.uri,
+        tasks=spec.tasks,
+        leakage=spec.leakage,
+        max_malformed=spec.source.max_malformed,
+    )
+    return Step(name, stage, "jobs", spec.compute, inputs={})

@@ -1,0 +1,27 @@
+"""SFTJob -> one training Job (ms-swift under torchrun; a group of nodes where asked)."""
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import TrainSFT
+from star_operator.api.sftjob import SFTJob
+from star_operator.builders.llm import model_identity
+from star_operator.builders.step import Inputs, Step
+from star_operator.core.settings import Settings
+
+STEPS = ("train",)
+
+
+def plan(name: str, resource: SFTJob, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
+    """Return the step of that name."""
+    spec, model = resource.spec, inputs.models["model"]
+    trajectories, dataset = inputs.artifacts["trajectories"], inputs.artifacts["dataset"]
+    stage = TrainSFT(
+        model=model,
+        trajectories=trajectories,
+        dataset=dataset,
+        variant=spec.variant,
+        hyperparameters=spec.hyperparameters,
+        nodes=spec.compute.nodes,
+        devices_per_node=spec.compute.gpus_per_node,
+    )
+    digests = {"model": model_identity(model), "trajectories": trajectories.digest, "dataset": dataset.digest}
+    return Step(name, stage, "trainer", spec.compute, inputs=digests)

@@ -1,0 +1,50 @@
+"""Verbalization -> neighbours, verbalizers in shards, and the look-up store collected from them."""
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import CollectSignals, ComputeNeighbours, VerbalizeSignals
+from star_operator.api.verbalization import Verbalization
+from star_operator.builders.llm import resolve_llm
+from star_operator.builders.step import Inputs, Step
+from star_operator.core.settings import Settings
+
+STEPS = ("neighbours", "verbalize", "collect")
+
+
+def plan(name: str, resource: Verbalization, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
+    """Return the step of that name; steps before it have their artifacts in `done`."""
+    if name == "neighbours":
+        dataset = inputs.artifacts["dataset"]
+        stage = ComputeNeighbours(dataset=dataset, neighbours=resource.spec.neighbours)
+        return Step(name, stage, "jobs", resource.spec.compute, inputs={"dataset": dataset.digest})
+    verbalize = _verbalize(resource, inputs, done["neighbours"], settings)
+    return verbalize if name == "verbalize" else _collect(resource, inputs, done["neighbours"], verbalize)
+
+
+def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, settings: Settings) -> Step:
+    spec, dataset = resource.spec, inputs.artifacts["dataset"]
+    llm = resolve_llm(spec.llm, inputs.models.get("llm"), resource.metadata.namespace, settings)
+    stage = VerbalizeSignals(
+        dataset=dataset,
+        neighbours=neighbours,
+        llm=llm.endpoint,
+        sampling=spec.sampling,
+        scope=spec.scope,
+        limit=spec.limit,
+    )
+    return Step(
+        "verbalize",
+        stage,
+        "jobs",
+        spec.compute,
+        inputs={"dataset": dataset.digest, "neighbours": neighbours.digest, "llm": llm.identity},
+        shards=spec.shards,
+        has_artifact=False,
+        servers=llm.servers,
+        api_keys=llm.api_keys,
+    )
+
+
+def _collect(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, verbalize: Step) -> Step:
+    dataset = inputs.artifacts["dataset"]
+    stage = CollectSignals(dataset=dataset, neighbours=neighbours, scope=resource.spec.scope, limit=resource.spec.limit)
+    return Step("collect", stage, "jobs", resource.spec.compute, inputs=dict(verbalize.inputs), continues=verbalize)

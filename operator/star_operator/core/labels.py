@@ -1,0 +1,19 @@
+"""Labels that tie children to their resource: written by the builders, selected by whoever observes."""
+
+from star_contracts.base import value_hash
+from star_contracts.names import LABEL_KIND, LABEL_NAME
+
+MAX_LABEL = 63
+"""Characters of a label value (Kubernetes, `Labels and Selectors`); resource names may have 253."""
+
+
+def label_value(text: str) -> str:
+    """Return the text as a label value: itself when it fits, else its beginning and a hash that keeps it unique."""
+    if len(text) <= MAX_LABEL:
+        return text
+    return f"{text[: MAX_LABEL - 9].rstrip('-.')}-{value_hash(text).removeprefix('sha256:')[:8]}"
+
+
+def resource_labels(kind: str, name: str) -> dict[str, str]:
+    """Return the labels that select everything made for one resource."""
+    return {LABEL_KIND: kind.lower(), LABEL_NAME: label_value(name)}

@@ -1,0 +1,104 @@
+"""Status as a function of what was decided: one new status a pass, written once."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from star_contracts.progress import ProgressReport
+from star_contracts.result import JobResult
+from star_operator.api.meta import ArtifactStatus, Condition, Phase, Progress, Status, StepStatus
+from star_operator.policy.conditions import FAILED, READY, set_condition
+
+StatusT = TypeVar("StatusT", bound=Status)
+
+FINISHED = {Phase.SUCCEEDED, Phase.FAILED}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When, and of which generation, a status is written."""
+
+    now: str
+    """RFC 3339, UTC."""
+    generation: int
+
+
+def is_finished(status: Status) -> bool:
+    """Say whether the run has ended."""
+    return status.phase in FINISHED
+
+
+def told(status: StatusT, at: Moment, phase: Phase, reason: str, message: str) -> StatusT:
+    """Return the status with this phase, and the Ready condition that explains it."""
+    ready = "True" if phase in (Phase.SUCCEEDED, Phase.READY) else "False"
+    condition = Condition(
+        type=READY, status=ready, reason=reason, message=message[:4096], observed_generation=at.generation
+    )
+    conditions = set_condition(status.conditions, condition, at.now)
+    if phase is Phase.FAILED:
+        failed = condition.model_copy(update={"type": FAILED, "status": "True"})
+        conditions = set_condition(conditions, failed, at.now)
+    return status.model_copy(update={"phase": phase, "conditions": conditions, "observed_generation": at.generation})
+
+
+def started(status: StatusT, at: Moment) -> StatusT:
+    """Return the status of the first attempt's start."""
+    return status.model_copy(update={"attempt": max(1, status.attempt), "start_time": status.start_time or at.now})
+
+
+def step_done(status: StatusT, name: str, result: JobResult) -> StatusT:
+    """Return the status with a step recorded as succeeded."""
+    artifact = None
+    if result.artifact is not None:
+        artifact = ArtifactStatus(uri=result.artifact.uri, digest=result.artifact.digest, bytes=result.bytes)
+    step = StepStatus(name=name, phase=Phase.SUCCEEDED, artifact=artifact, metrics=result.metrics, reused=result.reused)
+    return _with_step(status, step).model_copy(update={"progress": None, "progress_text": ""})
+
+
+def step_failed(status: StatusT, name: str) -> StatusT:
+    """Return the status with the step's attempt recorded as failed, to be cleared away."""
+    return _with_step(status, StepStatus(name=name, phase=Phase.FAILED))
+
+
+def next_attempt(status: StatusT, name: str) -> StatusT:
+    """Return the status of the next attempt; steps that are done stay done."""
+    steps = tuple(step for step in status.steps if step.name != name)
+    return status.model_copy(update={"attempt": status.attempt + 1, "steps": steps})
+
+
+def run_done(status: StatusT, at: Moment) -> StatusT:
+    """Return the status of a run whose last step is done."""
+    last = status.steps[-1]
+    metrics = {name: value for step in status.steps for name, value in step.metrics.items()}
+    return status.model_copy(update={"artifact": last.artifact, "metrics": metrics, "completion_time": at.now})
+
+
+def find_step(status: Status, name: str) -> StepStatus | None:
+    """Return what is remembered of a step."""
+    return next((step for step in status.steps if step.name == name), None)
+
+
+def current_step(status: Status, names: tuple[str, ...]) -> str | None:
+    """Return the first step that is not done, or None when all are."""
+    done = {step.name for step in status.steps if step.phase is Phase.SUCCEEDED}
+    return next((name for name in names if name not in done), None)
+
+
+def with_progress(status: StatusT, step: str, reports: tuple[ProgressReport, ...]) -> StatusT:
+    """Return the status with the shards' reports of a step added up."""
+    if not reports:
+        return status
+    done, total = sum(report.done for report in reports), sum(report.total for report in reports)
+    unit = reports[0].unit
+    live = {name: value for report in reports for name, value in report.metrics.items()}
+    return status.model_copy(
+        update={
+            "progress": Progress(done=done, total=total, unit=unit, step=step),
+            "progress_text": f"{done}/{total} {unit}",
+            "metrics": {**status.metrics, **live},
+        }
+    )
+
+
+def _with_step(status: StatusT, step: StepStatus) -> StatusT:
+    others = tuple(other for other in status.steps if other.name != step.name)
+    return status.model_copy(update={"steps": (*others, step)})
