@@ -1,0 +1,218 @@
+"""One step of a run as Kubernetes objects: job spec (ConfigMap), Indexed Job, and a headless Service for groups.
+
+Two shapes: **shards** are independent pods, each retried by itself (`backoffLimitPerIndex`, KEP-3850), so that one
+failure does not rebuild healthy pods; a single pod or a **group** (`compute.nodes` > 1) works as one, so its first
+failure ends the Job and the next attempt starts all of it anew. Exit code 65 ends the Job at once, a disruption
+(preemption, eviction, node drain) costs no retry (KEP-3329), and a pod is replaced only when it is gone (KEP-3939).
+
+A Job's pod template is immutable: apply these objects once, and later change only what `job_changes` returns.
+"""
+
+from typing import Any
+
+from star_contracts.artifact import Producer, artifact_uri, memo_uri, work_uri
+from star_contracts.base import canonical_json, value_hash
+from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard
+from star_contracts.progress import ProgressTarget
+from star_contracts.result import ExitCode
+from star_operator.api.common import CachePolicy, RunSpec
+from star_operator.builders.names import child_name, labels, owner_reference
+from star_operator.builders.placement import image_of
+from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, pod_template
+from star_operator.builders.step import Owner, Step
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.labels import label_value
+from star_operator.core.objects import KubeObject, compact
+from star_operator.core.settings import Settings
+
+JOB_FILE = "job.json"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+INDEX_ANNOTATION = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+RENDEZVOUS_PORT = 29500
+GROUP_ROLES = ("trainer", "rollout")
+"""Image roles whose pods can work as a group."""
+GRACE_SECONDS = {"jobs": 60, "trainer": 120, "rollout": 120}
+"""Time to put the last part or checkpoint away after SIGTERM."""
+TTL_FLOOR = 60
+"""Seconds a finished Job stays at least, so that its result is read before it goes."""
+
+
+def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: RunSpec) -> list[KubeObject]:
+    """Return the objects of one attempt of a step, in the order to apply them: ConfigMap, [Service], Job.
+
+    Raises InvalidSpec: unknown pool, pool without images, or nodes for a step that does not work as a group.
+    """
+    group = _is_group(step)
+    name = child_name(owner, attempt, step.name)
+    meta: KubeObject = {
+        "namespace": owner.namespace,
+        "name": name,
+        "labels": labels(owner, step.name, attempt),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    spec = job_spec(owner, step, attempt, settings, run)
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta,
+        "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode()},
+    }
+    template = pod_template(_pod_plan(step, meta), settings)
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta | {"labels": meta["labels"] | _queue_label(step)},
+        "spec": _job_shape(step, run) | {"template": template},
+    }
+    service = [_group_service(meta)] if group else []
+    return [compact(obj) for obj in (config_map, *service, job)]
+
+
+def job_changes(step: Step, run: RunSpec) -> KubeObject:
+    """Return a merge patch of what may change of an existing Job: deadline, time to live, and `suspend`.
+
+    `suspend` of a queued Job belongs to the queue's controller, which would undo a change (Kueue, `Run A Kubernetes
+    Job`): to suspend such a run, delete its Job; the work prefix keeps what is done.
+    """
+    spec = _limits(run)
+    if step.compute.queue_name is None:
+        spec["suspend"] = run.suspend
+    return {"spec": spec}
+
+
+def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: RunSpec) -> JobSpec:
+    """Return what the pods are told.
+
+    The work prefix follows from the work, so that a retry, a new attempt and a re-created resource continue it, and a
+    collecting step reads its shards' parts. The output names the work too: a re-created resource of the same name may
+    do other work, and artifacts are never overwritten. Under cachePolicy Never the work is the resource's own (its
+    UID): nothing of an earlier resource of the same name is met.
+    """
+    place = (settings.store.uri, owner.namespace, owner.kind)
+    fresh = run.cache_policy == CachePolicy.NEVER
+    parts, parts_hash = step.work_area
+    output_step = f"{step.name}-{_key(step.work_hash, owner, fresh).removeprefix('sha256:')[:8]}"
+    return JobSpec(
+        store=settings.store.connection,
+        producer=Producer(
+            kind=owner.kind,
+            namespace=owner.namespace,
+            name=owner.name,
+            uid=owner.uid,
+            step=step.name,
+            work_hash=step.work_hash,
+            image=image_of(step.role, step.compute.pool, settings),
+        ),
+        output=artifact_uri(*place, owner.name, attempt, output_step),
+        work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh)),
+        memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
+        shard=Shard(count=step.shards),
+        progress=ProgressTarget(
+            url=settings.progress_url,
+            kind=owner.kind,
+            namespace=owner.namespace,
+            name=owner.name,
+            uid=owner.uid,
+            attempt=attempt,
+            step=step.name,
+        ),
+        stage=step.stage,
+    )
+
+
+def _key(work_hash: str, owner: Owner, fresh: bool) -> str:
+    return value_hash({"work": work_hash, "uid": owner.uid}) if fresh else work_hash
+
+
+def _is_group(step: Step) -> bool:
+    if step.compute.nodes == 1:
+        return False
+    if step.role not in GROUP_ROLES or step.shards > 1:
+        raise InvalidSpec(
+            "NotAGroup",
+            f"spec.compute.nodes is {step.compute.nodes}, but the pods of step {step.name!r} work independently: "
+            "set spec.compute.nodes to 1 and, where the kind has it, spec.shards to the number of pods",
+        )
+    return True
+
+
+def _job_shape(step: Step, run: RunSpec) -> dict[str, Any]:
+    pods = max(step.shards, step.compute.nodes)
+    retries = {"backoffLimitPerIndex": run.retries, "maxFailedIndexes": 0} if step.shards > 1 else {"backoffLimit": 0}
+    return {
+        "completionMode": "Indexed",
+        "completions": pods,
+        "parallelism": pods,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "suspend": run.suspend or step.compute.queue_name is not None,
+        **retries,
+        **_limits(run),
+    }
+
+
+def _limits(run: RunSpec) -> dict[str, Any]:
+    ttl = run.ttl_seconds_after_finished
+    return {
+        "activeDeadlineSeconds": run.active_deadline_seconds,
+        "ttlSecondsAfterFinished": None if ttl is None else max(ttl, TTL_FLOOR),
+    }
+
+
+def _failure_rules() -> list[KubeObject]:
+    codes = {"containerName": MAIN, "operator": "In", "values": [int(ExitCode.TERMINAL)]}
+    return [
+        {"action": "FailJob", "onExitCodes": codes},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+
+
+def _queue_label(step: Step) -> dict[str, str]:
+    queue = step.compute.queue_name
+    return {} if queue is None else {QUEUE_LABEL: label_value(queue)}
+
+
+def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:
+    group = _is_group(step)
+    env: dict[str, EnvValue] = {"STAR_JOB_SPEC": JOB_SPEC_PATH}
+    if group:
+        env |= _group_environment(meta["name"], step)
+    return PodPlan(
+        main=Container(role=step.role, command=("star-job",), env=env, store_access=True),
+        compute=step.compute,
+        labels=meta["labels"],
+        config_map=meta["name"],
+        api_keys=step.api_keys,
+        group={JOB_NAME_LABEL: meta["name"]} if group else {},
+        subdomain=meta["name"] if group else None,
+        operator_token=True,
+        restart_policy="Never",
+        grace_seconds=GRACE_SECONDS[step.role],
+    )
+
+
+def _group_environment(name: str, step: Step) -> dict[str, EnvValue]:
+    """Return torchrun's view of the group (pytorch.org, `torchrun`): pod <job>-0 of the headless Service leads."""
+    return {
+        "MASTER_ADDR": f"{name}-0.{name}",
+        "MASTER_PORT": str(RENDEZVOUS_PORT),
+        "NNODES": str(step.compute.nodes),
+        "NPROC_PER_NODE": str(max(1, step.compute.gpus_per_node)),
+        "NODE_RANK": FieldRef(INDEX_ANNOTATION),
+    }
+
+
+def _group_service(meta: KubeObject) -> KubeObject:
+    """Return the Service that gives the group's pods names, before they are ready: they wait for each other."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_NAME_LABEL: meta["name"]},
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }

@@ -1,0 +1,196 @@
+"""Pods: one shape for every container this operator starts.
+
+Every pod satisfies the `restricted` Pod Security Standard (kubernetes.io, `Pod Security Standards`): user 65532, no
+capabilities, no privilege escalation, RuntimeDefault seccomp; besides, a read-only root and no API token. Writable are
+/tmp and /work (emptyDir) and /dev/shm (memory). Everything to read is one projected volume at /etc/star: the
+ConfigMap's files and, under `keys/`, the API keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from star_contracts.names import SPEC_DIR, WORK_DIR
+from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
+from star_operator.api.common import Compute, SecretKeyRef
+from star_operator.builders.placement import image_of, pool_of, resources, scheduling
+from star_operator.core.objects import KubeObject, compact
+from star_operator.core.settings import Settings
+
+USER = 65532
+MAIN = "main"
+TOKEN_SECONDS = 3600
+KEYS_DIR = f"{SPEC_DIR}/keys"
+FILE_MODE = 0o440
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class FieldRef:
+    """An environment variable from the pod's own metadata (downward API)."""
+
+    path: str
+
+
+EnvValue = str | FieldRef | SecretKeyRef
+
+
+@dataclass(frozen=True)
+class Container:
+    """What one container runs."""
+
+    role: str
+    """Image role: `jobs`, `trainer`, `rollout`, `vllm` or `gateway`."""
+    command: tuple[str, ...]
+    args: tuple[str, ...] = ()
+    env: Mapping[str, EnvValue] = field(default_factory=dict)
+    """Wins over the pool's environment."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """The pool's environment wins over these."""
+    store_access: bool = False
+    """Whether it gets the store's credentials."""
+    name: str = MAIN
+    ports: Mapping[str, int] = field(default_factory=dict)
+    extra: KubeObject = field(default_factory=dict)
+    """Probes and life-cycle hooks."""
+
+
+@dataclass(frozen=True)
+class PodPlan:
+    """What a pod consists of; the rest follows from its pool."""
+
+    main: Container
+    compute: Compute
+    labels: Mapping[str, str]
+    config_map: str
+    """ConfigMap whose keys appear as files in /etc/star."""
+    pool_field: str = "spec.compute.pool"
+    """The field a person would change, for errors about the pool."""
+    init: tuple[Container, ...] = ()
+    api_keys: Mapping[str, SecretKeyRef] = field(default_factory=dict)
+    """Secrets that appear as files `key_path(name)`."""
+    group: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the pods this one works with as a group; it is placed near them."""
+    subdomain: str | None = None
+    """Headless Service that names the pods of the group."""
+    operator_token: bool = False
+    """Whether it gets a token to report progress with."""
+    restart_policy: str = "Always"
+    grace_seconds: int = 30
+
+
+def key_path(name: str) -> str:
+    """Return where the API key of that name is mounted."""
+    return f"{KEYS_DIR}/{name}"
+
+
+def pod_template(plan: PodPlan, settings: Settings) -> KubeObject:
+    """Return a pod template (core/v1 PodTemplateSpec).
+
+    Raises InvalidSpec when the pool is unknown or has no images.
+    """
+    pool = pool_of(plan.compute.pool, settings, plan.pool_field)
+    spec = {
+        "restartPolicy": plan.restart_policy,
+        "terminationGracePeriodSeconds": plan.grace_seconds,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "subdomain": plan.subdomain,
+        "securityContext": _pod_security(),
+        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+        **scheduling(plan.compute, pool, dict(plan.group)),
+        "initContainers": [_container(plan, init, settings) for init in plan.init],
+        "containers": [_container(plan, plan.main, settings)],
+        "volumes": _volumes(plan, pool.shm_size),
+    }
+    template: KubeObject = compact({"metadata": {"labels": dict(plan.labels)}, "spec": spec})
+    return template
+
+
+def _container(plan: PodPlan, container: Container, settings: Settings) -> KubeObject:
+    pool = pool_of(plan.compute.pool, settings, plan.pool_field)
+    devices = plan.compute if container is plan.main else plan.compute.model_copy(update={"gpus_per_node": 0})
+    return {
+        "name": container.name,
+        "image": image_of(container.role, plan.compute.pool, settings, plan.pool_field),
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": list(container.command),
+        "args": list(container.args),
+        "env": _environment(container, pool.env, settings),
+        "ports": [{"name": name, "containerPort": port} for name, port in container.ports.items()],
+        "resources": resources(devices, pool),
+        "securityContext": _container_security(),
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "volumeMounts": _mounts(plan),
+        **container.extra,
+    }
+
+
+def _environment(container: Container, pool_env: Mapping[str, str], settings: Settings) -> list[KubeObject]:
+    """Return each variable once (server-side apply refuses a name twice), the fixed ones last so that they stand."""
+    values: dict[str, EnvValue] = {**container.defaults, **pool_env, **container.env}
+    values |= {"HOME": "/tmp", "STAR_WORK_DIR": WORK_DIR}  # noqa: S108 - the pod's own emptyDir
+    for key in STORE_KEYS:
+        values.pop(key, None)
+        if container.store_access:
+            values[key] = SecretKeyRef(name=settings.store.secret_name, key=key)
+    return [_variable(name, value) for name, value in values.items()]
+
+
+def _variable(name: str, value: EnvValue) -> KubeObject:
+    match value:
+        case FieldRef(path):
+            return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        case SecretKeyRef():
+            return {"name": name, "valueFrom": {"secretKeyRef": {"name": value.name, "key": value.key}}}
+        case _:
+            return {"name": name, "value": value}
+
+
+def _volumes(plan: PodPlan, shm_size: str) -> list[KubeObject]:
+    files: list[KubeObject] = [{"configMap": {"name": plan.config_map}}]
+    for name, ref in plan.api_keys.items():
+        item = {"key": ref.key, "path": f"keys/{name}", "mode": FILE_MODE}
+        files.append({"secret": {"name": ref.name, "items": [item]}})
+    volumes: list[KubeObject] = [
+        # `medium: ""` is the default; it is said so that an emptyDir without a limit is not an empty map.
+        {"name": "tmp", "emptyDir": {"medium": ""}},
+        {"name": "work", "emptyDir": {"medium": "", "sizeLimit": plan.compute.resources.scratch}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}},
+        {"name": "star", "projected": {"sources": files, "defaultMode": FILE_MODE}},
+    ]
+    if plan.operator_token:
+        token = {"path": "token", "audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
+        sources = [{"serviceAccountToken": token}]
+        volumes.append({"name": "token", "projected": {"sources": sources, "defaultMode": FILE_MODE}})
+    return volumes
+
+
+def _mounts(plan: PodPlan) -> list[KubeObject]:
+    mounts: list[KubeObject] = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
+        {"name": "work", "mountPath": WORK_DIR},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {"name": "star", "mountPath": SPEC_DIR, "readOnly": True},
+    ]
+    if plan.operator_token:
+        mounts.append({"name": "token", "mountPath": TOKEN_PATH.rpartition("/")[0], "readOnly": True})
+    return mounts
+
+
+def _pod_security() -> KubeObject:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _container_security() -> KubeObject:
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
