@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from star_contracts.result import JobResult
+from star_contracts.result import JobError, JobResult
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,14 @@ class RunView:
     def pods_of(self, attempt: int, step: str) -> tuple[PodView, ...]:
         """Return the pods of a step's attempt."""
         return tuple(pod for pod in self.pods if (pod.attempt, pod.step) == (attempt, step))
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """A vLLM server a step needs, as seen."""
+
+    name: str
+    ready: bool
+    trouble: str = ""
+    fatal: JobError | None = None
+    """Set when it can never start, e.g. its checkpoint's digest does not match."""

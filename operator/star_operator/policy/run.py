@@ -6,10 +6,10 @@ next one starts, so that two attempts never run at once (what users complain abo
 
 from dataclasses import dataclass, field
 
-from star_contracts.result import ErrorClass, JobError, JobResult
+from star_contracts.result import ErrorClass, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, StepStatus
-from star_operator.core.views import JobView, PodView, RunView
+from star_operator.core.views import JobView, PodView, RunView, ServerView
 
 RETRY_BASE_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
@@ -70,17 +70,6 @@ class Fail:
 
 
 Decision = Hold | Start | SetSuspended | Finish | Retry | ClearAttempt | NextAttempt | Fail
-
-
-@dataclass(frozen=True)
-class ServerView:
-    """A vLLM server a step needs, as seen."""
-
-    name: str
-    ready: bool
-    trouble: str = ""
-    fatal: JobError | None = None
-    """Set when it can never start, e.g. its checkpoint's digest does not match."""
 
 
 @dataclass(frozen=True)

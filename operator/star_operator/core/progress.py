@@ -1,0 +1,25 @@
+"""The progress reports of running jobs, in memory: a hint that may be lost, never state."""
+
+from star_contracts.progress import ProgressReport
+
+
+class ProgressBoard:
+    """The latest report of every shard, by resource UID and (attempt, step)."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, dict[tuple[int, str], dict[int, ProgressReport]]] = {}
+
+    def report(self, report: ProgressReport) -> None:
+        """Keep a report in place of the shard's last one."""
+        target = report.target
+        steps = self._reports.setdefault(target.uid, {})
+        steps.setdefault((target.attempt, target.step), {})[report.shard] = report
+
+    def of(self, uid: str, attempt: int, step: str) -> tuple[ProgressReport, ...]:
+        """Return the shards' latest reports of a step."""
+        shards = self._reports.get(uid, {}).get((attempt, step), {})
+        return tuple(shards[index] for index in sorted(shards))
+
+    def forget(self, uid: str) -> None:
+        """Drop what was reported for a resource that has ended."""
+        self._reports.pop(uid, None)

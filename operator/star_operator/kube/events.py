@@ -1,0 +1,47 @@
+"""Kubernetes Events for people: deduplicated by resource, reason and message, and never the cause of a failure."""
+
+import hashlib
+
+import structlog
+
+from star_operator.core.errors import StarError
+from star_operator.core.objects import KubeObject
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.resources import EVENT
+
+log = structlog.get_logger(__name__)
+
+
+async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: str, now: str) -> None:
+    """Record that something happened to a resource; the same thing again counts the first event up."""
+    meta = about["metadata"]
+    warning = reason not in {"Running", "Succeeded", "Ready", "Starting", "Serving"}
+    digest = hashlib.sha256(f"{meta['uid']}\0{reason}\0{message}".encode()).hexdigest()[:16]
+    name, namespace = f"{meta['name'][:200]}.{digest}", meta["namespace"]
+    try:
+        old = await cluster.get(EVENT, namespace, name)
+        count = int(old.get("count", 1)) + 1 if old else 1
+        await cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": namespace},
+                "involvedObject": {
+                    "apiVersion": about["apiVersion"],
+                    "kind": about["kind"],
+                    "namespace": namespace,
+                    "name": meta["name"],
+                    "uid": meta["uid"],
+                    "resourceVersion": meta["resourceVersion"],
+                },
+                "reason": reason,
+                "message": message[:1024],
+                "type": "Warning" if warning else "Normal",
+                "firstTimestamp": old["firstTimestamp"] if old else now,
+                "lastTimestamp": now,
+                "count": count,
+                "source": {"component": "star-operator"},
+            }
+        )
+    except StarError as error:
+        log.warning("event not posted", resource=meta["name"], reason=error.reason)

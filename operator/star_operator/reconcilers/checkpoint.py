@@ -1,0 +1,52 @@
+"""Checkpoint: makes nothing; collects the verdicts of the evaluations that measured it."""
+
+from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
+from star_operator.api.evaluation import Evaluation
+from star_operator.api.meta import Phase
+from star_operator.core.queue import Key
+from star_operator.kube.resources import STAR_TYPES
+from star_operator.policy.status import Moment, told
+from star_operator.reconcilers.context import Context, timestamp
+from star_operator.reconcilers.write import write_status
+
+
+class CheckpointReconciler:
+    """Reconciles Checkpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def reconcile(self, key: Key) -> None:
+        """Write what the namespace's evaluations say of this checkpoint."""
+        cluster = self._context.cluster
+        body = await cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return
+        checkpoint = Checkpoint.parse(body)
+        verdicts = []
+        for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
+            evaluation = Evaluation.parse(item)
+            if evaluation.status.phase is Phase.SUCCEEDED and _measures(evaluation, checkpoint):
+                artifact = evaluation.status.artifact
+                report = artifact.digest if artifact else None
+                verdicts.append(
+                    Verdict(evaluation=evaluation.metadata.name, metrics=evaluation.status.metrics, report=report)
+                )
+        at = Moment(timestamp(self._context.now()), checkpoint.metadata.generation)
+        status: CheckpointStatus = told(checkpoint.status, at, Phase.READY, "Ready", "the record is usable")
+        best = max((v.metrics["hrAvg"] for v in verdicts if "hrAvg" in v.metrics), default=None)
+        update = {
+            "verdicts": tuple(sorted(verdicts, key=lambda verdict: verdict.evaluation)),
+            "headline": "" if best is None else f"hrAvg {best:.3f}",
+        }
+        first = checkpoint.status.phase is not Phase.READY
+        await write_status(cluster, body, status.model_copy(update=update), at.now)
+        if first:
+            self._context.wake_waiting(key.namespace)
+
+
+def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
+    server = evaluation.spec.llm.server if evaluation.spec.llm else None
+    if server is None:
+        return False
+    return checkpoint.metadata.name == server.model.checkpoint or checkpoint.spec.digest == server.model.digest

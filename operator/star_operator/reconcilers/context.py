@@ -1,0 +1,45 @@
+"""What every reconciler works with."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from star_operator.core.progress import ProgressBoard
+from star_operator.core.queue import Key, WorkQueue
+from star_operator.core.settings import Settings
+from star_operator.kube.cluster import Cluster
+
+
+@dataclass
+class Context:
+    """The operator's connections and memory. Nothing in here is state that a restart would lose."""
+
+    cluster: Cluster
+    settings: Settings
+    queue: WorkQueue
+    progress: ProgressBoard = field(default_factory=ProgressBoard)
+    waiting: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    """Resources that wait for others of their namespace: looked at when any of these ends."""
+
+    def now(self) -> datetime:
+        """Return the time, UTC."""
+        return datetime.now(UTC)
+
+    def wake_waiting(self, namespace: str) -> None:
+        """Have every resource of a namespace that waits for another looked at."""
+        for key in self.waiting.pop(namespace, set()):
+            self.queue.add(key)
+
+
+Reconcile = Callable[[Key], Awaitable[None]]
+
+
+def timestamp(moment: datetime) -> str:
+    """Return RFC 3339 in seconds, as Kubernetes writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Read RFC 3339 as Kubernetes writes it."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

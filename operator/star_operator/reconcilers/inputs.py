@@ -1,0 +1,85 @@
+"""References -> what they stand for now, or `Waiting` with a sentence that says what is missing."""
+
+from typing import Any, TypeVar, cast
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import ModelSource
+from star_operator.api.checkpoint import Checkpoint
+from star_operator.api.common import LLM, ModelRef, Ref
+from star_operator.api.meta import Phase, Resource
+from star_operator.api.recdataset import RecDataset
+from star_operator.api.verbalization import Verbalization
+from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.resources import STAR_TYPES
+from star_operator.policy.conditions import READY, find
+
+ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+
+
+async def get_resource(cluster: Cluster, model: type[ResourceT], namespace: str, name: str, field: str) -> ResourceT:
+    """Return the resource a field names. Raises Waiting when there is none."""
+    kind = model.INFO.kind
+    body = await cluster.get(STAR_TYPES[kind], namespace, name)
+    if body is None:
+        text = (
+            f"{field} names {kind} {name}, which does not exist in namespace {namespace}; create it or correct the name"
+        )
+        raise Waiting("InputMissing", text)
+    return cast(ResourceT, model.parse(body))
+
+
+async def produced(
+    cluster: Cluster, model: type[ResourceT], namespace: str, ref: Ref, field: str
+) -> tuple[ResourceT, ArtifactRef]:
+    """Return a referenced resource and its artifact. Raises Waiting until it has one."""
+    resource = await get_resource(cluster, model, namespace, ref.name, field)
+    artifact = resource.status.artifact
+    if resource.status.phase is Phase.SUCCEEDED and artifact is not None:
+        return resource, ArtifactRef(uri=artifact.uri, digest=artifact.digest)
+    raise _not_ready(resource, field)
+
+
+async def dataset_and_signals(
+    cluster: Cluster, namespace: str, dataset: Ref, verbalization: Ref | None
+) -> dict[str, ArtifactRef]:
+    """Return the artifacts of a spec's `dataset` and, where it names one, `verbalization`."""
+    _, artifact = await produced(cluster, RecDataset, namespace, dataset, "spec.dataset")
+    artifacts = {"dataset": artifact}
+    if verbalization is not None:
+        _, signals = await produced(cluster, Verbalization, namespace, verbalization, "spec.verbalization")
+        artifacts["signals"] = signals
+    return artifacts
+
+
+async def model_source(cluster: Cluster, namespace: str, ref: ModelRef, field: str) -> ModelSource:
+    """Return the weights a model reference stands for. Raises Waiting, or InvalidSpec on a digest that differs."""
+    if ref.uri is not None:
+        if ref.uri.startswith("hf://"):
+            return ModelSource(hub=ref.uri.removeprefix("hf://"))
+        assert ref.digest is not None  # refused at admission otherwise
+        return ModelSource(artifact=ArtifactRef(uri=ref.uri, digest=ref.digest))
+    assert ref.checkpoint is not None
+    checkpoint = await get_resource(cluster, Checkpoint, namespace, ref.checkpoint, f"{field}.checkpoint")
+    if ref.digest is not None and ref.digest != checkpoint.spec.digest:
+        text = f"{field}.digest is {ref.digest}, but Checkpoint {ref.checkpoint} is {checkpoint.spec.digest}"
+        raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
+    return ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
+
+
+async def llm_models(cluster: Cluster, namespace: str, llm: LLM | None) -> dict[str, ModelSource]:
+    """Return the model that `spec.llm.server` serves, by role."""
+    if llm is None or llm.server is None:
+        return {}
+    return {"llm": await model_source(cluster, namespace, llm.server.model, "spec.llm.server.model")}
+
+
+def _not_ready(resource: Resource[Any, Any], field: str) -> Waiting:
+    kind, name, status = resource.kind, resource.metadata.name, resource.status
+    why = find(status.conditions, READY)
+    if status.phase is Phase.FAILED:
+        text = f"{field}: {kind} {name} failed: {why.message if why else 'no reason recorded'}"
+        return Waiting("InputFailed", text)
+    return Waiting(
+        "InputNotReady", f"{field}: {kind} {name} is {status.phase} ({status.progress_text or 'no progress yet'})"
+    )

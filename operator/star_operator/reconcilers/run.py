@@ -1,0 +1,267 @@
+"""One pass over a run-to-completion resource: look -> decide -> act -> write status once.
+
+Every kind that runs to completion goes through here; `reconcilers/<kind>.py` says what differs (its inputs, its steps
+and what its success brings about).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, cast
+
+import structlog
+from pydantic import ValidationError
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.names import LABEL_KIND, LABEL_NAME
+from star_operator.api.common import RunSpec
+from star_operator.api.meta import Phase, Resource, Status
+from star_operator.builders.job import step_job
+from star_operator.builders.llmserver import server_objects
+from star_operator.builders.names import owner_reference
+from star_operator.builders.step import Inputs, Owner, Step
+from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.queue import Key
+from star_operator.core.settings import Settings
+from star_operator.core.views import RunView, ServerView
+from star_operator.kube import servers
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.observe import observe_run
+from star_operator.kube.resources import JOB, STAR_TYPES
+from star_operator.policy import run as policy
+from star_operator.policy import status as state
+from star_operator.reconcilers.context import Context, parse_timestamp, timestamp
+from star_operator.reconcilers.write import write_status
+
+log = structlog.get_logger(__name__)
+
+ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+
+
+async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
+    """Bring nothing about: the artifact in status is all there is."""
+
+
+@dataclass(frozen=True)
+class RunKind(Generic[ResourceT]):
+    """What is particular about a kind that runs to completion."""
+
+    model: type[ResourceT]
+    steps: tuple[str, ...]
+    plan: Callable[[str, ResourceT, Inputs, dict[str, ArtifactRef], Settings], Step]
+    inputs: Callable[[Cluster, ResourceT], Awaitable[Inputs]]
+    headline: Callable[[dict[str, float]], str]
+    succeeded: Callable[[Cluster, ResourceT, Status], Awaitable[None]] = _nothing
+    """Idempotent; runs before the success is written, so that a crash in between repeats it."""
+
+
+@dataclass(frozen=True)
+class Pass(Generic[ResourceT]):
+    """What one pass looks at."""
+
+    resource: ResourceT
+    owner: Owner
+    at: state.Moment
+    step: str
+    plan: Step | None
+    view: RunView
+
+
+class RunReconciler(Generic[ResourceT]):
+    """Reconciles all resources of one run-to-completion kind."""
+
+    def __init__(self, kind: RunKind[ResourceT], context: Context) -> None:
+        self._kind = kind
+        self._context = context
+
+    async def reconcile(self, key: Key) -> None:
+        """Look at one resource and bring it one decision further."""
+        body = await self._context.cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return
+        at = state.Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
+        try:
+            resource = cast(ResourceT, self._kind.model.parse(body))
+        except ValidationError as error:
+            log.error("resource does not fit its model", key=str(key), errors=error.error_count())
+            raise InvalidSpec("InvalidSpec", f"{key}: {error}") from error
+        if state.is_finished(resource.status):
+            await self._after(resource)
+            return
+        status = await self._advance(resource, at)
+        await write_status(self._context.cluster, body, status, at.now)
+        if state.is_finished(status):
+            await self._release(resource, at)
+            self._context.progress.forget(resource.metadata.uid)
+            self._context.wake_waiting(key.namespace)
+
+    async def _advance(self, resource: ResourceT, at: state.Moment) -> Status:
+        remembered: Status = resource.status
+        status = state.started(remembered, at)
+        name = state.current_step(status, self._kind.steps)
+        if name is None:
+            return await self._complete(resource, status, at)
+        meta = resource.metadata
+        owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
+        view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
+        try:
+            plan = await self._plan(resource, status, name)
+        except Waiting as waiting:
+            self._context.waiting[meta.namespace].add(Key(owner.kind, owner.namespace, owner.name))
+            if view.job(status.attempt, name) is None:
+                return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
+            plan = None
+        except InvalidSpec as error:
+            return _failed(status, at, error.reason, error.message)
+        seen = Pass(resource, owner, at, name, plan, view)
+        decision = policy.decide(resource.spec, await self._view_step(seen, status))
+        try:
+            return await self._act(decision, seen, status)
+        except InvalidSpec as error:
+            return _failed(status, at, error.reason, error.message)
+
+    async def _plan(self, resource: ResourceT, status: Status, name: str) -> Step:
+        inputs = await self._kind.inputs(self._context.cluster, resource)
+        done = {
+            step.name: ArtifactRef(uri=step.artifact.uri, digest=step.artifact.digest)
+            for step in status.steps
+            if step.artifact is not None
+        }
+        return self._kind.plan(name, resource, inputs, done, self._context.settings)
+
+    async def _view_step(self, seen: Pass[ResourceT], status: Status) -> policy.StepView:
+        job = seen.view.job(status.attempt, seen.step)
+        running = job is not None and not job.complete and not job.failed and not job.suspended
+        plans = seen.plan.servers if seen.plan is not None and running else ()
+        views: list[ServerView] = []
+        for plan in plans:
+            await self._acquire(seen, plan.name)
+            views.append(await servers.view_server(self._context.cluster, seen.owner.namespace, plan.name))
+        return policy.StepView(
+            name=seen.step,
+            attempt=status.attempt,
+            has_artifact=seen.plan is None or seen.plan.has_artifact,
+            remembered=state.find_step(status, seen.step),
+            view=seen.view,
+            servers=tuple(views),
+        )
+
+    async def _act(self, decision: policy.Decision, seen: Pass[ResourceT], status: Status) -> Status:
+        at = seen.at
+        run: RunSpec = seen.resource.spec
+        match decision:
+            case policy.Hold(phase, reason, message):
+                reports = self._context.progress.of(seen.owner.uid, status.attempt, seen.step)
+                return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
+            case policy.Start():
+                await self._start(seen, status.attempt, run)
+                return state.told(status, at, Phase.RUNNING, "Starting", f"step {seen.step} is starting")
+            case policy.SetSuspended(suspended):
+                await self._suspend(seen, status.attempt, suspended)
+                phase = Phase.SUSPENDED if suspended else Phase.RUNNING
+                return state.told(status, at, phase, str(phase), "spec.suspend is " + str(suspended).lower())
+            case policy.Finish(result):
+                return await self._finish_step(seen, state.step_done(status, seen.step, result))
+            case policy.Retry(reason, message):
+                return self._schedule_retry(seen, status, reason, message)
+            case policy.ClearAttempt():
+                await self._clear(seen, status.attempt)
+                return status
+            case policy.NextAttempt():
+                return self._next_attempt(seen, status)
+            case policy.Fail(reason, message):
+                await self._clear_running(seen, status.attempt)
+                return _failed(status, at, reason, message)
+
+    async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+        assert seen.plan is not None
+        for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
+            await self._context.cluster.apply(obj)
+        for plan in seen.plan.servers:
+            await self._acquire(seen, plan.name)
+
+    async def _acquire(self, seen: Pass[ResourceT], name: str) -> None:
+        assert seen.plan is not None
+        plan = next(plan for plan in seen.plan.servers if plan.name == name)
+        objects = server_objects(seen.owner.namespace, plan, [], self._context.settings)
+        user = {**owner_reference(seen.owner), "controller": False, "blockOwnerDeletion": False}
+        await servers.acquire(self._context.cluster, objects, user)
+
+    async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
+        job = seen.view.job(attempt, seen.step)
+        assert job is not None
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, {"spec": {"suspend": suspended}})
+        if suspended:
+            await self._release(seen.resource, seen.at)
+
+    async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
+        if seen.plan is not None and seen.plan.servers:
+            await self._release(seen.resource, seen.at)
+        if state.current_step(status, self._kind.steps) is None:
+            return await self._complete(seen.resource, status, seen.at)
+        return state.told(status, seen.at, Phase.RUNNING, "StepDone", f"step {seen.step} is done")
+
+    async def _complete(self, resource: ResourceT, status: Status, at: state.Moment) -> Status:
+        done = state.run_done(status, at)
+        done = done.model_copy(update={"headline": self._kind.headline(done.metrics)})
+        try:
+            await self._kind.succeeded(self._context.cluster, resource, done)
+        except InvalidSpec as error:
+            return _failed(status, at, error.reason, error.message)
+        reused = all(step.reused for step in done.steps)
+        text = "artifact of equal work reused" if reused else "artifact stored"
+        return state.told(done, at, Phase.SUCCEEDED, "Succeeded", text)
+
+    def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: str, message: str) -> Status:
+        delay = policy.retry_delay(status.attempt)
+        due = timestamp(self._context.now() + timedelta(seconds=delay))
+        text = f"attempt {status.attempt} failed: {message}; next attempt at {due}"
+        failed = state.step_failed(status, seen.step).model_copy(update={"retry_at": due})
+        return state.told(failed, seen.at, Phase.WAITING, reason, text)
+
+    def _next_attempt(self, seen: Pass[ResourceT], status: Status) -> Status:
+        key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
+        due = parse_timestamp(status.retry_at) if status.retry_at else self._context.now()
+        left = (due - self._context.now()).total_seconds()
+        if left > 0:
+            self._context.queue.add_after(key, left)
+            return status
+        return state.next_attempt(status, seen.step).model_copy(update={"retry_at": None})
+
+    async def _clear(self, seen: Pass[ResourceT], attempt: int) -> None:
+        for job in seen.view.jobs:
+            if job.attempt == attempt and not job.deleting:
+                await self._context.cluster.delete(JOB, seen.owner.namespace, job.name, foreground=True)
+
+    async def _clear_running(self, seen: Pass[ResourceT], attempt: int) -> None:
+        """Leave a failed Job and its pods' logs to look at, but nothing that runs."""
+        job = seen.view.job(attempt, seen.step)
+        if job is not None and not job.failed and not job.complete:
+            await self._clear(seen, attempt)
+
+    async def _release(self, resource: ResourceT, at: state.Moment) -> None:
+        namespace = resource.metadata.namespace
+        idle = await servers.release(self._context.cluster, namespace, resource.metadata.uid, at.now)
+        for name in idle:
+            self._context.queue.add_after(Key("LLMServer", namespace, name), self._context.settings.llm_idle_seconds)
+
+    async def _after(self, resource: ResourceT) -> None:
+        """Look after a resource that has ended: free its servers, and remove its Jobs when their time is over."""
+        at = state.Moment(timestamp(self._context.now()), resource.metadata.generation)
+        await self._release(resource, at)
+        ttl, ended = resource.spec.ttl_seconds_after_finished, resource.status.completion_time
+        if ttl is None or ended is None:
+            return
+        meta = resource.metadata
+        left = (parse_timestamp(ended) + timedelta(seconds=ttl) - self._context.now()).total_seconds()
+        if left > 0:
+            self._context.queue.add_after(Key(resource.kind, meta.namespace, meta.name), left)
+            return
+        labels = {LABEL_KIND: resource.kind.lower(), LABEL_NAME: meta.name}
+        for job in await self._context.cluster.list_objects(JOB, meta.namespace, labels):
+            await self._context.cluster.delete(JOB, meta.namespace, job["metadata"]["name"])
+
+
+def _failed(status: Status, at: state.Moment, reason: str, message: str) -> Status:
+    ended = status.model_copy(update={"completion_time": at.now, "retry_at": None})
+    return state.told(ended, at, Phase.FAILED, reason, message)

@@ -1,0 +1,38 @@
+"""SFTJob: its steps are in builders/sftjob.py; success brings a Checkpoint of the job's name about."""
+
+from star_operator.api.meta import Status
+from star_operator.api.recdataset import RecDataset
+from star_operator.api.sftjob import SFTJob
+from star_operator.api.teacherrun import TeacherRun
+from star_operator.builders import sftjob as builder
+from star_operator.builders.checkpoint import checkpoint
+from star_operator.builders.llm import model_identity
+from star_operator.builders.step import Inputs
+from star_operator.kube.cluster import Cluster
+from star_operator.reconcilers.inputs import model_source, produced
+from star_operator.reconcilers.run import RunKind
+
+
+async def inputs(cluster: Cluster, resource: SFTJob) -> Inputs:
+    """Return the base model, the trajectories, and the dataset they were made on."""
+    namespace, spec = resource.metadata.namespace, resource.spec
+    model = await model_source(cluster, namespace, spec.model, "spec.model")
+    teacher, trajectories = await produced(cluster, TeacherRun, namespace, spec.trajectories, "spec.trajectories")
+    field = f"spec.trajectories ({teacher.metadata.name}).dataset"
+    _, dataset = await produced(cluster, RecDataset, namespace, teacher.spec.dataset, field)
+    return Inputs({"trajectories": trajectories, "dataset": dataset}, {"model": model})
+
+
+async def succeeded(cluster: Cluster, resource: SFTJob, status: Status) -> None:
+    """Record the checkpoint."""
+    used = await inputs(cluster, resource)
+    digests = {role: artifact.digest for role, artifact in used.artifacts.items()}
+    await cluster.apply(checkpoint(resource, status, {**digests, "model": model_identity(used.models["model"])}))
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """Return the final loss."""
+    return f"loss {metrics.get('loss', float('nan')):.3f}"
+
+
+KIND = RunKind(SFTJob, builder.STEPS, builder.plan, inputs, headline, succeeded)

@@ -1,0 +1,24 @@
+"""TeacherRun: its steps are in builders/teacherrun.py."""
+
+from star_operator.api.teacherrun import TeacherRun
+from star_operator.builders import teacherrun as builder
+from star_operator.builders.step import Inputs
+from star_operator.kube.cluster import Cluster
+from star_operator.reconcilers.inputs import dataset_and_signals, llm_models
+from star_operator.reconcilers.run import RunKind
+
+
+async def inputs(cluster: Cluster, resource: TeacherRun) -> Inputs:
+    """Return the dataset, the signals where the agents have tools, and the teacher's model."""
+    namespace, spec = resource.metadata.namespace, resource.spec
+    verbalization = spec.verbalization if spec.agents.tools else None
+    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, verbalization)
+    return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """Return how many trajectories were kept."""
+    return f"{metrics.get('kept', 0):.0f} of {metrics.get('trajectories', 0):.0f} kept"
+
+
+KIND = RunKind(TeacherRun, builder.STEPS, builder.plan, inputs, headline)
