@@ -36,7 +36,10 @@ CONCURRENCY = 8
 """Requests in flight in one transfer, and files in flight in a tree."""
 _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=CONCURRENCY)
-_DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "403", "401"}
+_ATTEMPTS = 8
+"""Tries of one request, with growing pauses: a store that restarts is waited for, a dead one is not for long."""
+_DENIED = {401, 403}
+_DENIED_CODES = {"XAdminUserNotFound"}  # versitygw's word, with status 404, for an unknown access key
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
 
 
@@ -69,7 +72,7 @@ class ObjectStore:
         config = Config(
             connect_timeout=5,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=CONCURRENCY * (CONCURRENCY + 1),
             s3={"addressing_style": "path" if store.path_style else "virtual"},
             # Not every S3-compatible server understands the trailing checksums that boto3 sends by default;
@@ -141,7 +144,7 @@ class ObjectStore:
     def _errors(self, action: str, what: str) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, S3UploadFailedError, S3TransferFailedError) as error:
+        except (BotoCoreError, ClientError, S3UploadFailedError, S3TransferFailedError, ValueError) as error:
             raise _failure(error, f"could not {action} {what}", self.endpoint) from error
 
 
@@ -161,7 +164,7 @@ def _failure(error: Exception, what: str, endpoint: str) -> JobFailure:
         return _unreachable(what, endpoint, error)
     if isinstance(error, ValueError | BotoCoreError):
         return TerminalFailure(
-            Reason.INVALID_JOB_SPEC, f"{what}: store {endpoint}: {error}; check the store's settings"
+            Reason.INVALID_JOB_SPEC, f"{what}: {error}; check the store's settings"
         )
     return _unreachable(what, endpoint, error)
 
@@ -176,7 +179,8 @@ def _unreachable(what: str, endpoint: str, error: Exception) -> RetryableFailure
 
 def _client_failure(error: ClientError, what: str, endpoint: str) -> JobFailure:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    if code in _DENIED:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status in _DENIED or code in _DENIED_CODES:
         return TerminalFailure(
             Reason.STORE_ACCESS_DENIED,
             f"{what}: the store at {endpoint} refused the credentials ({code}); check the Secret and its policy",
