@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 S3_URI_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=@+-]+)+$"
 
-Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN, max_length=71)]
 S3Uri = Annotated[str, StringConstraints(pattern=S3_URI_PATTERN)]
 
 

@@ -36,6 +36,7 @@ class TaskSettings(Model):
     candidates: int = Field(default=20, ge=2, le=1000)
     """Candidates a task: 1 ground truth and the rest negatives."""
     negatives: Negatives = Negatives.UNIFORM
+    """How negative candidates are drawn."""
     train: int = Field(default=1000, ge=0)
     """Training tasks in all."""
     test: int = Field(default=100, ge=1)
@@ -73,6 +74,7 @@ class NeighbourSettings(Model):
     max_degree: int = Field(default=500, ge=1)
     """Interactions of one node taken into account, most recent first: uncapped work grows with popularity squared."""
     weighting: Weighting = Weighting.COSINE
+    """How co-occurrence is weighted into similarity."""
 
 
 class SignalScope(StrEnum):
@@ -101,17 +103,22 @@ class Sampling(Model):
     """How an LLM is sampled. The defaults are the paper's (appendix B.2)."""
 
     temperature: float = Field(default=0.7, ge=0, le=2)
+    """0 always takes the likeliest token."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Share of the probability mass that is sampled from."""
     max_tokens: int = Field(default=2048, ge=1)
     """Tokens generated at most in one call."""
     seed: int | None = Field(default=None, ge=0)
+    """Makes sampling repeatable where the engine allows it."""
 
 
 class TrajectoryFilter(StrEnum):
     """Which trajectories are kept for training (paper 3.4.1)."""
 
     HIT_AT_1 = "HitAt1"
+    """Those that rank the ground truth first."""
     NONE = "None"
+    """All."""
 
 
 class Variant(StrEnum):
@@ -143,30 +150,42 @@ class SFTHyperparameters(Model):
     """Supervised fine-tuning. Defaults: paper appendix Table 4."""
 
     epochs: float = Field(default=2, gt=0)
+    """Passes over the trajectories; may be a fraction."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimizer steps, whatever `epochs` says."""
     global_batch_size: int = Field(default=64, ge=1)
+    """Sequences an optimizer step, over all devices."""
     micro_batch_size: int = Field(default=2, ge=1)
     """Sequences a device works on at once; accumulation follows from the global size."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate."""
     warmup_ratio: Fraction = 0.05
+    """Share of the steps over which the learning rate rises."""
     max_length: int = Field(default=16384, ge=16)
     """Tokens of prompt and answer together; longer sequences are left out and counted."""
     precision: Precision = Precision.BF16
+    """Number format of the weights; `float32` on CPUs."""
     sharding: Sharding = Sharding.ZERO2
+    """How DeepSpeed spreads the optimizer over the GPUs; `None` on CPUs."""
     save_steps: int = Field(default=50, ge=1)
     """Steps between resumable checkpoints; a killed pod loses at most this many."""
     seed: int = Field(default=42, ge=0)
+    """Seed of shuffling and initialization."""
 
 
 class Rewards(Model):
     """The composite reward (paper equations 2 and 3)."""
 
     format_valid: float = 1.0
+    """For an answer of the right format."""
     format_invalid: float = -1.0
+    """For any other answer."""
     top1: float = 1.0
+    """For the ground truth in first place."""
     top3: float = 2 / 3
+    """For the ground truth in second or third place."""
     top5: float = 1 / 3
+    """For the ground truth in fourth or fifth place."""
 
 
 class DifficultyMix(Model):
@@ -186,6 +205,7 @@ class DifficultySampling(Model):
     samples: int = Field(default=8, ge=1, le=64)
     """Responses sampled an instance from the starting checkpoint."""
     mix: DifficultyMix = DifficultyMix()
+    """Shares of the difficulty classes."""
     instances: int = Field(default=500, ge=1)
     """Instances kept at most."""
     tasks: int | None = Field(default=None, ge=1)
@@ -198,24 +218,35 @@ class GRPOHyperparameters(Model):
     """Group relative policy optimization. Defaults: paper appendix Table 5."""
 
     learning_rate: float = Field(default=1e-6, gt=0)
+    """Of the policy."""
     kl_coefficient: float = Field(default=0.001, ge=0)
+    """Weight of the KL term towards the starting checkpoint."""
     group_size: int = Field(default=8, ge=2)
     """Rollouts an instance (G)."""
     temperature: float = Field(default=0.7, gt=0, le=2)
+    """Of the rollouts; above 0, or all rollouts of a group would be equal."""
     train_batch_size: int = Field(default=32, ge=1)
     """Instances a step."""
     mini_batch_size: int = Field(default=4, ge=1)
+    """Instances an optimizer update; a step makes trainBatchSize / miniBatchSize updates."""
     micro_batch_size: int = Field(default=4, ge=1)
     """Sequences a device works on at once."""
     max_prompt_length: int = Field(default=6000, ge=16)
+    """Tokens; longer prompts are left out."""
     max_response_length: int = Field(default=8192, ge=16)
+    """Tokens a rollout may generate, tool answers included."""
     tensor_parallel_size: int = Field(default=2, ge=1)
     """Of the rollout engine."""
     epochs: int = Field(default=1, ge=1)
+    """Passes over the RL set."""
     max_steps: int | None = Field(default=None, ge=1)
+    """Stop after this many steps, whatever `epochs` says."""
     save_steps: int = Field(default=20, ge=1)
+    """Steps between resumable checkpoints; a killed pod loses at most this many."""
     precision: Precision = Precision.BF16
+    """Number format of the weights; `float32` on CPUs."""
     seed: int = Field(default=42, ge=0)
+    """Seed of shuffling and sampling."""
 
 
 class GRPOBackend(StrEnum):
@@ -245,9 +276,12 @@ class EvaluationSettings(Model):
     best_of: int = Field(default=1, ge=1, le=64)
     """Answers sampled a task; the report gives best-of-k for k = 1, 2, 4, ... up to this."""
     baselines: tuple[Baseline, ...] = tuple(Baseline)
+    """Recommenders without an LLM, measured on the same tasks."""
     tools: bool = True
     """Let the student look up collaborative signals while it answers."""
     bootstrap: int = Field(default=1000, ge=100, le=100000)
     """Resamples for the confidence intervals."""
     sampling: Sampling = Sampling()
+    """How the model is sampled."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the draw of test tasks and of the bootstrap."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
-from star_operator.api.meta import AGE, PHASE, Column, KindInfo, Resource, Status
+from star_operator.api.meta import AGE, PHASE, Column, KindInfo, Resource, Status, list_map
 
 
 class Lineage(Model):
@@ -15,7 +15,9 @@ class Lineage(Model):
     producer_kind: str = Field(default="", max_length=63)
     """`SFTJob`, `GRPOJob`, or empty for an imported model."""
     producer_name: str = Field(default="", max_length=253)
+    """metadata.name of the resource that made it."""
     producer_uid: str = Field(default="", max_length=63)
+    """metadata.uid of that resource, so that a re-created one of the same name is told apart."""
     inputs: dict[str, Digest] = Field(default={}, max_length=32)
     """Digests of what it was made from, by role: `model`, `trajectories`, `dataset`, `samples`, `signals`."""
 
@@ -24,22 +26,29 @@ class CheckpointSpec(Model):
     """Which artifact; immutable."""
 
     uri: S3Uri = Field(max_length=1024)
+    """Prefix of the artifact in the store."""
     digest: Digest
+    """The artifact's digest: sha256 of its manifest, which pins every byte."""
     lineage: Lineage = Lineage()
+    """Where it comes from; empty for an imported model."""
 
 
 class Verdict(Model):
     """What one evaluation said of the checkpoint."""
 
     evaluation: str
+    """The Evaluation's metadata.name."""
     metrics: dict[str, float] = {}
+    """Its headline figures, e.g. `hrAvg`."""
     report: Digest | None = None
+    """Digest of its report."""
 
 
 class CheckpointStatus(Status):
     """Verdicts of the checkpoint's evaluations."""
 
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[Verdict, ...] = Field(default=(), json_schema_extra=list_map("evaluation"))
+    """One for each Evaluation that measured it."""
 
 
 class Checkpoint(Resource[CheckpointSpec, CheckpointStatus]):

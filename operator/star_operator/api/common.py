@@ -9,17 +9,22 @@ from star_contracts.base import Model
 from star_operator.api.meta import CEL
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32)]
-ModelUri = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9!_.*'()=@+-]+)+)$",
-        max_length=1024,
-    ),
-]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$", max_length=1024)]
-EngineFlag = Annotated[str, StringConstraints(pattern=r"^--[a-z][a-z0-9.-]*(=.*)?$", max_length=512)]
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+MODEL_URI_PATTERN = (
+    r"^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?"
+    r"|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9!_.*'()=@+-]+)+)$"
+)
+HTTP_URL_PATTERN = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+ENGINE_FLAG_PATTERN = r"^--[a-z][a-z0-9.-]*(=.*)?$"
+DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=253)]
+PoolName = Annotated[str, StringConstraints(pattern=DNS_LABEL, max_length=63)]
+Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN, max_length=32)]
+ModelUri = Annotated[str, StringConstraints(pattern=MODEL_URI_PATTERN, max_length=1024)]
+HttpUrl = Annotated[str, StringConstraints(pattern=HTTP_URL_PATTERN, max_length=1024)]
+EngineFlag = Annotated[str, StringConstraints(pattern=ENGINE_FLAG_PATTERN, max_length=512)]
 
 EXACTLY_ONE_MODEL = (
     "has(self.checkpoint) != has(self.uri)",
@@ -33,26 +38,49 @@ EXACTLY_ONE_LLM = (
     "has(self.endpoint) != has(self.server)",
     "set exactly one of endpoint (an OpenAI-compatible URL) and server (pods that this operator runs)",
 )
+GROUPS_NEED_GPUS = (
+    "self.nodes == 1 || self.gpusPerNode > 0",
+    "nodes above 1 needs gpusPerNode: a group works on GPUs; set gpusPerNode, or nodes to 1",
+)
+ONE_POD = (
+    "self.compute.nodes == 1",
+    "compute.nodes must be 1: this stage runs in one pod; leave compute.nodes out",
+)
+PODS_BY_SHARDS = (
+    "self.compute.nodes == 1",
+    "compute.nodes must be 1: the pods of this stage work on their own; use shards for more of them",
+)
+OWN_FLAGS = (
+    "self.engineArgs.all(flag, !flag.matches('^--(model|served-model-name|host|port|api-key|dtype|max-model-len|"
+    "tensor-parallel-size|pipeline-parallel-size|nnodes|node-rank|master-addr|master-port)(=.*)?$'))",
+    "engineArgs must not set what the operator sets itself (model, served-model-name, host, port, api-key, parallel "
+    "sizes, dtype, max-model-len, nnodes, node-rank, master-addr): use the server's own fields, and no keys in flags",
+)
 
 
 class Ref(Model):
     """A resource of the same namespace."""
 
     name: Name
+    """The resource's metadata.name."""
 
 
 class SecretKeyRef(Model):
     """A key of a Secret in the same namespace."""
 
     name: Name
-    key: str = Field(default="apiKey", pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)
+    """The Secret's metadata.name."""
+    key: str = Field(default="apiKey", pattern=DATA_KEY_PATTERN, max_length=253)
+    """Key inside the Secret's data."""
 
 
 class Resources(Model):
     """CPU, memory and scratch space of a pod's main container; GPUs follow from gpusPerNode."""
 
     cpu: Quantity | None = None
+    """CPU request, e.g. `4` or `500m`; there is no limit, so that idle cores are used."""
     memory: Quantity | None = None
+    """Memory request, e.g. `16Gi`."""
     memory_limit: Quantity | None = None
     """Memory limit; none when left out, so that a wrong guess does not kill a long run."""
     scratch: Quantity | None = None
@@ -62,13 +90,18 @@ class Resources(Model):
 class Compute(Model):
     """Where and with what a stage runs."""
 
-    pool: str = Field(default="cpu", pattern=DNS_LABEL, max_length=63)
+    model_config = CEL(GROUPS_NEED_GPUS).config()
+
+    pool: PoolName = "cpu"
     """A pool of the chart's values: node selector, tolerations, GPU resource name and image variant."""
     nodes: int = Field(default=1, ge=1, le=1024)
     """Pods that work as one group."""
     gpus_per_node: int = Field(default=0, ge=0, le=64)
+    """GPUs of each pod, asked for by the pool's GPU resource; 0 runs on the CPU."""
     resources: Resources = Resources()
+    """CPU, memory and scratch space of each pod."""
     priority_class_name: Name | None = None
+    """PriorityClass of the pods; may change while the run waits."""
     queue_name: Name | None = None
     """Kueue LocalQueue; the Job is created suspended and starts when the queue admits it."""
 
@@ -79,6 +112,7 @@ class ModelRef(Model):
     model_config = CEL(EXACTLY_ONE_MODEL, S3_NEEDS_DIGEST).config()
 
     checkpoint: Name | None = None
+    """A Checkpoint's metadata.name."""
     uri: ModelUri | None = None
     """`hf://org/name[@revision]`, or `s3://...` of an artifact together with its digest."""
     digest: Digest | None = None
@@ -109,18 +143,25 @@ class LLMServer(Model):
             "self.compute.gpusPerNode != 0 || (self.tensorParallelSize == 1 && self.pipelineParallelSize == 1)",
             "parallel sizes above 1 need compute.gpusPerNode",
         ),
+        OWN_FLAGS,
     ).config()
 
     model: ModelRef
+    """The weights to serve."""
     replicas: int = Field(default=1, ge=1, le=256)
+    """Independent copies of the server behind one Service."""
     tensor_parallel_size: int = Field(default=1, ge=1, le=1024)
+    """GPUs one layer is split over (`--tensor-parallel-size`)."""
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
+    """Groups of layers on different GPUs (`--pipeline-parallel-size`)."""
     max_model_len: int | None = Field(default=None, ge=16)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
+    """Number format of weights and activations (`--dtype`); `float32` gives repeatable results on CPUs."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
     """Further `vllm serve` flags, each `--name` or `--name=value`."""
     compute: Compute = Compute()
+    """Where one replica runs; more than one node makes a group that works as one."""
 
 
 class LLM(Model):
@@ -129,7 +170,9 @@ class LLM(Model):
     model_config = CEL(EXACTLY_ONE_LLM).config()
 
     endpoint: Endpoint | None = None
+    """An OpenAI-compatible endpoint that is already there."""
     server: LLMServer | None = None
+    """A vLLM server that the operator runs while it is needed."""
     concurrency: int = Field(default=64, ge=1, le=4096)
     """Calls in flight from one pod."""
     timeout_seconds: int = Field(default=600, ge=1, le=86400)

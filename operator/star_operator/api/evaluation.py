@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from star_contracts.settings import EvaluationSettings
-from star_operator.api.common import LLM, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, ONE_POD, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -20,14 +20,23 @@ class EvaluationSpec(RunSpec):
             "settings.tools needs verbalization (where tool calls are looked up); "
             "name one or set settings.tools to false",
         ),
+        (
+            "self.settings.bestOf == 1 || self.settings.sampling.temperature > 0.0",
+            "settings.bestOf above 1 needs settings.sampling.temperature above 0: without it every answer is the same",
+        ),
+        ONE_POD,
     ).config()
 
     dataset: Ref
+    """The RecDataset whose test tasks are used."""
     verbalization: Ref | None = None
+    """The Verbalization the student's tool calls are looked up in."""
     llm: LLM | None = None
     """The model to measure; without it the baselines alone."""
     settings: EvaluationSettings = EvaluationSettings()
+    """What is measured, and on how much."""
     compute: Compute = Compute()
+    """Where the evaluator runs; the LLM server has a compute of its own."""
 
 
 class Evaluation(Resource[EvaluationSpec, Status]):

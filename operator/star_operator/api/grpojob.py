@@ -26,6 +26,13 @@ class GRPOJobSpec(RunSpec):
             "hyperparameters.trainBatchSize must be a multiple of miniBatchSize",
         ),
         (
+            "(self.hyperparameters.miniBatchSize * self.hyperparameters.groupSize) % "
+            "(self.hyperparameters.microBatchSize * self.compute.nodes * "
+            "(self.compute.gpusPerNode > 0 ? self.compute.gpusPerNode : 1)) == 0",
+            "hyperparameters.miniBatchSize x groupSize must be a multiple of "
+            "microBatchSize x compute.nodes x compute.gpusPerNode",
+        ),
+        (
             "self.sampling.mix.easy + self.sampling.mix.medium + self.sampling.mix.hard > 0",
             "sampling.mix must leave some instances: set easy, medium or hard above 0",
         ),
@@ -34,15 +41,21 @@ class GRPOJobSpec(RunSpec):
     model: ModelRef
     """The checkpoint to start from, usually an SFTJob's."""
     dataset: Ref
+    """The RecDataset whose training tasks the RL set is chosen from."""
     verbalization: Ref | None = None
     """Where tool calls inside rollouts are looked up; without it the student has no tools."""
     sampling: DifficultySampling = DifficultySampling()
+    """How the RL set is chosen by difficulty."""
     server: ServerTemplate = ServerTemplate()
     """How the starting checkpoint is served for the sampling step."""
     backend: GRPOBackend = GRPOBackend.VERL
+    """Which framework trains."""
     rewards: Rewards = Rewards()
+    """The format and outcome reward."""
     hyperparameters: GRPOHyperparameters = GRPOHyperparameters()
+    """Defaults: the paper's appendix, Table 5."""
     compute: Compute = Compute()
+    """Where training runs: nodes x gpusPerNode devices, or one CPU pod."""
 
 
 class GRPOJob(Resource[GRPOJobSpec, Status]):

@@ -4,13 +4,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.names import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
+CONDITION_TYPE_PATTERN = r"^[A-Z][A-Za-z]*$"
+REASON_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
+
+
+def list_map(key: str) -> dict[str, JsonValue]:
+    """Return the schema extension of a list whose entries are told apart by a field, for server-side apply."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 class Phase(StrEnum):
@@ -25,8 +32,11 @@ class Phase(StrEnum):
     QUEUED = "Queued"
     """Handed to a queue (Kueue) that has not admitted it yet."""
     RUNNING = "Running"
+    """Pods work on it, or are about to."""
     SUCCEEDED = "Succeeded"
+    """Done; status.artifact is what it made."""
     FAILED = "Failed"
+    """Given up; the Ready condition says why and what to do."""
     GATED = "Gated"
     """StarDeployment: the checkpoint failed its gates and takes no traffic."""
     DEGRADED = "Degraded"
@@ -38,11 +48,16 @@ class Phase(StrEnum):
 class Condition(Model):
     """A condition as in the Kubernetes API conventions (metav1.Condition)."""
 
-    type: str = Field(pattern=r"^[A-Z][A-Za-z]*$", max_length=64)
+    type: str = Field(pattern=CONDITION_TYPE_PATTERN, max_length=64)
+    """What is said, e.g. `Ready`."""
     status: str = Field(pattern=r"^(True|False|Unknown)$")
-    reason: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=128)
+    """Whether it holds."""
+    reason: str = Field(pattern=REASON_PATTERN, max_length=128)
+    """Why, as a stable word for machines."""
     message: str = Field(max_length=4096)
+    """Why, as a sentence for people that says what to do."""
     observed_generation: int = 0
+    """metadata.generation this was said about."""
     last_transition_time: str = ""
     """RFC 3339, UTC."""
 
@@ -51,8 +66,11 @@ class Progress(Model):
     """How far the running step is."""
 
     done: int = Field(ge=0)
+    """Units done."""
     total: int = Field(ge=0)
+    """Units in all."""
     unit: str
+    """What is counted: `trajectories`, `steps`, ..."""
     step: str = ""
     """The step being counted."""
 
@@ -61,39 +79,57 @@ class ArtifactStatus(Model):
     """The artifact a resource produced."""
 
     uri: S3Uri
+    """Its prefix in the store."""
     digest: Digest
+    """sha256 of its manifest, which pins every byte."""
     bytes: int = 0
+    """Size of its files."""
 
 
 class StepStatus(Model):
     """One step of a run, as far as it came."""
 
     name: str
+    """The step, e.g. `train`."""
     phase: Phase
+    """How far it is."""
     artifact: ArtifactStatus | None = None
+    """What it made."""
     metrics: dict[str, float] = {}
+    """Figures it reported."""
     reused: bool = False
     """True when the step's artifact was found by its work hash and nothing was run."""
 
 
 class Status(Model):
-    """Status of every kind; kinds that need more add fields."""
+    """What the operator found and did; only it writes here."""
 
     phase: Phase = Phase.PENDING
+    """One word for people."""
     observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
+    """metadata.generation the status speaks of."""
+    conditions: tuple[Condition, ...] = Field(default=(), json_schema_extra=list_map("type"))
+    """What machines read; `Ready` says whether the resource is usable, and why not."""
     attempt: int = 0
     """Counts from 1; 0 before the first attempt."""
-    steps: tuple[StepStatus, ...] = ()
+    steps: tuple[StepStatus, ...] = Field(default=(), json_schema_extra=list_map("name"))
+    """The steps of the present attempt, in order."""
     progress: Progress | None = None
+    """How far the running step is."""
     progress_text: str = ""
     """`done/total unit` of the running step, for the printer column."""
     headline: str = ""
     """The one figure that matters, for the printer column, e.g. `hrAvg 0.61`."""
     artifact: ArtifactStatus | None = None
+    """What the resource made, once it succeeded."""
     metrics: dict[str, float] = {}
+    """Headline figures."""
+    retry_at: str | None = None
+    """When the next attempt starts, while one is waited for."""
     start_time: str | None = None
+    """RFC 3339, UTC: when the first attempt began."""
     completion_time: str | None = None
+    """RFC 3339, UTC: when it succeeded or was given up."""
 
 
 class ObjectMeta(Model):

@@ -7,14 +7,15 @@ from pydantic import Field
 from star_contracts.artifact import S3Uri
 from star_contracts.base import Model
 from star_contracts.settings import DatasetFormat, Fraction, LeakageRules, TaskSettings
-from star_operator.api.common import Compute, RunSpec
-from star_operator.api.meta import KindInfo, Resource, Status
+from star_operator.api.common import ONE_POD, Compute, RunSpec
+from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
 class DatasetSource(Model):
     """Where the raw files are."""
 
     format: DatasetFormat
+    """What the files look like."""
     uri: S3Uri = Field(max_length=1024)
     """Prefix of the raw files in the store, e.g. `s3://star/raw/ml-100k`."""
     max_malformed: Fraction = 0.01
@@ -24,10 +25,16 @@ class DatasetSource(Model):
 class RecDatasetSpec(RunSpec):
     """What to prepare, from what."""
 
+    model_config = CEL(ONE_POD).config()
+
     source: DatasetSource
+    """Where the raw files are."""
     tasks: TaskSettings = TaskSettings()
+    """Which ranking tasks are made of the interactions."""
     leakage: LeakageRules = LeakageRules()
+    """What must not be seen in training."""
     compute: Compute = Compute()
+    """Where the preparation runs."""
 
 
 class RecDataset(Resource[RecDatasetSpec, Status]):

@@ -3,17 +3,34 @@
 from pydantic import Field
 
 from star_contracts.base import Model
-from star_operator.api.common import Compute, EngineFlag
+from star_operator.api.common import OWN_FLAGS, Compute, EngineFlag
+from star_operator.api.meta import CEL
 
 
 class ServerTemplate(Model):
     """A vLLM server for a checkpoint named elsewhere: `llm.server` without its model."""
 
+    model_config = CEL(
+        (
+            "self.compute.gpusPerNode == 0 || self.tensorParallelSize == self.compute.gpusPerNode * self.compute.nodes",
+            "tensorParallelSize must equal compute.nodes x compute.gpusPerNode",
+        ),
+        (
+            "self.compute.gpusPerNode != 0 || self.tensorParallelSize == 1",
+            "tensorParallelSize above 1 needs compute.gpusPerNode",
+        ),
+        OWN_FLAGS,
+    ).config()
+
     replicas: int = Field(default=1, ge=1, le=256)
+    """Independent copies of the server behind one Service."""
     tensor_parallel_size: int = Field(default=1, ge=1, le=1024)
+    """GPUs one layer is split over (`--tensor-parallel-size`)."""
     max_model_len: int | None = Field(default=None, ge=16)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
+    """Number format of weights and activations (`--dtype`); `float32` gives repeatable results on CPUs."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
     """Further `vllm serve` flags, each `--name` or `--name=value`."""
     compute: Compute = Compute()
+    """Where one replica runs; more than one node makes a group that works as one."""

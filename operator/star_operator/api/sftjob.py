@@ -21,19 +21,18 @@ class SFTJobSpec(RunSpec):
             "hyperparameters.globalBatchSize must be a multiple of "
             "microBatchSize x compute.nodes x compute.gpusPerNode",
         ),
-        (
-            "self.compute.nodes == 1 || self.compute.gpusPerNode > 0",
-            "compute.nodes above 1 needs compute.gpusPerNode",
-        ),
     ).config()
 
     model: ModelRef
     """The base model."""
     trajectories: Ref
-    """A TeacherRun."""
+    """The TeacherRun whose kept trajectories are trained on."""
     variant: Variant = Variant.FULL
+    """What the trajectories are serialized into."""
     hyperparameters: SFTHyperparameters = SFTHyperparameters()
+    """Defaults: the paper's appendix, Table 4."""
     compute: Compute = Compute()
+    """Where training runs: nodes x gpusPerNode devices, or one CPU pod."""
 
 
 class SFTJob(Resource[SFTJobSpec, Status]):

@@ -7,9 +7,11 @@ from pydantic import Field
 
 from star_contracts.base import Model
 from star_contracts.settings import EvaluationSettings, Sampling
-from star_operator.api.common import Compute, ModelRef, Ref, Resources, SecretKeyRef
-from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Status
+from star_operator.api.common import ONE_POD, Compute, ModelRef, PoolName, Ref, Resources, SecretKeyRef
+from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Status, list_map
 from star_operator.api.serving import ServerTemplate
+
+METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
 
 
 class Comparison(StrEnum):
@@ -29,19 +31,25 @@ class GateRule(Model):
         ),
     ).config()
 
-    metric: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=63)
+    metric: str = Field(pattern=METRIC_PATTERN, max_length=63)
     """A metric of the Evaluation's report: `hrAvg`, `hr1`, `hr3`, `hr5`, `valid`, `latencyP95`, ..."""
     comparison: Comparison = Comparison.AT_LEAST
+    """Which way the metric is held against value or baseline."""
     value: float | None = None
-    baseline: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=63)
+    """The threshold as a number."""
+    baseline: str | None = Field(default=None, pattern=METRIC_PATTERN, max_length=63)
+    """The threshold as another metric of the same report, e.g. `random.hrAvg`."""
 
 
 class Gates(Model):
     """What a checkpoint must show before it takes traffic."""
 
+    model_config = CEL(ONE_POD).config()
+
     settings: EvaluationSettings = EvaluationSettings()
     """How it is evaluated."""
     rules: tuple[GateRule, ...] = Field(min_length=1, max_length=32)
+    """All of them must hold."""
     compute: Compute = Compute()
     """Where the evaluator runs."""
 
@@ -50,29 +58,50 @@ class Gateway(Model):
     """The HTTP front of the deployment."""
 
     replicas: int = Field(default=1, ge=0, le=64)
+    """Pods of the gateway."""
     resources: Resources = Resources()
-    pool: str = "cpu"
+    """CPU and memory of each."""
+    pool: PoolName = "cpu"
+    """Where they run."""
     api_keys: SecretKeyRef | None = None
     """Secret key with one API key a line; without it everybody in the cluster may ask."""
     sampling: Sampling = Sampling()
+    """How the student is sampled."""
     best_of: int = Field(default=1, ge=1, le=16)
+    """Answers sampled a request; the best one by vote is returned."""
     max_tool_calls: int = Field(default=8, ge=0, le=64)
+    """Tool calls answered in one generation before the student has to go on without."""
     deadline_seconds: int = Field(default=60, ge=1, le=3600)
+    """A request that takes longer is answered 504."""
     max_in_flight: int = Field(default=256, ge=1, le=100000)
+    """Requests admitted at once by one pod; more are answered 429 with Retry-After."""
     port: int = Field(default=8080, ge=1, le=65535)
+    """Port of the gateway's Service."""
 
 
 class StarDeploymentSpec(Model):
     """Which checkpoint, under which gates, served how."""
 
+    model_config = CEL(
+        (
+            "!has(self.gates) || !self.gates.settings.tools || has(self.verbalization)",
+            "gates.settings.tools needs verbalization (where tool calls are looked up); "
+            "name one or set gates.settings.tools to false",
+        ),
+    ).config()
+
     checkpoint: ModelRef
     """A Checkpoint by name, optionally pinned by digest, or an artifact by URI and digest."""
     dataset: Ref
+    """The RecDataset the gateway takes titles and histories from, and the gates take test tasks from."""
     verbalization: Ref | None = None
+    """The Verbalization the student's tool calls are looked up in; without it the student has no tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
     server: ServerTemplate = ServerTemplate()
+    """The vLLM servers of each revision."""
     gateway: Gateway = Gateway()
+    """The HTTP front."""
     suspend: bool = False
     """Scale to nothing and keep the configuration."""
 
@@ -81,23 +110,30 @@ class RevisionStatus(Model):
     """One revision: a checkpoint with its gate's verdict."""
 
     name: str
+    """Short name: the first digits of the digest."""
     digest: str
+    """Digest of its checkpoint."""
     gate: str = ""
     """`Passed`, `Failed`, `Running` or empty."""
     evaluation: str = ""
+    """The Evaluation that measured it."""
     ready_replicas: int = 0
+    """Its servers that are ready."""
     weight: int = 0
+    """Its share of the traffic, in percent."""
 
 
 class StarDeploymentStatus(Status):
     """What is served."""
 
-    revisions: tuple[RevisionStatus, ...] = ()
+    revisions: tuple[RevisionStatus, ...] = Field(default=(), json_schema_extra=list_map("name"))
+    """The checkpoint that serves, and one that is being measured or rolled out."""
     serving_digest: str = ""
     """Digest of the checkpoint that takes traffic."""
     url: str = ""
     """In-cluster URL of the gateway."""
     ready_replicas: int = 0
+    """Servers of the serving revision that are ready."""
 
 
 class StarDeployment(Resource[StarDeploymentSpec, StarDeploymentStatus]):

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import Agents, Sampling, TrajectoryFilter
-from star_operator.api.common import LLM, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -18,21 +18,33 @@ class TeacherRunSpec(RunSpec):
             "agents.tools needs verbalization (where the tools look collaborative signals up); "
             "name one or set agents.tools to false",
         ),
+        (
+            "self.passes == 1 || self.sampling.temperature > 0.0",
+            "passes above 1 need sampling.temperature above 0: without it every pass gives the same answer",
+        ),
+        PODS_BY_SHARDS,
     ).config()
 
     dataset: Ref
+    """The RecDataset whose training tasks are worked on."""
     verbalization: Ref | None = None
+    """The Verbalization the agents' tools look collaborative signals up in."""
     llm: LLM
+    """The model behind all agents."""
     agents: Agents = Agents()
+    """Which of MARS's parts take part."""
     passes: int = Field(default=1, ge=1, le=64)
     """Inference passes over each sample; all that hit are kept (paper A.1)."""
     tasks: int | None = Field(default=None, ge=1)
     """Training tasks at most; all by default."""
     filter: TrajectoryFilter = TrajectoryFilter.HIT_AT_1
+    """Which trajectories are kept for training."""
     sampling: Sampling = Sampling()
+    """How the model is sampled."""
     shards: int = Field(default=1, ge=1, le=10000)
     """Worker pods."""
     compute: Compute = Compute()
+    """Where the workers run; the LLM server has a compute of its own."""
 
 
 class TeacherRun(Resource[TeacherRunSpec, Status]):

@@ -5,23 +5,31 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import NeighbourSettings, Sampling, SignalScope
-from star_operator.api.common import LLM, Compute, Ref, RunSpec
-from star_operator.api.meta import KindInfo, Resource, Status
+from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, Ref, RunSpec
+from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
 class VerbalizationSpec(RunSpec):
     """Which neighbours, put into words by which LLM."""
 
+    model_config = CEL(PODS_BY_SHARDS).config()
+
     dataset: Ref
+    """The RecDataset whose interactions are used."""
     neighbours: NeighbourSettings = NeighbourSettings()
+    """Which neighbours count, and how."""
     llm: LLM
+    """The model that puts them into words."""
     sampling: Sampling = Sampling(max_tokens=1024)
+    """How that model is sampled."""
     scope: SignalScope = SignalScope.ALL
+    """For whom signals are put into words."""
     limit: int | None = Field(default=None, ge=1)
     """Users and items each at most; for trying things out."""
     shards: int = Field(default=1, ge=1, le=10000)
     """Pods that share the work."""
     compute: Compute = Compute()
+    """Where the workers run; the LLM server has a compute of its own."""
 
 
 class Verbalization(Resource[VerbalizationSpec, Status]):

@@ -1,0 +1,32 @@
+"""What each pattern wants, in words: the message a person gets instead of a regular expression.
+
+Every pattern of the API must be in here; the generator of the CRDs refuses one that is not.
+"""
+
+from star_contracts.artifact import DIGEST_PATTERN, S3_URI_PATTERN
+from star_operator.api.common import (
+    DATA_KEY_PATTERN,
+    DNS_LABEL,
+    ENGINE_FLAG_PATTERN,
+    HTTP_URL_PATTERN,
+    MODEL_URI_PATTERN,
+    NAME_PATTERN,
+    QUANTITY_PATTERN,
+)
+from star_operator.api.meta import CONDITION_TYPE_PATTERN, REASON_PATTERN
+from star_operator.api.stardeployment import METRIC_PATTERN
+
+SENTENCES: dict[str, str] = {
+    DIGEST_PATTERN: "must be a digest: sha256: and 64 lower-case hex digits, as in status.artifact.digest",
+    S3_URI_PATTERN: "must be s3://bucket/path: a lower-case bucket, at least one path segment, and no slash at the end",
+    MODEL_URI_PATTERN: "must be hf://org/name, hf://org/name@revision or s3://bucket/path without a slash at the end",
+    HTTP_URL_PATTERN: "must be an http:// or https:// URL without query and fragment, e.g. http://host:8000/v1",
+    NAME_PATTERN: "must be a resource's name: lower-case letters, digits, - and ., with a letter or digit at both ends",
+    DNS_LABEL: "must be a pool's name: lower-case letters, digits and -, with a letter or digit at both ends",
+    QUANTITY_PATTERN: "must be a quantity: a number with or without m, k, M, G, T, Ki, Mi, Gi or Ti, e.g. 500m or 16Gi",
+    DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",
+    ENGINE_FLAG_PATTERN: "must be one flag of vllm serve, --name or --name=value, each in an entry of its own",
+    METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
+    CONDITION_TYPE_PATTERN: "must be a condition type: CamelCase letters",
+    REASON_PATTERN: "must be a reason: CamelCase letters and digits",
+}
