@@ -1,0 +1,232 @@
+"""An async client for OpenAI-compatible chat endpoints: vLLM in the cluster, or a provider outside.
+
+Every failure becomes a typed one: a key that is refused and a model that is not served are terminal; an endpoint that
+does not answer is tried again with back-off and, past its deadline, a retryable failure. Names of vLLM's own request
+fields are those of vLLM 0.32 (`vllm/entrypoints/openai/chat_completion/protocol.py`).
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from star_contracts.data import Usage
+from star_contracts.errors import Reason
+from star_contracts.job import LLMEndpoint
+from star_contracts.settings import Sampling
+from star_jobs.errors import TerminalFailure
+from star_jobs.llm.failures import (
+    Backoff,
+    RequestRefused,
+    as_failure,
+    is_transient,
+    unknown_model,
+    unreachable,
+    unusable_key,
+)
+from star_jobs.llm.messages import ChatMessage
+from star_jobs.llm.structured import Dialect, JsonSchema, response_format, tell_schema
+from star_jobs.llm.usage import add_usage
+
+_POLL_SECONDS = 2.0
+_PROBE_TIMEOUT = 10.0
+_SERVER_ERRORS_PER_CALL = 8
+"""A request that makes the server fail this often is given up, even while the server answers others."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model answered."""
+
+    texts: tuple[str, ...]
+    """One for each choice asked for (`n`)."""
+    finish_reason: str
+    """Of the first choice: `stop`, or `length` when the tokens ran out."""
+    usage: Usage
+
+    @property
+    def text(self) -> str:
+        """The first choice."""
+        return self.texts[0]
+
+
+class LLMClient:
+    """A client of one endpoint. Use as an async context manager; calls beyond its concurrency wait their turn.
+
+    `usage` and `retries` add up what all calls spent.
+    """
+
+    def __init__(self, endpoint: LLMEndpoint) -> None:
+        """Read the key; raises TerminalFailure(LLMAccessDenied) when its file cannot be read."""
+        self.endpoint = endpoint
+        self.usage = Usage()
+        self.retries = 0
+        self._dialect = Dialect.JSON_SCHEMA
+        self._answered_at = 0.0
+        self._slots = asyncio.Semaphore(endpoint.concurrency)
+        self._api = openai.AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=_read_key(endpoint),
+            timeout=endpoint.timeout_seconds,
+            max_retries=0,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._api.close()
+
+    async def wait_ready(self) -> None:
+        """Wait until the endpoint lists its models, and learn what it understands.
+
+        Raises RetryableFailure(LLMUnreachable) after `startup_seconds`, TerminalFailure(LLMAccessDenied) when the key
+        is refused, and TerminalFailure(InvalidModel) when the endpoint serves other models only.
+        """
+        limit = self.endpoint.startup_seconds
+        deadline = time.monotonic() + limit
+        pause = min(_POLL_SECONDS, limit / 10)
+        while True:
+            try:
+                models = (await self._api.models.list(timeout=_PROBE_TIMEOUT)).data or []
+                break
+            except openai.APIError as error:
+                if isinstance(error, openai.NotFoundError):
+                    return  # Some providers list no models; the first call will tell.
+                if not is_transient(error):
+                    raise as_failure(error, self.endpoint) from error
+                if time.monotonic() + pause > deadline:
+                    raise unreachable(error, self.endpoint, limit) from error
+                await asyncio.sleep(pause)
+        if models and self.endpoint.model not in {model.id for model in models}:
+            raise unknown_model(self.endpoint, [model.id for model in models])
+        if any(model.owned_by == "vllm" for model in models):
+            self._dialect = Dialect.VLLM
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        sampling: Sampling,
+        schema: JsonSchema | None = None,
+        regex: str | None = None,
+        stop: Sequence[str] = (),
+        continue_final: bool = False,
+        n: int = 1,
+        template_arguments: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """Ask once, trying again while the endpoint is busy or away.
+
+        `schema` or `regex` (vLLM only) constrain the answer; `continue_final` goes on with the last message, the
+        assistant's own (vLLM only); `template_arguments` go to the chat template (vLLM only).
+
+        Raises RetryableFailure(LLMUnreachable), TerminalFailure(LLMAccessDenied, InvalidModel, LLMOutputInvalid) or
+        RequestRefused.
+        """
+        extra: dict[str, Any] = {}
+        if regex is not None:
+            extra["structured_outputs"] = {"regex": regex}
+        if continue_final:
+            extra |= {"add_generation_prompt": False, "continue_final_message": True}
+        if template_arguments:
+            extra["chat_template_kwargs"] = dict(template_arguments)
+        request: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": list(messages),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "n": n,
+        }
+        if sampling.seed is not None:
+            request["seed"] = sampling.seed
+        if stop:
+            request["stop"] = list(stop)
+        if extra:
+            request["extra_body"] = extra
+        return self._reply(await self._ask(request, schema))
+
+    async def _ask(self, request: dict[str, Any], schema: JsonSchema | None) -> ChatCompletion:
+        if schema is None:
+            return await self._call(request)
+        dialect = self._dialect
+        try:
+            return await self._call(_constrained(request, schema, dialect))
+        except RequestRefused:
+            if dialect is not Dialect.JSON_SCHEMA:
+                raise
+        # Not every provider takes a schema; if it takes the request without one, that was the reason.
+        reply = await self._call(_constrained(request, schema, Dialect.JSON_OBJECT))
+        self._dialect = Dialect.JSON_OBJECT
+        return reply
+
+    async def _call(self, request: dict[str, Any]) -> ChatCompletion:
+        backoff = Backoff()
+        started = time.monotonic()
+        while True:
+            try:
+                async with self._slots:
+                    completion: ChatCompletion = await self._api.chat.completions.create(**request)
+                self._answered_at = time.monotonic()
+                return completion
+            except openai.APIError as error:
+                if not is_transient(error):
+                    raise as_failure(error, self.endpoint) from error
+                self._check_patience(error, started, backoff.attempts)
+                self.retries += 1
+                pause = backoff.delay(error)
+            await asyncio.sleep(pause)
+
+    def _check_patience(self, error: openai.APIError, started: float, attempts: int) -> None:
+        """Give up when nobody has been answered for the time a start may take, or this request alone breaks it."""
+        silence = time.monotonic() - max(started, self._answered_at)
+        busy = isinstance(error, openai.RateLimitError)
+        poison = isinstance(error, openai.APIStatusError | openai.APITimeoutError) and not busy
+        if silence > self.endpoint.startup_seconds or (poison and attempts >= _SERVER_ERRORS_PER_CALL):
+            raise unreachable(error, self.endpoint, time.monotonic() - started) from error
+
+    def _reply(self, completion: ChatCompletion) -> Reply:
+        if not completion.choices:
+            raise TerminalFailure(
+                Reason.LLM_OUTPUT_INVALID,
+                f"llm endpoint {self.endpoint.base_url} answered without any choice; it is not OpenAI-compatible",
+            )
+        spent = completion.usage
+        usage = Usage(
+            prompt_tokens=spent.prompt_tokens if spent else 0,
+            completion_tokens=spent.completion_tokens if spent else 0,
+            calls=1,
+        )
+        self.usage = add_usage(self.usage, usage)
+        return Reply(
+            texts=tuple(choice.message.content or "" for choice in completion.choices),
+            finish_reason=completion.choices[0].finish_reason or "stop",
+            usage=usage,
+        )
+
+
+def _constrained(request: dict[str, Any], schema: JsonSchema, dialect: Dialect) -> dict[str, Any]:
+    constrained = request | {"response_format": response_format(schema, dialect)}
+    if dialect is Dialect.JSON_OBJECT:
+        constrained["messages"] = tell_schema(request["messages"], schema)
+    return constrained
+
+
+def _read_key(endpoint: LLMEndpoint) -> str:
+    if endpoint.api_key_file is None:
+        return "none"
+    try:
+        key = Path(endpoint.api_key_file).read_text().strip()
+    except OSError as error:
+        raise unusable_key(endpoint.api_key_file, error.strerror or "unreadable") from error
+    if not key:
+        raise unusable_key(endpoint.api_key_file, "empty")
+    return key

@@ -1,0 +1,117 @@
+"""What an endpoint's failures mean: worth another try, or a typed end with a sentence that says what to do."""
+
+import random
+
+import openai
+
+from star_contracts.errors import Reason
+from star_contracts.job import LLMEndpoint
+from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+
+
+class RequestRefused(TerminalFailure):
+    """The endpoint refused one request (HTTP 400, 413, 422), e.g. as longer than the model's context.
+
+    Callers with many requests may count it and go on: another request can be fine.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.INVALID_JOB_SPEC, message)
+
+
+class Backoff:
+    """Delays between tries: doubling, with jitter, and as long as the server asks for."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    def delay(self, error: openai.APIError) -> float:
+        """Return the seconds to wait before the next try and count it."""
+        longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self.attempts)
+        self.attempts += 1
+        asked = _retry_after(error)
+        # Jitter keeps thousands of calls that failed together from coming back together.
+        return asked if asked is not None else random.uniform(longest / 2, longest)  # noqa: S311
+
+
+def is_transient(error: openai.APIError) -> bool:
+    """Tell whether the same request may succeed later."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in _TRANSIENT_STATUS or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError)
+
+
+def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
+    """Return the typed failure for an error that another try cannot mend."""
+    if not isinstance(error, openai.APIStatusError):
+        return TerminalFailure(
+            Reason.LLM_OUTPUT_INVALID,
+            f"llm endpoint {endpoint.base_url} did not answer as an OpenAI-compatible API: {_detail(error)}; check "
+            "that the URL ends in /v1",
+        )
+    if error.status_code in (401, 403):
+        return TerminalFailure(Reason.LLM_ACCESS_DENIED, _access_denied(error, endpoint))
+    if error.status_code == 404:
+        return TerminalFailure(
+            Reason.INVALID_MODEL,
+            f"llm endpoint {endpoint.base_url} has no model {endpoint.model!r} (HTTP 404: {_detail(error)}); check "
+            "llm.endpoint.model and that the URL ends in /v1",
+        )
+    return RequestRefused(
+        f"llm endpoint {endpoint.base_url} refused a request (HTTP {error.status_code}: {_detail(error)}); check "
+        "sampling.maxTokens and the dataset's historyLength against the model's context length"
+    )
+
+
+def unreachable(error: openai.APIError, endpoint: LLMEndpoint, seconds: float) -> RetryableFailure:
+    """Return the failure for an endpoint that has not answered for `seconds`."""
+    status = f"HTTP {error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
+    return RetryableFailure(
+        Reason.LLM_UNREACHABLE,
+        f"llm endpoint {endpoint.base_url} has not answered for {seconds:.0f} s (last: {status}, {_detail(error)}); "
+        "check that the model server runs and that the URL and network policy allow this pod to reach it",
+    )
+
+
+def unknown_model(endpoint: LLMEndpoint, served: list[str]) -> TerminalFailure:
+    """Return the failure for a model that is not among those an endpoint lists."""
+    shown = ", ".join(sorted(served)[:5])
+    return TerminalFailure(
+        Reason.INVALID_MODEL,
+        f"llm endpoint {endpoint.base_url} serves {shown}, not {endpoint.model!r}; set the model to one of these",
+    )
+
+
+def unusable_key(path: str, problem: str) -> TerminalFailure:
+    """Return the failure for a key file that is missing or empty."""
+    return TerminalFailure(
+        Reason.LLM_ACCESS_DENIED,
+        f"llm API key file {path} cannot be used ({problem}); check the Secret named in the llm endpoint and its key",
+    )
+
+
+def _access_denied(error: openai.APIStatusError, endpoint: LLMEndpoint) -> str:
+    key = f"the key in {endpoint.api_key_file}" if endpoint.api_key_file else "a request without a key"
+    advice = "check the Secret" if endpoint.api_key_file else "name a Secret with an API key"
+    return (
+        f"llm endpoint {endpoint.base_url} refused {key} (HTTP {error.status_code}); {advice} in the llm endpoint's "
+        "secretRef and the key's rights"
+    )
+
+
+def _retry_after(error: openai.APIError) -> float | None:
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    try:
+        return min(_LONGEST_DELAY, max(0.0, float(error.response.headers.get("retry-after", ""))))
+    except ValueError:
+        return None
+
+
+def _detail(error: openai.APIError) -> str:
+    cause = f" ({error.__cause__})" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
+    return " ".join((error.message + cause).split())[:300]

@@ -1,0 +1,222 @@
+"""The client against a scripted server: what it sends, what it retries, and what its failures say."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from star_contracts.errors import Reason
+from star_contracts.job import LLMEndpoint
+from star_contracts.settings import Sampling
+from star_jobs.errors import RetryableFailure, TerminalFailure
+from star_jobs.llm import failures
+from star_jobs.llm.client import LLMClient
+from star_jobs.llm.failures import RequestRefused
+from star_jobs.llm.messages import ChatMessage
+from tests.support.fakellm import Answer, FakeLLM, Request, fake_llm
+from tests.support.s3 import free_port
+
+HELLO: list[ChatMessage] = [{"role": "user", "content": "hello there"}]
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}, "required": ["a"]}
+SAMPLING = Sampling(max_tokens=8, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "_FIRST_DELAY", 0.01)
+
+
+@pytest.fixture
+def llm() -> Iterator[FakeLLM]:
+    with fake_llm(lambda request: "hi") as server:
+        yield server
+
+
+async def test_sends_sampling_and_counts_tokens(llm: FakeLLM) -> None:
+    async with LLMClient(llm.endpoint()) as client:
+        reply = await client.chat(HELLO, sampling=SAMPLING, stop=("</x>",))
+        await client.chat(HELLO, sampling=SAMPLING)
+    assert reply.text == "hi"
+    assert reply.finish_reason == "stop"
+    assert (client.usage.calls, client.usage.prompt_tokens, client.usage.completion_tokens) == (2, 4, 2)
+    request = llm.requests[0]
+    assert request["messages"] == HELLO
+    assert (request["temperature"], request["top_p"], request["max_tokens"], request["seed"]) == (0.7, 0.95, 8, 3)
+    assert request["stop"] == ["</x>"]
+    assert "response_format" not in request
+
+
+async def test_continues_the_final_message_in_vllms_words(llm: FakeLLM) -> None:
+    async with LLMClient(llm.endpoint()) as client:
+        await client.chat(
+            [*HELLO, {"role": "assistant", "content": "<plan>"}],
+            sampling=SAMPLING,
+            continue_final=True,
+            regex="[a-z]+",
+            template_arguments={"enable_thinking": False},
+        )
+    request = llm.requests[0]
+    assert request["continue_final_message"] is True
+    assert request["add_generation_prompt"] is False
+    assert request["structured_outputs"] == {"regex": "[a-z]+"}
+    assert request["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+async def test_returns_every_choice(llm: FakeLLM) -> None:
+    async with LLMClient(llm.endpoint()) as client:
+        reply = await client.chat(HELLO, sampling=SAMPLING, n=3)
+    assert reply.texts == ("hi", "hi", "hi")
+
+
+async def test_vllm_gets_the_whole_schema() -> None:
+    with fake_llm() as llm:
+        async with LLMClient(llm.endpoint()) as client:
+            await client.wait_ready()
+            await client.chat(HELLO, sampling=SAMPLING, schema=SCHEMA)
+    assert llm.requests[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+
+
+async def test_another_provider_gets_no_string_lengths() -> None:
+    with fake_llm(owned_by="somebody") as llm:
+        async with LLMClient(llm.endpoint()) as client:
+            await client.wait_ready()
+            await client.chat(HELLO, sampling=SAMPLING, schema=SCHEMA)
+    sent = llm.requests[0]["response_format"]["json_schema"]["schema"]
+    assert sent["properties"] == {"a": {"type": "string"}}
+
+
+async def test_a_provider_without_schemas_is_told_in_words() -> None:
+    def script(request: Request) -> Answer:
+        refuses = request.get("response_format", {}).get("type") == "json_schema"
+        return Answer("This response_format type is unavailable now", status=400) if refuses else Answer('{"a": "b"}')
+
+    with fake_llm(script, owned_by="somebody") as llm:
+        async with LLMClient(llm.endpoint()) as client:
+            for _ in range(2):
+                assert (await client.chat(HELLO, sampling=SAMPLING, schema=SCHEMA)).text == '{"a": "b"}'
+    assert [request["response_format"]["type"] for request in llm.requests] == [
+        "json_schema",
+        "json_object",
+        "json_object",
+    ]
+    assert '"maxLength": 9' in llm.requests[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
+async def test_tries_again_while_the_server_is_busy(status: int) -> None:
+    answers = [
+        Answer("busy", status=status),
+        Answer("busy", status=status, headers={"retry-after": "0"}),
+        Answer("done"),
+    ]
+    with fake_llm(lambda request: answers.pop(0)) as llm:
+        async with LLMClient(llm.endpoint()) as client:
+            reply = await client.chat(HELLO, sampling=SAMPLING)
+    assert reply.text == "done"
+    assert client.retries == 2
+
+
+async def test_tries_again_after_a_timeout() -> None:
+    never = threading.Event()
+    slow = iter((0.5, 0.0))
+
+    def script(request: Request) -> str:
+        never.wait(next(slow))
+        return "late"
+
+    with fake_llm(script) as llm:
+        async with LLMClient(llm.endpoint(timeout_seconds=0.2)) as client:
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "late"
+    assert client.retries == 1
+
+
+@pytest.mark.bad_input
+async def test_a_request_that_always_breaks_the_server_is_given_up() -> None:
+    with fake_llm(lambda request: Answer("engine error", status=500)) as llm:
+        async with LLMClient(llm.endpoint(startup_seconds=60)) as client:
+            with pytest.raises(RetryableFailure, match="HTTP 500") as failure:
+                await client.chat(HELLO, sampling=SAMPLING)
+    assert failure.value.reason is Reason.LLM_UNREACHABLE
+    assert len(llm.requests) == 9
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("call", ["wait_ready", "chat"])
+async def test_endpoint_down_is_retryable_and_says_what_to_check(call: str) -> None:
+    endpoint = LLMEndpoint(base_url=f"http://127.0.0.1:{free_port()}/v1", model="m", startup_seconds=0.5)
+    async with LLMClient(endpoint) as client:
+        with pytest.raises(RetryableFailure, match="check that the model server runs") as failure:
+            await (client.wait_ready() if call == "wait_ready" else client.chat(HELLO, sampling=SAMPLING))
+    assert failure.value.reason is Reason.LLM_UNREACHABLE
+    assert endpoint.base_url in failure.value.message
+
+
+async def test_waits_for_an_endpoint_that_is_still_starting() -> None:
+    with fake_llm(lambda request: "hi") as llm:
+        port = llm.port
+    endpoint = llm.endpoint(startup_seconds=10)
+    async with LLMClient(endpoint) as client:
+        waiting = asyncio.create_task(client.wait_ready())
+        await asyncio.sleep(0)
+        with fake_llm(lambda request: "hi", port=port):
+            await waiting
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("call", ["wait_ready", "chat"])
+async def test_a_refused_key_names_the_secret_and_not_the_key(tmp_path: Path, call: str) -> None:
+    key = tmp_path / "apiKey"
+    key.write_text("sk-wrong\n")
+    with fake_llm(api_key="sk-right") as llm:
+        async with LLMClient(llm.endpoint(api_key_file=str(key))) as client:
+            with pytest.raises(TerminalFailure, match=r"HTTP 401.*check the Secret") as failure:
+                await (client.wait_ready() if call == "wait_ready" else client.chat(HELLO, sampling=SAMPLING))
+    assert failure.value.reason is Reason.LLM_ACCESS_DENIED
+    assert str(key) in failure.value.message
+    assert "sk-" not in failure.value.message
+
+
+async def test_sends_the_key_of_the_file(tmp_path: Path) -> None:
+    key = tmp_path / "apiKey"
+    key.write_text("sk-right\n")
+    with fake_llm(lambda request: "hi", api_key="sk-right") as llm:
+        async with LLMClient(llm.endpoint(api_key_file=str(key))) as client:
+            await client.wait_ready()
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "hi"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("content", [None, " \n"])
+def test_a_missing_or_empty_key_file(tmp_path: Path, content: str | None) -> None:
+    key = tmp_path / "apiKey"
+    if content is not None:
+        key.write_text(content)
+    with pytest.raises(TerminalFailure, match="check the Secret") as failure:
+        LLMClient(LLMEndpoint(base_url="http://127.0.0.1:1/v1", model="m", api_key_file=str(key)))
+    assert failure.value.reason is Reason.LLM_ACCESS_DENIED
+
+
+@pytest.mark.bad_input
+async def test_a_model_that_is_not_served(llm: FakeLLM) -> None:
+    async with LLMClient(llm.endpoint(model="other")) as client:
+        with pytest.raises(TerminalFailure, match="serves fake, not 'other'") as failure:
+            await client.wait_ready()
+    assert failure.value.reason is Reason.INVALID_MODEL
+
+
+@pytest.mark.bad_input
+async def test_a_prompt_that_is_too_long_is_refused_for_itself_alone() -> None:
+    with fake_llm(lambda request: Answer("maximum context length is 2048 tokens", status=400)) as llm:
+        async with LLMClient(llm.endpoint()) as client:
+            with pytest.raises(RequestRefused, match=r"2048 tokens.*historyLength"):
+                await client.chat(HELLO, sampling=SAMPLING)
+    assert len(llm.requests) == 1
+
+
+async def test_no_more_calls_in_flight_than_asked_for() -> None:
+    with fake_llm(lambda request: "hi", latency_seconds=0.03) as llm:
+        async with LLMClient(llm.endpoint(concurrency=4)) as client:
+            await asyncio.gather(*(client.chat(HELLO, sampling=SAMPLING) for _ in range(20)))
+    assert llm.most_in_flight == 4
