@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -208,7 +208,7 @@ class Resource(Model, Generic[SpecT, StatusT]):
         return cast("type[Status]", annotation)
 
     @classmethod
-    def parse(cls, body: dict[str, Any]) -> "Resource[SpecT, StatusT]":
+    def parse(cls, body: dict[str, Any]) -> Self:
         """Read an API object. Status fields of a newer version are dropped rather than refused.
 
         Raises pydantic.ValidationError when the spec does not fit, which admission should have prevented.

@@ -61,7 +61,7 @@ class PodPlan:
     main: Container
     compute: Compute
     labels: Mapping[str, str]
-    config_map: str
+    config_map: str | None = None
     """ConfigMap whose keys appear as files in /etc/star."""
     pool_field: str = "spec.compute.pool"
     """The field a person would change, for errors about the pool."""
@@ -148,7 +148,7 @@ def _variable(name: str, value: EnvValue) -> KubeObject:
 
 
 def _volumes(plan: PodPlan, shm_size: str) -> list[KubeObject]:
-    files: list[KubeObject] = [{"configMap": {"name": plan.config_map}}]
+    files: list[KubeObject] = [{"configMap": {"name": plan.config_map}}] if plan.config_map else []
     for name, ref in plan.api_keys.items():
         item = {"key": ref.key, "path": f"keys/{name}", "mode": FILE_MODE}
         files.append({"secret": {"name": ref.name, "items": [item]}})
@@ -157,8 +157,9 @@ def _volumes(plan: PodPlan, shm_size: str) -> list[KubeObject]:
         {"name": "tmp", "emptyDir": {"medium": ""}},
         {"name": "work", "emptyDir": {"medium": "", "sizeLimit": plan.compute.resources.scratch}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size}},
-        {"name": "star", "projected": {"sources": files, "defaultMode": FILE_MODE}},
     ]
+    if files:
+        volumes.append({"name": "star", "projected": {"sources": files, "defaultMode": FILE_MODE}})
     if plan.operator_token:
         token = {"path": "token", "audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
         sources = [{"serviceAccountToken": token}]
@@ -171,8 +172,9 @@ def _mounts(plan: PodPlan) -> list[KubeObject]:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
         {"name": "work", "mountPath": WORK_DIR},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-        {"name": "star", "mountPath": SPEC_DIR, "readOnly": True},
     ]
+    if plan.config_map or plan.api_keys:
+        mounts.append({"name": "star", "mountPath": SPEC_DIR, "readOnly": True})
     if plan.operator_token:
         mounts.append({"name": "token", "mountPath": TOKEN_PATH.rpartition("/")[0], "readOnly": True})
     return mounts

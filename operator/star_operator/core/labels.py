@@ -1,7 +1,19 @@
 """Labels that tie children to their resource: written by the builders, selected by whoever observes."""
 
 from star_contracts.base import value_hash
-from star_contracts.names import LABEL_KIND, LABEL_NAME
+from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME
+
+LABEL_SERVER = f"{GROUP}/server"
+"""Name of the vLLM server a pod belongs to."""
+LABEL_GROUP = f"{GROUP}/group"
+"""Which replica of a multi-node server a pod works for."""
+LABEL_COMPONENT = f"{GROUP}/component"
+"""What a pod does: one of the components below."""
+LEADER = "vllm"
+"""Answers requests."""
+WORKER = "vllm-worker"
+"""Lends its GPUs to the leader of its group."""
+GATEWAY = "gateway"
 
 MAX_LABEL = 63
 """Characters of a label value (Kubernetes, `Labels and Selectors`); resource names may have 253."""

@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from star_contracts.names import LABEL_ATTEMPT, LABEL_KIND, LABEL_NAME, LABEL_STEP
+from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
 from star_contracts.result import JobResult
+from star_operator.core.labels import resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import JobView, PodView, RunView
 from star_operator.kube.cluster import Cluster
@@ -22,7 +23,7 @@ BAD_WAITING = {
 
 async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) -> RunView:
     """Look at the Jobs and pods of a resource, live."""
-    labels = {LABEL_KIND: kind.lower(), LABEL_NAME: name}
+    labels = resource_labels(kind, name)
     jobs = await cluster.list_objects(JOB, namespace, labels)
     pods = await cluster.list_objects(POD, namespace, labels)
     return RunView(

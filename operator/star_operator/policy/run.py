@@ -151,7 +151,9 @@ def _retry(run: RunSpec, step: StepView, reason: str, message: str) -> Decision:
 
 
 def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
-    if run.suspend != job.suspended and (run.suspend or not _queued(job)):
+    if job.queue and run.suspend:
+        return ClearAttempt()  # `suspend` of a queued Job belongs to the queue, which would undo a change
+    if run.suspend != job.suspended and not job.queue:
         return SetSuspended(run.suspend)
     if run.suspend:
         return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to go on")
@@ -166,10 +168,6 @@ def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
         text = f"step {step.name} waits for LLM server {waiting.name}: {waiting.trouble or 'starting'}"
         return Hold(Phase.RUNNING, "ServerStarting", text)
     return Hold(Phase.RUNNING, "Running", f"step {step.name} is running")
-
-
-def _queued(job: JobView) -> bool:
-    return bool(job.queue)
 
 
 def _sum_metrics(results: list[JobResult]) -> dict[str, float]:

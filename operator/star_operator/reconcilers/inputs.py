@@ -1,6 +1,6 @@
 """References -> what they stand for now, or `Waiting` with a sentence that says what is missing."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import ModelSource
@@ -26,7 +26,7 @@ async def get_resource(cluster: Cluster, model: type[ResourceT], namespace: str,
             f"{field} names {kind} {name}, which does not exist in namespace {namespace}; create it or correct the name"
         )
         raise Waiting("InputMissing", text)
-    return cast(ResourceT, model.parse(body))
+    return model.parse(body)
 
 
 async def produced(

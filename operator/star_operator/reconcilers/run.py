@@ -7,20 +7,20 @@ and what its success brings about).
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
 from star_contracts.artifact import ArtifactRef
-from star_contracts.names import LABEL_KIND, LABEL_NAME
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, Resource, Status
 from star_operator.builders.job import step_job
 from star_operator.builders.llmserver import server_objects
-from star_operator.builders.names import owner_reference
+from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.labels import resource_labels
 from star_operator.core.queue import Key
 from star_operator.core.settings import Settings
 from star_operator.core.views import RunView, ServerView
@@ -81,7 +81,7 @@ class RunReconciler(Generic[ResourceT]):
             return
         at = state.Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
         try:
-            resource = cast(ResourceT, self._kind.model.parse(body))
+            resource = self._kind.model.parse(body)
         except ValidationError as error:
             log.error("resource does not fit its model", key=str(key), errors=error.error_count())
             raise InvalidSpec("InvalidSpec", f"{key}: {error}") from error
@@ -184,8 +184,7 @@ class RunReconciler(Generic[ResourceT]):
         assert seen.plan is not None
         plan = next(plan for plan in seen.plan.servers if plan.name == name)
         objects = server_objects(seen.owner.namespace, plan, [], self._context.settings)
-        user = {**owner_reference(seen.owner), "controller": False, "blockOwnerDeletion": False}
-        await servers.acquire(self._context.cluster, objects, user)
+        await servers.acquire(self._context.cluster, objects, user_reference(seen.owner))
 
     async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
         job = seen.view.job(attempt, seen.step)
@@ -257,7 +256,7 @@ class RunReconciler(Generic[ResourceT]):
         if left > 0:
             self._context.queue.add_after(Key(resource.kind, meta.namespace, meta.name), left)
             return
-        labels = {LABEL_KIND: resource.kind.lower(), LABEL_NAME: meta.name}
+        labels = resource_labels(resource.kind, meta.name)
         for job in await self._context.cluster.list_objects(JOB, meta.namespace, labels):
             await self._context.cluster.delete(JOB, meta.namespace, job["metadata"]["name"])
 

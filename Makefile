@@ -1,0 +1,78 @@
+# The product's front door. `make help` lists the targets; everything they need is installed by them and cached in
+# $(STAR_CACHE), outside the tree. Mirrors come from your own pip, apt and Go configuration.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export STAR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/star-operator
+export UV_CACHE_DIR ?= $(STAR_CACHE)/uv
+export UV_LINK_MODE ?= hardlink
+
+PYTHON ?= python3.11
+UV := $(STAR_CACHE)/bootstrap/bin/uv
+BIN := .venv/bin
+STARCTL := $(BIN)/starctl
+
+.PHONY: help setup lint format types imports unit contract integration e2e test demo generate binaries images clean
+
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+$(UV):
+	@echo "installing uv"
+	@$(PYTHON) -m venv $(STAR_CACHE)/bootstrap
+	@$(STAR_CACHE)/bootstrap/bin/pip install --quiet uv
+
+.venv/installed: pyproject.toml locks/dev.txt | $(UV)
+	@echo "installing the development environment"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	@eval "$$($(PYTHON) make/mirrors.py)"; $(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/dev.txt
+	@eval "$$($(PYTHON) make/mirrors.py)"; $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venv/installed ## Install the development environment into .venv
+
+binaries: setup ## Find, download or build what the embedded cluster runs (cached)
+	@$(STARCTL) local binaries
+
+lint: setup ## Check style and formatting
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: setup ## Rewrite the code in the house's format
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+types: setup ## Check types (strict)
+	@$(BIN)/mypy
+
+imports: setup ## Check the import contracts
+	@$(BIN)/lint-imports
+
+unit: setup ## Unit and golden tests
+	@$(BIN)/pytest -q tests/unit tests/golden
+
+contract: setup binaries ## CRDs, samples and chart against a real API server
+	@$(BIN)/pytest -q tests/contract
+
+integration: setup binaries ## The operator against real etcd and kube-apiserver
+	@$(BIN)/pytest -q tests/integration
+
+e2e: setup binaries images ## The whole chain with real pods on the embedded cluster
+	@$(BIN)/pytest -q tests/e2e
+
+test: lint types imports unit contract integration e2e ## Everything CI runs
+
+demo: setup ## From YAML to a served recommendation, on this machine
+	@$(STARCTL) demo
+
+generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
+	@$(BIN)/python -m star_operator.api.crd
+	@$(BIN)/pytest -q tests/golden tests/contract --update-goldens || true
+
+clean: ## Stop the embedded cluster and remove build output (the cache stays)
+	@[ ! -x $(STARCTL) ] || $(STARCTL) local down
+	@rm -rf .venv dist build
+
+-include make/images.mk

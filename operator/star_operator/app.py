@@ -1,0 +1,121 @@
+"""The running operator: workers that reconcile what the queue holds, a resync, and the checks behind the probes."""
+
+import asyncio
+import time
+
+import structlog
+
+from star_operator.api.kinds import BY_KIND
+from star_operator.core.errors import InvalidSpec, Retryable, StarError, Waiting
+from star_operator.core.queue import Key
+from star_operator.handlers.intake import Intake
+from star_operator.kube.resources import STAR_TYPES
+from star_operator.metrics import QUEUE_DEPTH, RECONCILE_SECONDS, RECONCILES, RESOURCES, WATCH_STALE
+from star_operator.reconcilers.context import Context, Reconcile
+from star_operator.reconcilers.table import reconcilers
+
+log = structlog.get_logger(__name__)
+
+WATCH_GRACE_SECONDS = 30.0
+PASS_TIMEOUT_SECONDS = 300.0
+
+
+class App:
+    """Workers, resync and health."""
+
+    def __init__(self, context: Context, intake: Intake) -> None:
+        self._context = context
+        self._intake = intake
+        self._reconcilers: dict[str, Reconcile] = reconcilers(context)
+        self._stale: set[str] = set()
+        self._last_resync = time.monotonic()
+        self.synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._context.queue.run_timers())
+            tasks.create_task(self._resync())
+            for _ in range(self._context.settings.workers):
+                tasks.create_task(self._work())
+
+    def trouble(self) -> str | None:
+        """Return what is wrong with this process that a restart would mend."""
+        if self._stale:
+            return f"the watch of {', '.join(sorted(self._stale))} no longer delivers"
+        if time.monotonic() - self._last_resync > 3 * self._context.settings.resync_seconds + 60:
+            return "the resync loop has stopped"
+        return None
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._context.queue.get()
+            QUEUE_DEPTH.set(len(self._context.queue))
+            try:
+                await self._reconcile(key)
+            finally:
+                self._context.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        started = time.monotonic()
+        result = "ok"
+        try:
+            async with asyncio.timeout(PASS_TIMEOUT_SECONDS):
+                await self._reconcilers[key.kind](key)
+            self._context.queue.succeeded(key)
+        except Waiting:
+            result = "waiting"
+        except InvalidSpec as error:
+            result = "invalid"
+            log.error("cannot act on resource", key=str(key), reason=error.reason, message=error.message)
+        except (Retryable, TimeoutError) as error:
+            result = "retry"
+            delay = self._context.queue.retry(key)
+            log.warning("tried again later", key=str(key), error=str(error), delay=delay)
+        except StarError as error:
+            result = "error"
+            log.error("pass failed", key=str(key), reason=error.reason, message=error.message)
+        except Exception:
+            result = "crash"
+            delay = self._context.queue.retry(key)
+            log.exception("pass crashed", key=str(key), delay=delay)
+        RECONCILES.labels(key.kind, result).inc()
+        RECONCILE_SECONDS.labels(key.kind).observe(time.monotonic() - started)
+
+    async def _resync(self) -> None:
+        """Look at everything now and then, and hold what the watches delivered against a fresh LIST."""
+        while True:
+            try:
+                listed = await self._list_all()
+            except StarError as error:
+                log.warning("resync failed", reason=error.reason, message=error.message)
+                await asyncio.sleep(5)
+                continue
+            self.synced.set()
+            await asyncio.sleep(WATCH_GRACE_SECONDS)
+            self._check_watches(listed)
+            self._last_resync = time.monotonic()
+            await asyncio.sleep(self._context.settings.resync_seconds)
+
+    async def _list_all(self) -> dict[str, dict[str, int]]:
+        listed: dict[str, dict[str, int]] = {}
+        RESOURCES.clear()
+        for kind in BY_KIND:
+            versions = listed[kind] = {}
+            for obj in await self._context.cluster.list_objects(STAR_TYPES[kind], None):
+                meta = obj["metadata"]
+                versions[meta["uid"]] = int(meta["resourceVersion"])
+                RESOURCES.labels(kind, obj.get("status", {}).get("phase", "Pending")).inc()
+                self._context.queue.add(Key(kind, meta["namespace"], meta["name"]))
+        return listed
+
+    def _check_watches(self, listed: dict[str, dict[str, int]]) -> None:
+        self._stale = {
+            kind
+            for kind, versions in listed.items()
+            if any(not self._intake.has_seen(uid, version) for uid, version in versions.items())
+        }
+        for kind in BY_KIND:
+            WATCH_STALE.labels(kind).set(kind in self._stale)
+        if self._stale:
+            log.error("watch no longer delivers", kinds=sorted(self._stale))

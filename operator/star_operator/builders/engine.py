@@ -1,0 +1,131 @@
+"""`vllm serve`: its arguments and environment for a server plan (docs.vllm.ai, `vllm serve`, `Environment Variables`).
+
+Multi-node servers use vLLM's own multiprocessing backend (`--nnodes`, `--node-rank`, `--master-addr`; every node but the
+first adds `--headless`): no Ray cluster is needed (docs.vllm.ai, `Parallelism and Scaling`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from star_operator.api.common import LLMServer
+from star_operator.builders.pod import EnvValue, FieldRef
+from star_operator.builders.step import ServerPlan
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.settings import Pool
+
+PORT = 8000
+MASTER_PORT = 29501
+MODEL_DIR = "/work/model"
+HUB_DIR = "/work/huggingface"
+DRAIN_SECONDS = 30
+"""Requests in flight get this long to finish after SIGTERM."""
+RANK_LABEL = "metadata.labels['apps.kubernetes.io/pod-index']"
+RESERVED_FLAGS = {
+    "--api-key": "the server is reached inside the cluster only, and secrets do not belong into arguments",
+    "--config": "set each option by itself",
+    "--data-parallel-size": "set replicas",
+    "--dtype": "set dtype",
+    "--headless": "set compute.nodes",
+    "--host": "it is fixed",
+    "--master-addr": "set compute.nodes",
+    "--master-port": "set compute.nodes",
+    "--max-model-len": "set maxModelLen",
+    "--model": "set model",
+    "--nnodes": "set compute.nodes",
+    "--node-rank": "set compute.nodes",
+    "--pipeline-parallel-size": "set pipelineParallelSize",
+    "--port": "it is fixed",
+    "--revision": "write the revision behind the model, hf://org/name@revision",
+    "--served-model-name": "it follows from the model",
+    "--tensor-parallel-size": "set tensorParallelSize",
+    "--uds": "the server is reached by its Service",
+}
+
+
+@dataclass(frozen=True)
+class Peers:
+    """A pod's place in a multi-node group."""
+
+    leader: str
+    """Host name of the pod of rank 0."""
+    headless: bool
+    """True for every rank but 0."""
+
+
+def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = None) -> tuple[str, ...]:
+    """Return the arguments behind `vllm serve`. `field` is the path of the server in the spec, for errors.
+
+    `--generation-config vllm` keeps defaults that ship with a model out: requests say how they are sampled. On CPU
+    pools `--enforce-eager` saves minutes of compilation at each start; engineArgs come last and can switch it back.
+    Raises InvalidSpec(ReservedEngineFlag) for a flag that a field of the spec sets.
+    """
+    server = plan.server
+    _refuse_reserved(server, field)
+    model, revision = _model(plan)
+    dtype = "float32" if server.dtype == "auto" and pool.image_variant == "cpu" else server.dtype
+    args = [model, "--served-model-name", plan.served_model, "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
+    args += ["--revision", revision] if revision else []
+    args += ["--dtype", dtype, "--generation-config", "vllm", "--shutdown-timeout", str(DRAIN_SECONDS)]
+    args += ["--tensor-parallel-size", str(server.tensor_parallel_size)]
+    args += ["--pipeline-parallel-size", str(server.pipeline_parallel_size)]
+    args += ["--max-model-len", str(server.max_model_len)] if server.max_model_len else []
+    args += ["--enforce-eager"] if pool.image_variant == "cpu" else []
+    args += _group_args(server.compute.nodes, peers) if peers else []
+    return (*args, *server.engine_args)
+
+
+def serve_env(plan: ServerPlan) -> dict[str, EnvValue]:
+    """Return the environment that does not depend on the pool."""
+    env: dict[str, EnvValue] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if plan.source.artifact is not None:
+        env["HF_HUB_OFFLINE"] = "1"
+    if plan.server.compute.nodes > 1:
+        env |= {"NODE_RANK": FieldRef(RANK_LABEL), "VLLM_HOST_IP": FieldRef("status.podIP")}
+    return env
+
+
+def serve_defaults(plan: ServerPlan, pool: Pool) -> Mapping[str, str]:
+    """Return the environment that the pool may change.
+
+    Threads are not bound to cores on CPU pools: vLLM's own binding takes the first cores of the node whoever else has
+    bound itself there, and leaves one idle.
+    """
+    env = {
+        "HF_HOME": HUB_DIR,
+        "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108 - the pod's own emptyDir
+        "XDG_CONFIG_HOME": "/tmp/config",  # noqa: S108
+        "VLLM_CACHE_ROOT": "/tmp/cache/vllm",  # noqa: S108
+    }
+    if pool.image_variant == "cpu":
+        env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        cpus = plan.server.compute.resources.cpu
+        env |= {"OMP_NUM_THREADS": str(_whole_cpus(cpus))} if cpus else {}
+    return env
+
+
+def _refuse_reserved(server: LLMServer, field: str) -> None:
+    for flag in server.engine_args:
+        name = flag.partition("=")[0]
+        if name in RESERVED_FLAGS:
+            raise InvalidSpec(
+                "ReservedEngineFlag", f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}"
+            )
+
+
+def _model(plan: ServerPlan) -> tuple[str, str]:
+    if plan.source.artifact is not None:
+        return MODEL_DIR, ""
+    model, _, revision = (plan.source.hub or "").partition("@")
+    return model, revision
+
+
+def _group_args(nodes: int, peers: Peers) -> list[str]:
+    args = ["--nnodes", str(nodes), "--node-rank", "$(NODE_RANK)", "--distributed-executor-backend", "mp"]
+    args += ["--master-addr", peers.leader, "--master-port", str(MASTER_PORT)]
+    return [*args, "--headless"] if peers.headless else args
+
+
+def _whole_cpus(quantity: str) -> int:
+    cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    return max(1, ceil(cores))

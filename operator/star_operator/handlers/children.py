@@ -1,0 +1,18 @@
+"""Events of what resources own: Jobs, pods and servers send the reconciler of their resource to look again."""
+
+from typing import Any
+
+import kopf
+
+from star_operator.handlers.intake import REGISTRY, Intake
+
+OURS = {"app.kubernetes.io/managed-by": "star-operator"}
+
+
+@kopf.on.event("batch", "v1", "jobs", labels=OURS, registry=REGISTRY)
+@kopf.on.event("", "v1", "pods", labels=OURS, registry=REGISTRY)
+@kopf.on.event("apps", "v1", "deployments", labels=OURS, registry=REGISTRY)
+@kopf.on.event("apps", "v1", "statefulsets", labels=OURS, registry=REGISTRY)
+async def changed(event: Any, memo: Intake, **_: Any) -> None:
+    """Look again at the resource this belongs to."""
+    memo.child_event(event)

@@ -1,0 +1,71 @@
+"""From watch events to work-queue keys, and proof that the watches still live.
+
+An event says only "look again". kopf delivers them; a watch that died without a word is found by comparing a fresh
+LIST with what the events brought (resource versions grow, KEP-5504).
+"""
+
+from typing import Any
+
+import kopf
+
+from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
+from star_operator.api.kinds import KINDS
+from star_operator.api.meta import Resource
+from star_operator.core.labels import label_value
+from star_operator.core.queue import Key, WorkQueue
+
+REGISTRY = kopf.OperatorRegistry()
+KIND_NAMES = {kind.INFO.kind for kind in KINDS}
+LABEL_SERVER = f"{GROUP}/server"
+
+
+def here(kind: type[Resource[Any, Any]]) -> tuple[str, str, str]:
+    """Return where a kind is watched: group, version, plural."""
+    return GROUP, VERSION, kind.INFO.plural
+
+
+class Intake:
+    """What the handlers hand events to."""
+
+    def __init__(self, queue: WorkQueue) -> None:
+        self._queue = queue
+        self._seen: dict[str, int] = {}
+        self._users: dict[tuple[str, str], set[Key]] = {}
+        self._by_label: dict[tuple[str, str, str], Key] = {}
+
+    def __copy__(self) -> "Intake":
+        """Stay one object: kopf copies its memo for every resource."""
+        return self
+
+    def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
+        """A resource of ours changed, or is listed at the start."""
+        meta = event["object"]["metadata"]
+        self._seen[meta["uid"]] = int(meta["resourceVersion"])
+        if event["type"] == "DELETED":
+            self._seen.pop(meta["uid"], None)
+        key = Key(kind.INFO.kind, meta["namespace"], meta["name"])
+        self._by_label[meta["namespace"], key.kind.lower(), label_value(key.name)] = key
+        self._queue.add(key)
+
+    def child_event(self, event: Any) -> None:
+        """A child changed: its owner is told by labels, a shared server's users by its owner references."""
+        obj = event["object"]
+        meta = obj["metadata"]
+        labels, namespace = meta.get("labels", {}), meta["namespace"]
+        owner = self._by_label.get((namespace, labels.get(LABEL_KIND, ""), labels.get(LABEL_NAME, "")))
+        if owner is not None:
+            self._queue.add(owner)
+        server = labels.get(LABEL_SERVER)
+        if server is None:
+            return
+        if obj.get("kind") != "Pod":
+            references = meta.get("ownerReferences", [])
+            users = {Key(ref["kind"], namespace, ref["name"]) for ref in references if ref["kind"] in KIND_NAMES}
+            self._users[namespace, server] = users
+            self._queue.add(Key("LLMServer", namespace, server))
+        for key in self._users.get((namespace, server), set()):
+            self._queue.add(key)
+
+    def has_seen(self, uid: str, version: int) -> bool:
+        """Say whether the watch has delivered this version of the object, or a later one."""
+        return self._seen.get(uid, -1) >= version

@@ -1,0 +1,82 @@
+"""The operator's HTTP face: /healthz, /readyz and /metrics on one port, progress reports of job pods on another."""
+
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+
+from star_contracts.progress import PROGRESS_PATH, ProgressReport
+from star_operator.core.errors import StarError
+from star_operator.core.queue import Key
+from star_operator.kube.tokens import TokenReviewer
+from star_operator.metrics import PROGRESS_REPORTS
+from star_operator.reconcilers.context import Context
+
+log = structlog.get_logger(__name__)
+
+MAX_REPORT_BYTES = 16_384
+STATUS_INTERVAL_SECONDS = 3.0
+"""A resource's status follows its reports no faster than this."""
+
+Check = Callable[[], str | None]
+"""Returns what is wrong, or None."""
+
+
+def health_app(alive: Check, ready: Check) -> web.Application:
+    """Return the application for probes and metrics."""
+
+    def probe(check: Check) -> Callable[[web.Request], web.Response]:
+        def answer(_: web.Request) -> web.Response:
+            wrong = check()
+            return web.Response(text="ok\n") if wrong is None else web.Response(status=503, text=f"{wrong}\n")
+
+        return answer
+
+    async def healthz(request: web.Request) -> web.Response:
+        return probe(alive)(request)
+
+    async def readyz(request: web.Request) -> web.Response:
+        return probe(ready)(request)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
+
+
+def progress_app(context: Context, reviewer: TokenReviewer) -> web.Application:
+    """Return the application that takes progress reports."""
+
+    async def progress(request: web.Request) -> web.Response:
+        result, response = await _take(request, context, reviewer)
+        PROGRESS_REPORTS.labels(result).inc()
+        return response
+
+    app = web.Application(client_max_size=MAX_REPORT_BYTES)
+    app.add_routes([web.post(PROGRESS_PATH, progress)])
+    return app
+
+
+async def _take(request: web.Request, context: Context, reviewer: TokenReviewer) -> tuple[str, web.Response]:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer" or not token:
+        return "unauthorized", web.Response(status=401, text="send the pod's token as Authorization: Bearer\n")
+    try:
+        report = ProgressReport.model_validate_json(await request.read())
+    except ValidationError as error:
+        return "invalid", web.Response(status=400, text=f"not a progress report: {error.error_count()} errors\n")
+    try:
+        namespace = await reviewer.namespace_of(token)
+    except StarError as error:
+        log.warning("token not reviewed", reason=error.reason)
+        return "error", web.Response(status=503, text="the token could not be reviewed; try again\n")
+    target = report.target
+    if namespace is None or namespace != target.namespace:
+        return "forbidden", web.Response(status=403, text="the token is not of the resource's namespace\n")
+    context.progress.report(report)
+    context.queue.add_after(Key(target.kind, target.namespace, target.name), STATUS_INTERVAL_SECONDS)
+    return "accepted", web.Response(status=202)
