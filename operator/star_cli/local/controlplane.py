@@ -122,6 +122,15 @@ class ControlPlane:
         content = render(self._endpoint(), token=token, namespace=namespace)
         return write(path, content)
 
+    def component_kubeconfig(self, name: str, subject: Subject) -> Path:
+        """Kubeconfig of a component of the cluster, which proves itself with a certificate."""
+        pair = self._authority().issue(name, subject)
+        return write(self.layout.kubeconfigs / f"{name}.conf", render(self._endpoint(), pair=pair))
+
+    def server_certificate(self, name: str, hosts: tuple[str, ...]) -> KeyPair:
+        """A certificate for a server of the cluster that answers at `hosts`."""
+        return self._authority().issue(name, Subject(hosts[-1], hosts=hosts))
+
     def ports(self) -> dict[str, int]:
         """The ports of the components: chosen at the first start, the same ever after."""
         try:
@@ -151,9 +160,7 @@ class ControlPlane:
         admin = certificates.cluster.issue("admin", Subject("star-admin", ("system:masters",)))
         write(self.kubeconfig, render(self._endpoint(), pair=admin))
         for name in CONTROLLERS if self.settings.controllers else ():
-            pair = certificates.cluster.issue(name, Subject(f"system:{name}"))
-            path = self.layout.kubeconfigs / f"{name}.conf"
-            write(path, render(self._endpoint(), pair=pair))
+            self.component_kubeconfig(name, Subject(f"system:{name}"))
         specs = control_plane_specs(self.layout, self.settings, self.ports(), paths)
         self.processes.ensure(specs["etcd"])
         self.processes.ensure(specs["kube-apiserver"])  # it waits for etcd by itself

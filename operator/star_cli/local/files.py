@@ -37,8 +37,21 @@ def write_if_changed(path: Path, content: bytes | str, mode: int = 0o644) -> boo
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel frees it when the process dies, so it is never stale."""
+    """Hold an exclusive lock on `path`; the kernel frees it when the process dies, so it is never stale.
+
+    The file may be removed by its holder: whoever waited for the old file notices, and locks the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _same_file(path, file.fileno()):
+                yield
+                return
+
+
+def _same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

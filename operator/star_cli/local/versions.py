@@ -18,6 +18,7 @@ CONTAINERD = "1.7.29"
 RUNC = "1.2.8"
 CNI_PLUGINS = "1.8.0"
 PAUSE = "1"
+KIND = "0.31.0"
 
 _GITHUB = "https://github.com"
 
@@ -147,6 +148,7 @@ def _tool_table() -> tuple[Tool, ...]:
     registry = f"{distribution}/registry_{REGISTRY}_linux_amd64.tar.gz"
     coredns = f"{_GITHUB}/coredns/coredns/releases/download/v{COREDNS}/coredns_{COREDNS}_linux_amd64.tgz"
     helm = f"https://get.helm.sh/helm-v{HELM}-linux-amd64.tar.gz"
+    kind = f"https://kind.sigs.k8s.io/dl/v{KIND}/kind-linux-amd64"
     runc = f"{_GITHUB}/opencontainers/runc/releases/download/v{RUNC}"
     return (
         Tool(
@@ -199,6 +201,13 @@ def _tool_table() -> tuple[Tool, ...]:
                 "github.com/distribution/distribution/v3/cmd/registry",
                 (("github.com/distribution/distribution/v3/version.version", f"v{REGISTRY}"),),
             ),
+        ),
+        Tool(
+            "kind",
+            KIND,
+            r"0\.(2[4-9]|3\d)\.\d+",
+            release=Release(kind, f"{kind}.sha256sum"),
+            go=GoModule("kind", "sigs.k8s.io/kind"),
         ),
         Tool("pause", PAUSE, on_path=False, go=GoModule("pause", ".")),
         _containerd("containerd"),

@@ -1,0 +1,3 @@
+module star.local/probe
+
+go 1.25.0
