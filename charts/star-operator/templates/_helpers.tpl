@@ -1,0 +1,77 @@
+{{- define "star-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "star-operator.fullname" -}}
+{{- $name := include "star-operator.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "star-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "star-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "star-operator.labels" -}}
+{{ include "star-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: star
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "star-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "star-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* A reference with the registry of all images in front: (list $ reference). */}}
+{{- define "star-operator.image" -}}
+{{- $root := index . 0 }}
+{{- $reference := index . 1 }}
+{{- with $root.Values.imageRegistry }}{{ . }}/{{ end }}{{ $reference }}
+{{- end }}
+
+{{/* The operator's settings file: star_operator.core.settings.Settings reads it, and refuses what it does not know. */}}
+{{- define "star-operator.settings" -}}
+{{- $service := printf "%s.%s.svc" (include "star-operator.fullname" .) .Release.Namespace }}
+{{- $images := dict }}
+{{- range $variant, $set := .Values.images }}
+{{- $references := dict }}
+{{- range $role, $reference := $set }}
+{{- $_ := set $references $role (include "star-operator.image" (list $ $reference)) }}
+{{- end }}
+{{- $_ := set $images $variant $references }}
+{{- end }}
+{{- $settings := dict
+      "store" .Values.store
+      "pools" .Values.pools
+      "images" $images
+      "imagePullPolicy" .Values.imagePullPolicy
+      "imagePullSecrets" .Values.imagePullSecrets
+      "clusterDomain" .Values.settings.clusterDomain
+      "llmIdleSeconds" .Values.settings.llmIdleSeconds
+      "workers" .Values.settings.workers
+      "resyncSeconds" .Values.settings.resyncSeconds
+      "progressUrl" (default (printf "http://%s:8081/v1/progress" $service) .Values.settings.progressUrl)
+}}
+{{- toYaml $settings }}
+{{- end }}
+
+{{/* The plurals of STAR's kinds, as a YAML list: from the names of the CRDs' files, so that no kind is forgotten. */}}
+{{- define "star-operator.kinds" -}}
+{{- $kinds := list }}
+{{- range $path, $_ := .Files.Glob "resources/crds/*.yaml" }}
+{{- $kinds = append $kinds (base $path | splitList "." | first) }}
+{{- end }}
+{{- $kinds | sortAlpha | join ", " }}
+{{- end }}

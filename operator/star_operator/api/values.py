@@ -1,0 +1,165 @@
+"""The values of the Helm chart: what `charts/star-operator/values.schema.json` is generated from.
+
+    python -m star_operator.api.values --out charts/star-operator/values.schema.json
+
+The parts that reach the operator are its own settings models, so the chart and the operator cannot disagree.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue
+
+from star_contracts.base import Model
+from star_operator.core.settings import ImageSet, Pool, StoreSettings, Toleration
+
+Reference = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
+"""An image reference without its registry, e.g. `star/operator:0.1.0`."""
+Labels = dict[str, str]
+
+
+class SettingsValues(Model):
+    """How the operator works."""
+
+    cluster_domain: str = "cluster.local"
+    """DNS domain of the cluster."""
+    llm_idle_seconds: int = Field(default=120, ge=0)
+    """Seconds an LLM server that nobody uses is kept, in case the next stage wants it."""
+    workers: int = Field(default=8, ge=1, le=256)
+    """Resources reconciled at the same time."""
+    resync_seconds: int = Field(default=300, ge=10)
+    """Every resource is looked at again at least this often."""
+    progress_url: str | None = None
+    """Where job pods report progress to; null for the release's own Service."""
+
+
+class CRDValues(Model):
+    """CustomResourceDefinitions."""
+
+    install: bool = True
+    """Install and upgrade them with the release."""
+    keep: bool = True
+    """Keep them, and with them all STAR resources, when the release is uninstalled."""
+
+
+class ServiceAccountValues(Model):
+    """The operator's identity."""
+
+    create: bool = True
+    """Make it."""
+    name: str = ""
+    """Empty for the release's name."""
+    annotations: Labels = {}
+    """Annotations of the ServiceAccount."""
+
+
+class RBACValues(Model):
+    """Roles and bindings."""
+
+    create: bool = True
+    """Make them."""
+    aggregate: bool = True
+    """Add STAR's kinds to the cluster's view, edit and admin roles."""
+
+
+class ServiceMonitorValues(Model):
+    """A ServiceMonitor for the Prometheus operator."""
+
+    enabled: bool = False
+    """Make it; needs the Prometheus operator's CRDs."""
+    interval: str = Field(default="30s", pattern=r"^[0-9]+(ms|s|m|h)$")
+    """Time between scrapes."""
+    labels: Labels = {}
+    """What your Prometheus selects by."""
+
+
+class MetricsValues(Model):
+    """Prometheus metrics, at /metrics of port 8080."""
+
+    service_monitor: ServiceMonitorValues = ServiceMonitorValues()
+    """A ServiceMonitor for the Prometheus operator."""
+
+
+class NetworkPolicyValues(Model):
+    """A NetworkPolicy for the operator's pods."""
+
+    enabled: bool = False
+    """Let in only probes and metrics (8080) and the progress reports of STAR's own pods (8081)."""
+
+
+class Values(Model):
+    """Values of the star-operator chart."""
+
+    image: Reference
+    """The operator's own image."""
+    image_registry: str = Field(default="", pattern=r"^[^\s]*$")
+    """Registry (host[:port][/path]) of all images; empty leaves the references as they are."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """For all images."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of image pull Secrets."""
+    images: dict[Literal["cpu", "cuda"], ImageSet]
+    """Images of what the operator runs, by variant."""
+    store: StoreSettings
+    """Where artifacts lie."""
+    pools: dict[str, Pool] = Field(min_length=1)
+    """Kinds of nodes that `compute.pool` names."""
+    settings: SettingsValues = SettingsValues()
+    """How the operator works."""
+    replicas: int = Field(default=1, ge=0, le=5)
+    """Replicas of the operator: one leads, the others stand by."""
+    resources: dict[str, JsonValue] = {}
+    """core/v1 ResourceRequirements of the operator."""
+    node_selector: Labels = {}
+    """Where the operator runs."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints the operator tolerates."""
+    affinity: dict[str, JsonValue] = {}
+    """core/v1 Affinity of the operator."""
+    priority_class_name: str = ""
+    """PriorityClass of the operator."""
+    pod_annotations: Labels = {}
+    """Further annotations of its pods."""
+    pod_labels: Labels = {}
+    """Further labels of its pods."""
+    crds: CRDValues = CRDValues()
+    """CustomResourceDefinitions."""
+    service_account: ServiceAccountValues = ServiceAccountValues()
+    """The operator's identity."""
+    rbac: RBACValues = RBACValues()
+    """Roles and bindings."""
+    metrics: MetricsValues = MetricsValues()
+    """Prometheus metrics."""
+    network_policy: NetworkPolicyValues = NetworkPolicyValues()
+    """A NetworkPolicy for the operator's pods."""
+    name_override: str = ""
+    """Replaces the chart's name in labels."""
+    fullname_override: str = ""
+    """Replaces the release's name in the names of objects."""
+
+
+def values_schema() -> dict[str, Any]:
+    """Return the JSON schema (2020-12) that Helm checks values against."""
+    schema = Values.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    # Helm adds `global` to the values of every chart.
+    schema["properties"]["global"] = {"type": "object", "description": "Values shared with other charts; not used."}
+    return schema
+
+
+def render() -> str:
+    """Return the schema as JSON, the same bytes every time."""
+    return json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write the schema into a file."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.parse_args().out.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
