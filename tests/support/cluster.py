@@ -1,4 +1,6 @@
-"""Real API servers for tests: etcd and kube-apiserver as processes, with RBAC on, in a folder that is thrown away.
+"""Real servers for tests, in folders that are thrown away: an API server (etcd, RBAC on), an S3 server.
+
+They end with the test run, even where it is killed. Start them in the main thread: they end with the thread.
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
@@ -13,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from star_cli.local.controlplane import ControlPlane, ControlPlaneSettings
+from star_cli.local.objectstore import ObjectStore
 from star_cli.local.paths import Layout
+from star_cli.local.ports import pick
 
 
 @contextmanager
@@ -25,10 +29,24 @@ def start_control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
     Terminating: give each test a namespace of its own.
     """
     folder = Path(tempfile.mkdtemp(prefix="star-control-plane-"))
-    control_plane = ControlPlane(Layout(folder), ControlPlaneSettings(controllers=controllers))
+    settings = ControlPlaneSettings(controllers=controllers, ends_with_parent=True)
+    control_plane = ControlPlane(Layout(folder), settings)
     try:
         control_plane.start()
         yield control_plane
     finally:
         control_plane.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def start_object_store(bucket: str = "star") -> Iterator[ObjectStore]:
+    """A fresh S3 server on loopback with one bucket: see `.endpoint` and `.credentials`."""
+    folder = Path(tempfile.mkdtemp(prefix="star-object-store-"))
+    store = ObjectStore(Layout(folder), pick(["s3"])["s3"], ends_with_parent=True)
+    try:
+        store.start(bucket)
+        yield store
+    finally:
+        store.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -36,12 +36,14 @@ class ControlPlaneSettings:
     address: the IPv4 address the API server listens on and advertises; loopback serves tests, pods need one they reach.
     controllers: also run controller-manager and scheduler.
     cgroups: folders of a cgroup that every process joins, so that nothing started here can be missed at the end.
+    ends_with_parent: the processes end with the thread that started them, even where it is killed.
     """
 
     address: str = _LOOPBACK
     controllers: bool = False
     name: str = "star"
     cgroups: tuple[Path, ...] = ()
+    ends_with_parent: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def control_plane_specs(
             env={"GOGC": "50"},
             files=_read_at_start(name, layout),
             cgroups=settings.cgroups,
+            ends_with_parent=settings.ends_with_parent,
         )
         for name, flags in arguments.items()
     }

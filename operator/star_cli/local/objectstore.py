@@ -53,6 +53,7 @@ class ObjectStore:
     addresses: Sequence[str] = ("127.0.0.1",)
     binaries: Binaries = field(default_factory=Binaries)
     cgroups: tuple[Path, ...] = ()
+    ends_with_parent: bool = False
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.layout.records, self.layout.logs)
@@ -85,6 +86,7 @@ class ObjectStore:
                 "ROOT_SECRET_ACCESS_KEY": self.credentials.secret_key,
             },
             cgroups=self.cgroups,
+            ends_with_parent=self.ends_with_parent,
         )
         self.processes.ensure(spec)
         self.processes.wait_ready(_NAME, self.healthy, _READY_SECONDS)

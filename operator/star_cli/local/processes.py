@@ -31,6 +31,7 @@ exec "$@"
 """
 _LOG_LIMIT = 16 * 2**20  # bytes; a longer log is set aside at the next start
 _STOP_SECONDS = 20.0
+_END_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")  # prctl(2), PR_SET_PDEATHSIG; setpriv is of util-linux
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ProcessSpec:
 
     `env` is added to a bare environment; `files` are those whose content the program reads once at its start, so that
     a change of them asks for a restart; `cgroups` are the folders the process joins before it becomes the program.
+    With `ends_with_parent` the kernel ends it when the thread that started it ends: for tests, which may be killed.
     """
 
     name: str
@@ -46,6 +48,11 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     cgroups: tuple[Path, ...] = ()
+    ends_with_parent: bool = False
+
+    def command(self) -> tuple[str, ...]:
+        """What is executed."""
+        return (*(_END_WITH_PARENT if self.ends_with_parent else ()), *self.argv)
 
     def digest(self) -> str:
         """Hash of all that decides how the process runs."""
@@ -207,7 +214,7 @@ class Processes:
             log.replace(log.with_suffix(".log.1"))
         record = self.records / f"{spec.name}.json"
         record.unlink(missing_ok=True)
-        command = ["/bin/sh", "-c", _LAUNCHER, "starctl-launch", str(record), boot_id(), digest, *spec.argv]
+        command = ["/bin/sh", "-c", _LAUNCHER, "starctl-launch", str(record), boot_id(), digest, *spec.command()]
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), **spec.env}
         if spec.cgroups:
             env["STAR_CGROUPS"] = " ".join(map(str, spec.cgroups))

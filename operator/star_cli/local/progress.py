@@ -76,12 +76,16 @@ class Terminal:
     def step(self, title: str) -> Iterator[Step]:
         """See Reporter."""
         start = time.monotonic()
-        if not self._console.is_terminal:
-            self._console.print(f"... {title}", highlight=False)
-            yield _Quiet()
-        else:
-            with self._bar(title) as bar:
-                yield bar
+        try:
+            if self._console.is_terminal:
+                with self._bar(title) as bar:
+                    yield bar
+            else:
+                self._console.print(f"... {title}", highlight=False)
+                yield _Quiet()
+        except BaseException:
+            self._console.print(f"[yellow]no[/]  {title} [dim]{time.monotonic() - start:.1f} s[/]", highlight=False)
+            raise
         self._console.print(f"[green]ok[/]  {title} [dim]{time.monotonic() - start:.1f} s[/]", highlight=False)
 
     @contextmanager
