@@ -1,4 +1,4 @@
-"""Events of what resources own: Jobs, pods and servers send the reconciler of their resource to look again."""
+"""Events of what resources own: Jobs, pods, servers and Services send the reconciler of their resource to look again."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ OURS = {"app.kubernetes.io/managed-by": "star-operator"}
 
 @kopf.on.event("batch", "v1", "jobs", labels=OURS, registry=REGISTRY)
 @kopf.on.event("", "v1", "pods", labels=OURS, registry=REGISTRY)
+@kopf.on.event("", "v1", "services", labels=OURS, registry=REGISTRY)
 @kopf.on.event("apps", "v1", "deployments", labels=OURS, registry=REGISTRY)
 @kopf.on.event("apps", "v1", "statefulsets", labels=OURS, registry=REGISTRY)
 async def changed(event: Any, memo: Intake, **_: Any) -> None:

@@ -11,12 +11,11 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import Resource
-from star_operator.core.labels import label_value
+from star_operator.core.labels import LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 
 REGISTRY = kopf.OperatorRegistry()
 KIND_NAMES = {kind.INFO.kind for kind in KINDS}
-LABEL_SERVER = f"{GROUP}/server"
 
 
 def here(kind: type[Resource[Any, Any]]) -> tuple[str, str, str]:
@@ -58,7 +57,7 @@ class Intake:
         server = labels.get(LABEL_SERVER)
         if server is None:
             return
-        if obj.get("kind") != "Pod":
+        if obj.get("kind") == "Service":
             references = meta.get("ownerReferences", [])
             users = {Key(ref["kind"], namespace, ref["name"]) for ref in references if ref["kind"] in KIND_NAMES}
             self._users[namespace, server] = users

@@ -184,7 +184,7 @@ class RunReconciler(Generic[ResourceT]):
         assert seen.plan is not None
         plan = next(plan for plan in seen.plan.servers if plan.name == name)
         objects = server_objects(seen.owner.namespace, plan, [], self._context.settings)
-        await servers.acquire(self._context.cluster, objects, user_reference(seen.owner))
+        await servers.acquire(self._context.cluster, objects, name, user_reference(seen.owner))
 
     async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
         job = seen.view.job(attempt, seen.step)
