@@ -53,11 +53,6 @@ class Difference(Model):
     """Two-sided bootstrap p-value of "no difference"; never below 2 / (resamples + 1)."""
 
 
-def rank_of(truth: str, ranking: Sequence[str]) -> Rank:
-    """Return the 1-based position of the ground truth, or None when the ranking misses it."""
-    return ranking.index(truth) + 1 if truth in ranking else None
-
-
 def hits_of_answers(ranks: Sequence[Sequence[Rank]], k: int = 1) -> Hits:
     """Return the hit table of the best of `k` answers, estimated from all the answers of each task.
 

@@ -14,7 +14,6 @@ from star_jobs.evaluate.metrics import (
     hits_of_answers,
     hits_with_ties,
     paired_difference,
-    rank_of,
     resampled_means,
 )
 
@@ -26,12 +25,6 @@ def test_hit_rates_of_one_answer_a_task() -> None:
     assert (rates.hr1, rates.hr3, rates.hr5) == pytest.approx((0.2, 0.4, 0.6))
     assert rates.hr_avg == pytest.approx(0.4)
     assert rates.tasks == 5
-
-
-def test_rank_is_one_based_and_none_for_a_miss() -> None:
-    assert rank_of("a", ["b", "a"]) == 2
-    assert rank_of("a", ["b"]) is None
-    assert rank_of("a", []) is None
 
 
 @given(st.lists(RANKS, min_size=1, max_size=7), st.data())

@@ -1,0 +1,91 @@
+"""Stage `evaluate`: test tasks -> hit rates with intervals beside the baselines (paper 4.1, B, C).
+
+Artifact (kind report): `report.json` (`star_jobs.evaluate.report.Report`), `report.html`, and, when a model was
+measured, `answers.jsonl` with every answer as written.
+"""
+
+import asyncio
+
+from star_contracts.artifact import ArtifactKind
+from star_contracts.errors import Reason
+from star_contracts.job import Evaluate, LLMEndpoint
+from star_jobs.datasets.snapshot import Dataset
+from star_jobs.errors import TerminalFailure
+from star_jobs.evaluate.answers import AnswerRecord, Examinee, collect_answers
+from star_jobs.evaluate.baselines import baseline_hits, training_matrix
+from star_jobs.evaluate.report import Measurements, Report, headline, render_html, suite_reports
+from star_jobs.evaluate.suite import Suite, choose_suite
+from star_jobs.llm.client import LLMClient
+from star_jobs.lookup import SignalStore
+from star_jobs.runtime import JobContext, Outcome
+from star_jobs.storage import to_line
+from star_jobs.trajectory.tools import ToolBox
+
+NEEDED_FILES = ("items.jsonl", "tasks/*", "truth/test.jsonl", "interactions.parquet", "stats.json")
+"""Of the dataset: its tables can be many times larger, and are not needed here."""
+
+
+def run(stage: Evaluate, job: JobContext) -> Outcome:
+    """Measure the model, when there is one, and the baselines.
+
+    Raises JobFailure. Terminal: InvalidDataset (a type the dataset does not have), InvalidModel, LLMAccessDenied, and
+    LLMOutputInvalid when the server refused every single request. Retryable: LLMUnreachable, StoreUnreachable,
+    Interrupted. Answers that are garbage are misses, and never an error.
+    """
+    settings = stage.settings
+    dataset = Dataset(job.fetch(stage.dataset, only=NEEDED_FILES))
+    suite = choose_suite(dataset, settings)
+    toolbox = _toolbox(stage, job, dataset)
+    answers = None if stage.llm is None else asyncio.run(_examine(stage.llm, toolbox, dataset, suite, stage, job))
+    training = training_matrix(dataset.interactions(), suite.tasks, suite.truth)
+    if training.dropped:
+        job.log.warning("ground truth among the training interactions", interactions=training.dropped)
+    baselines = {
+        baseline: baseline_hits(baseline, suite.tasks, suite.truth, training)
+        for baseline in dict.fromkeys(settings.baselines)
+    }
+    suites = suite_reports(Measurements(suite, answers, baselines), settings)
+    inputs = _inputs(stage)
+    report = Report(
+        model=stage.llm.model if stage.llm else None,
+        inputs=inputs,
+        settings=settings,
+        tools=toolbox is not None,
+        leaked_interactions=training.dropped,
+        suites=suites,
+    )
+    _write(report, answers, job)
+    return Outcome(kind=ArtifactKind.REPORT, inputs=inputs, metrics=headline(suites))
+
+
+def _toolbox(stage: Evaluate, job: JobContext, dataset: Dataset) -> ToolBox | None:
+    if stage.signals is None or not stage.settings.tools or stage.llm is None:
+        return None
+    return ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)
+
+
+async def _examine(
+    endpoint: LLMEndpoint, toolbox: ToolBox | None, dataset: Dataset, suite: Suite, stage: Evaluate, job: JobContext
+) -> list[list[AnswerRecord]]:
+    async with LLMClient(endpoint) as client:
+        await client.wait_ready()
+        examinee = Examinee(client, dataset.items, toolbox)
+        answers = await collect_answers(examinee, suite, stage.settings, job)
+    refused = [record for row in answers for record in row if record.refused]
+    if len(refused) == sum(map(len, answers)):
+        raise TerminalFailure(
+            Reason.LLM_OUTPUT_INVALID, f"every request was refused, so nothing was measured: {refused[0].format_error}"
+        )
+    return answers
+
+
+def _inputs(stage: Evaluate) -> dict[str, str]:
+    signals = {"signals": stage.signals.digest} if stage.signals else {}
+    return {"dataset": stage.dataset.digest, **signals}
+
+
+def _write(report: Report, answers: list[list[AnswerRecord]] | None, job: JobContext) -> None:
+    job.output.add_bytes(report.model_dump_json(by_alias=True, indent=1).encode(), "report.json")
+    job.output.add_bytes(render_html(report).encode(), "report.html")
+    if answers is not None:
+        job.output.add_bytes(b"".join(to_line(record) for row in answers for record in row), "answers.jsonl")

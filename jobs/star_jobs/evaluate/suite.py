@@ -1,0 +1,63 @@
+"""What is measured: the test tasks that the settings ask for, with their ground truth, checked before anything runs."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from star_contracts.data import RankingTask, TaskType
+from star_contracts.errors import Reason
+from star_contracts.settings import EvaluationSettings
+from star_jobs.datasets.snapshot import Dataset
+from star_jobs.errors import TerminalFailure
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Test tasks and their answers."""
+
+    tasks: tuple[RankingTask, ...]
+    """Grouped by type, in the order of the settings; within a type in the dataset's order."""
+    truth: dict[str, str]
+    """Task id -> item id."""
+
+    def rows(self, task_type: TaskType) -> list[int]:
+        """Return the positions of a type's tasks."""
+        return [index for index, task in enumerate(self.tasks) if task.type is task_type]
+
+
+def choose_suite(dataset: Dataset, settings: EvaluationSettings) -> Suite:
+    """Choose the tasks; fewer than the dataset has are drawn with the settings' seed.
+
+    Raises TerminalFailure(InvalidDataset): a type that the dataset does not have, a task without a usable answer.
+    """
+    by_type: dict[TaskType, list[RankingTask]] = {}
+    for task in dataset.tasks("test"):
+        by_type.setdefault(task.type, []).append(task)
+    _check_types(settings.types, by_type)
+    tasks = tuple(task for kind in dict.fromkeys(settings.types) for task in _draw(by_type[kind], settings))
+    truth = dataset.ground_truth("test")
+    for task in tasks:
+        if truth.get(task.task_id) not in task.candidates:
+            raise TerminalFailure(
+                Reason.INVALID_DATASET,
+                f"test task {task.task_id!r} has no ground truth among its candidates; prepare the dataset again",
+            )
+    return Suite(tasks=tasks, truth={task.task_id: truth[task.task_id] for task in tasks})
+
+
+def _check_types(wanted: Sequence[TaskType], by_type: dict[TaskType, list[RankingTask]]) -> None:
+    missing = [kind for kind in wanted if kind not in by_type]
+    if missing:
+        exists = ", ".join(sorted(by_type)) or "none"
+        raise TerminalFailure(
+            Reason.INVALID_DATASET,
+            f"settings.types asks for {', '.join(missing)}, and the dataset has test tasks of these types: {exists}; "
+            "ask for those, or add the others to the RecDataset's tasks.types",
+        )
+
+
+def _draw(tasks: list[RankingTask], settings: EvaluationSettings) -> list[RankingTask]:
+    if settings.samples is None or settings.samples >= len(tasks):
+        return tasks
+    generator = random.Random(settings.seed)  # noqa: S311 - repeatable on purpose
+    return [tasks[index] for index in sorted(generator.sample(range(len(tasks)), settings.samples))]

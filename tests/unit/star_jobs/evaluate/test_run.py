@@ -1,0 +1,285 @@
+"""Stage evaluate as a whole: real artifacts, real S3, a scripted stand-in for the model server."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
+from star_contracts.base import value_hash
+from star_contracts.data import RankingTask, TaskType
+from star_contracts.job import Evaluate, JobSpec, LLMEndpoint
+from star_contracts.result import ErrorClass, JobResult
+from star_contracts.settings import Baseline, EvaluationSettings, Sampling
+from star_jobs import runtime
+from star_jobs.evaluate import run as stage_module
+from star_jobs.evaluate.report import Report
+from star_jobs.llm import failures
+from star_jobs.storage import ObjectStore, fetch
+from tests.support import world
+from tests.support.fakellm import Answer, Request, fake_llm
+from tests.support.s3 import S3Server, free_port
+
+SETTINGS = EvaluationSettings(types=world.TYPES, bootstrap=200, sampling=Sampling(max_tokens=512, seed=1))
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "_FIRST_DELAY", 0.01)
+
+
+@dataclass
+class Stage:
+    """A pod that evaluates."""
+
+    server: S3Server
+    store: ObjectStore
+    uri: str
+    folder: Path
+    dataset: ArtifactRef
+    signals: ArtifactRef
+
+    def run(
+        self,
+        llm: LLMEndpoint | None,
+        settings: EvaluationSettings = SETTINGS,
+        attempt: int = 1,
+        entry: runtime.Entry = stage_module.run,
+    ) -> tuple[int, JobResult]:
+        stage = Evaluate(dataset=self.dataset, signals=self.signals, llm=llm, settings=settings)
+        work_hash = value_hash(settings.to_json_dict())
+        spec = JobSpec(
+            store=self.server.store(),
+            producer=Producer(
+                kind="Evaluation", namespace="ns", name="e", uid="u", step="evaluate", work_hash=work_hash
+            ),
+            output=f"{self.uri}/out/{attempt}",
+            work=f"{self.uri}/work",
+            stage=stage,
+        )
+        (self.folder / "job.json").write_text(spec.model_dump_json(by_alias=True))
+        code = runtime.main(lambda _: entry)
+        return code, JobResult.model_validate_json((self.folder / "end").read_bytes())
+
+    def report(self, result: JobResult) -> Report:
+        assert result.artifact is not None
+        folder = fetch(self.store, result.artifact, self.folder / f"report-{result.artifact.digest[-8:]}")
+        return Report.model_validate_json((folder / "report.json").read_bytes())
+
+
+MakeStage = Callable[[Sequence[RankingTask]], Stage]
+
+
+@pytest.fixture
+def make_stage(
+    s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MakeStage:
+    monkeypatch.setenv("STAR_JOB_SPEC", str(tmp_path / "job.json"))
+    monkeypatch.setenv("STAR_TERMINATION_LOG", str(tmp_path / "end"))
+    monkeypatch.setenv("STAR_WORK_DIR", str(tmp_path / "work"))
+
+    def make(test: Sequence[RankingTask]) -> Stage:
+        dataset = world.write_dataset(tmp_path / "dataset", test)
+        signals = world.write_signals(tmp_path / "signals")
+        return Stage(
+            s3_server,
+            store,
+            uri,
+            tmp_path,
+            world.publish(store, f"{uri}/dataset", dataset, ArtifactKind.DATASET),
+            world.publish(store, f"{uri}/signals", signals, ArtifactKind.VERBALIZATION),
+        )
+
+    return make
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage) -> Stage:
+    return make_stage(world.tasks(10))
+
+
+def test_measures_the_student_beside_the_baselines(stage: Stage) -> None:
+    with fake_llm(world.scripted_student(), latency_seconds=0.02) as server:
+        code, result = stage.run(server.endpoint(concurrency=4))
+    assert (code, result.error) == (0, None)
+    # The student returns the candidates as given and the truth is always the third of five.
+    assert result.metrics["hr1"] == 0
+    assert result.metrics["hr3"] == result.metrics["hr5"] == 1
+    assert result.metrics["hrAvg"] == pytest.approx(2 / 3)
+    assert result.metrics["identity.hrAvg"] == pytest.approx(2 / 3)
+    assert result.metrics["random.hrAvg"] == pytest.approx((0.2 + 0.6 + 1) / 3)
+    assert {"popularity.hrAvg", "itemcf.hrAvg", "latencyP50", "latencyP95", "long_term.hrAvg"} <= set(result.metrics)
+    assert result.metrics["tasks"] == 20
+    assert (result.metrics["valid"], result.metrics["wellFormed"], result.metrics["toolCalls"]) == (1, 1, 1)
+    assert 2 <= server.most_in_flight <= 4
+
+
+def test_the_report_says_it_per_type_and_shows_every_answer(stage: Stage) -> None:
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint())
+    report = stage.report(result)
+    assert [suite.name for suite in report.suites] == ["all", "classic", "long_term"]
+    assert [suite.tasks for suite in report.suites] == [20, 10, 10]
+    everything = report.suites[0]
+    assert everything.model is not None
+    assert everything.model.versus[Baseline.IDENTITY].mean == 0
+    assert everything.model.usage.calls == 40
+    assert set(report.inputs) == {"dataset", "signals"}
+    assert report.leaked_interactions == 2
+    folder = next(stage.folder.glob("report-*"))
+    answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 20
+    assert "<tool_response>" in answers[0]["text"]
+    page = (folder / "report.html").read_text()
+    assert "66.7" in page
+    assert "http" not in page.lower()
+    assert "<script" not in page
+
+
+def test_best_of_k_takes_the_best_and_seeds_differ(stage: Stage) -> None:
+    def moody(request: Request) -> str:
+        first = request["seed"] % 2 == 0
+        return world.scripted_student(lambda c: [c[2], *c[:2], *c[3:]] if first else c)(request)
+
+    settings = SETTINGS.model_copy(update={"best_of": 2})
+    with fake_llm(moody) as server:
+        _, result = stage.run(server.endpoint(), settings)
+    assert result.metrics["hr1"] == pytest.approx(0.5)
+    assert result.metrics["bestOf2.hrAvg"] == pytest.approx(1)
+    assert {request["seed"] for request in server.requests} == {1, 2}
+
+
+def test_without_tools_nothing_is_looked_up(stage: Stage) -> None:
+    settings = SETTINGS.model_copy(update={"tools": False})
+    with fake_llm(world.scripted_student(tools=False)) as server:
+        _, result = stage.run(server.endpoint(), settings)
+    assert result.metrics["toolCalls"] == 0
+    assert result.metrics["wellFormed"] == 1
+    assert not any("Item-CF" in request["messages"][0]["content"] for request in server.requests)
+
+
+def test_baselines_alone_need_no_model(stage: Stage) -> None:
+    code, result = stage.run(None)
+    assert code == 0
+    assert "hrAvg" not in result.metrics
+    assert "itemcf.hrAvg" in result.metrics
+    assert stage.report(result).suites[0].model is None
+
+
+def test_a_retry_asks_only_what_is_missing(stage: Stage) -> None:
+    asked = 0
+
+    def breaks_down(request: Request) -> Answer | str:
+        nonlocal asked
+        asked += 1
+        return world.scripted_student()(request) if asked <= 24 else Answer("gone", status=503)
+
+    with fake_llm(breaks_down) as server:
+        code, result = stage.run(server.endpoint(concurrency=1, startup_seconds=0.1), attempt=1)
+    assert code == 75
+    assert result.error is not None
+    assert result.error.reason == "LLMUnreachable"
+    kept = len(list(stage.store.list(f"{stage.uri}/work/answers")))
+    assert kept >= 1
+    with fake_llm(world.scripted_student()) as server:
+        code, result = stage.run(server.endpoint(), attempt=2)
+    assert code == 0
+    assert len(server.requests) == 2 * (20 - 8 * kept)
+    assert result.metrics["tasks"] == 20
+
+
+def test_a_damaged_part_file_is_answered_again(stage: Stage) -> None:
+    stage.store.put_bytes(f"{stage.uri}/work/answers/000000.jsonl", b'{"taskId": "classic-0", "sam')
+    with fake_llm(world.scripted_student()) as server:
+        code, _ = stage.run(server.endpoint())
+    assert code == 0
+    assert len(server.requests) == 40
+
+
+def test_samples_are_drawn_with_the_seed(stage: Stage) -> None:
+    chosen = []
+    for attempt, seed in enumerate((0, 0, 5), 1):
+        settings = SETTINGS.model_copy(update={"samples": 4, "seed": seed, "baselines": (Baseline.RANDOM,)})
+        _, result = stage.run(None, settings, attempt=attempt)
+        assert result.metrics["tasks"] == 8
+        suite = stage_module.choose_suite(stage_module.Dataset(stage.folder / "dataset"), settings)
+        chosen.append([task.task_id for task in suite.tasks])
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.bad_input
+def test_a_model_that_writes_garbage_scores_nothing_and_crashes_nothing(stage: Stage) -> None:
+    with fake_llm(lambda request: "</recommend> 🤖 <tool_call>rm -rf</tool_call>" * 3) as server:
+        code, result = stage.run(server.endpoint())
+    assert code == 0
+    assert result.metrics["valid"] == result.metrics["hrAvg"] == result.metrics["wellFormed"] == 0
+
+
+@pytest.mark.bad_input
+def test_an_empty_answer_is_a_miss(stage: Stage) -> None:
+    with fake_llm(lambda request: Answer("", finish_reason="length")) as server:
+        code, result = stage.run(server.endpoint())
+    assert code == 0
+    assert result.metrics["valid"] == result.metrics["hr5"] == 0
+
+
+@pytest.mark.bad_input
+def test_a_type_the_dataset_lacks_is_terminal_and_says_what_exists(stage: Stage) -> None:
+    settings = SETTINGS.model_copy(update={"types": (TaskType.CLASSIC, TaskType.SHORT_TERM)})
+    code, result = stage.run(None, settings)
+    assert code == 65
+    assert result.error is not None
+    assert result.error.error_class is ErrorClass.TERMINAL
+    assert result.error.reason == "InvalidDataset"
+    assert "settings.types asks for short_term" in result.error.message
+    assert "classic, long_term" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_an_endpoint_that_is_down_is_retryable(stage: Stage) -> None:
+    down = LLMEndpoint(base_url=f"http://127.0.0.1:{free_port()}/v1", model="m", startup_seconds=0.3)
+    code, result = stage.run(down)
+    assert code == 75
+    assert result.error is not None
+    assert result.error.reason == "LLMUnreachable"
+
+
+@pytest.mark.bad_input
+def test_prompts_too_long_for_the_model_count_as_misses(stage: Stage) -> None:
+    def short_context(request: Request) -> Answer | str:
+        if "i9" in request["messages"][1]["content"].split("Candidates:")[1]:
+            return Answer("maximum context length is 64 tokens", status=400)
+        return world.scripted_student()(request)
+
+    with fake_llm(short_context) as server:
+        code, result = stage.run(server.endpoint())
+    assert code == 0
+    report = stage.report(result)
+    assert report.suites[0].model is not None
+    refused = report.suites[0].model.refused
+    assert 0 < refused < 20
+    assert result.metrics["hr5"] == pytest.approx(1 - refused / 20)
+
+
+@pytest.mark.bad_input
+def test_a_server_that_refuses_everything_measures_nothing(stage: Stage) -> None:
+    with fake_llm(lambda request: Answer("maximum context length is 8 tokens", status=400)) as server:
+        code, result = stage.run(server.endpoint())
+    assert code == 65
+    assert result.error is not None
+    assert result.error.reason == "LLMOutputInvalid"
+    assert "maximum context length" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_task_without_an_answer_is_an_invalid_dataset(make_stage: MakeStage) -> None:
+    stage = make_stage(world.tasks(2))
+    truth = stage.folder / "dataset" / "truth" / "test.jsonl"
+    truth.write_text(truth.read_text().replace('"itemId":"i7"', '"itemId":"i99"'))
+    stage.dataset = world.publish(stage.store, f"{stage.uri}/dataset2", stage.folder / "dataset", ArtifactKind.DATASET)
+    code, result = stage.run(None)
+    assert code == 65
+    assert result.error is not None
+    assert "no ground truth among its candidates" in result.error.message
