@@ -1,14 +1,14 @@
-"""`vllm serve`: its arguments and environment for a server plan (docs.vllm.ai, `vllm serve`, `Environment Variables`).
+"""`vllm serve`: its arguments and environment for a server plan (docs.vllm.ai: CLI Reference, Environment Variables).
 
-Multi-node servers use vLLM's own multiprocessing backend (`--nnodes`, `--node-rank`, `--master-addr`; every node but the
-first adds `--headless`): no Ray cluster is needed (docs.vllm.ai, `Parallelism and Scaling`).
+Multi-node servers use vLLM's own multiprocessing backend (`--nnodes`, `--node-rank`, `--master-addr`; every node but
+the first adds `--headless`): no Ray cluster is needed (docs.vllm.ai, Parallelism and Scaling).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from star_operator.api.common import LLMServer
+from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import InvalidSpec
@@ -21,26 +21,6 @@ HUB_DIR = "/work/huggingface"
 DRAIN_SECONDS = 30
 """Requests in flight get this long to finish after SIGTERM."""
 RANK_LABEL = "metadata.labels['apps.kubernetes.io/pod-index']"
-RESERVED_FLAGS = {
-    "--api-key": "the server is reached inside the cluster only, and secrets do not belong into arguments",
-    "--config": "set each option by itself",
-    "--data-parallel-size": "set replicas",
-    "--dtype": "set dtype",
-    "--headless": "set compute.nodes",
-    "--host": "it is fixed",
-    "--master-addr": "set compute.nodes",
-    "--master-port": "set compute.nodes",
-    "--max-model-len": "set maxModelLen",
-    "--model": "set model",
-    "--nnodes": "set compute.nodes",
-    "--node-rank": "set compute.nodes",
-    "--pipeline-parallel-size": "set pipelineParallelSize",
-    "--port": "it is fixed",
-    "--revision": "write the revision behind the model, hf://org/name@revision",
-    "--served-model-name": "it follows from the model",
-    "--tensor-parallel-size": "set tensorParallelSize",
-    "--uds": "the server is reached by its Service",
-}
 
 
 @dataclass(frozen=True)

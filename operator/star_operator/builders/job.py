@@ -5,7 +5,9 @@ failure does not rebuild healthy pods; a single pod or a **group** (`compute.nod
 failure ends the Job and the next attempt starts all of it anew. Exit code 65 ends the Job at once, a disruption
 (preemption, eviction, node drain) costs no retry (KEP-3329), and a pod is replaced only when it is gone (KEP-3939).
 
-A Job's pod template is immutable: apply these objects once, and later change only what `job_changes` returns.
+A Job's pod template is immutable: apply these objects once. `suspend` is only the first word: later it belongs to the
+queue (Kueue, `Run A Kubernetes Job`) or to whoever suspends the resource. There is no ttlSecondsAfterFinished: it would
+count from the end of the step, and a result that is not read yet would be gone.
 """
 
 from typing import Any
@@ -34,8 +36,6 @@ GROUP_ROLES = ("trainer", "rollout")
 """Image roles whose pods can work as a group."""
 GRACE_SECONDS = {"jobs": 60, "trainer": 120, "rollout": 120}
 """Time to put the last part or checkpoint away after SIGTERM."""
-TTL_FLOOR = 60
-"""Seconds a finished Job stays at least, so that its result is read before it goes."""
 
 
 def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: RunSpec) -> list[KubeObject]:
@@ -67,18 +67,6 @@ def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     }
     service = [_group_service(meta)] if group else []
     return [compact(obj) for obj in (config_map, *service, job)]
-
-
-def job_changes(step: Step, run: RunSpec) -> KubeObject:
-    """Return a merge patch of what may change of an existing Job: deadline, time to live, and `suspend`.
-
-    `suspend` of a queued Job belongs to the queue's controller, which would undo a change (Kueue, `Run A Kubernetes
-    Job`): to suspend such a run, delete its Job; the work prefix keeps what is done.
-    """
-    spec = _limits(run)
-    if step.compute.queue_name is None:
-        spec["suspend"] = run.suspend
-    return {"spec": spec}
 
 
 def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: RunSpec) -> JobSpec:
@@ -147,16 +135,8 @@ def _job_shape(step: Step, run: RunSpec) -> dict[str, Any]:
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": _failure_rules()},
         "suspend": run.suspend or step.compute.queue_name is not None,
-        **retries,
-        **_limits(run),
-    }
-
-
-def _limits(run: RunSpec) -> dict[str, Any]:
-    ttl = run.ttl_seconds_after_finished
-    return {
         "activeDeadlineSeconds": run.active_deadline_seconds,
-        "ttlSecondsAfterFinished": None if ttl is None else max(ttl, TTL_FLOOR),
+        **retries,
     }
 
 

@@ -4,8 +4,10 @@ A single-node server is a Deployment, a multi-node one a pair of StatefulSets fo
 the leader (rank 0, the only one that answers) and `<name>-<replica>-w` with the workers (ranks 1..n-1), created in
 parallel because they wait for each other. The Service reaches leaders only.
 
-A group works as one: a process that comes back alone finds peers that wait for the old one. So when a pod of a group
-has restarted or was replaced, all of its pods are deleted and start anew together: `policy.llmgroup` says which.
+A group works as one: a process that comes back alone finds peers that wait for the old one, so all of it starts anew.
+Workers are live as long as their leader answers: when it goes, they restart. When a worker goes, `policy.llmgroup`
+names the leader to delete; without the operator, the leader ends itself at vLLM's execution timeout (300 s) as soon as
+a request comes, and the workers follow.
 """
 
 from collections.abc import Sequence
@@ -177,7 +179,7 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
         env=serve_env(plan),
         defaults=serve_defaults(plan, pool),
         ports={"http": PORT} if answers else {},
-        extra=_probes() if answers else {},
+        extra=_probes() if peers is None or answers else _worker_probes(peers.leader),
     )
     fetch = Container(role="vllm", name="fetch", command=("star-job", "fetch"), store_access=True)
     artifact = plan.source.artifact is not None
@@ -195,10 +197,20 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
 
 def _probes() -> KubeObject:
     """Return vLLM's probes: /health answers only once the engine is up; a busy CPU may take its time to answer."""
-    health = {"httpGet": {"path": "/health", "port": "http"}}
+    health = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PROBE_SECONDS, "timeoutSeconds": 5}
     return {
-        "startupProbe": health | {"periodSeconds": PROBE_SECONDS, "failureThreshold": START_SECONDS // PROBE_SECONDS},
-        "readinessProbe": health | {"periodSeconds": PROBE_SECONDS, "timeoutSeconds": 5, "failureThreshold": 3},
+        "startupProbe": health | {"failureThreshold": START_SECONDS // PROBE_SECONDS},
+        "readinessProbe": health | {"failureThreshold": 6},
         "livenessProbe": health | {"periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 12},
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+    }
+
+
+def _worker_probes(leader: str) -> KubeObject:
+    """Return a worker's probes: it has formed a group, and is part of it, while its leader answers."""
+    ask = f"from urllib.request import urlopen; urlopen('http://{leader}:{PORT}/health', timeout=5)"
+    check = {"exec": {"command": ["python3", "-c", ask]}, "periodSeconds": 10, "timeoutSeconds": 10}
+    return {
+        "startupProbe": check | {"failureThreshold": START_SECONDS // 10},
+        "livenessProbe": check | {"failureThreshold": 12},
     }

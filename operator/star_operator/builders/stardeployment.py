@@ -1,0 +1,175 @@
+"""StarDeployment -> the Evaluation that gates a candidate, and what serves the revisions that passed.
+
+For each revision a vLLM server `<name>-<digest>`, in front of all of them one gateway `<name>`, and a NetworkPolicy
+that lets only the gateway and the namespace's jobs reach vLLM. A revision is a checkpoint: a changed server template
+rolls its pods, a changed checkpoint is another revision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.base import value_hash
+from star_contracts.job import ModelSource
+from star_contracts.names import LABEL_STEP
+from star_contracts.serving import Backend
+from star_operator.api.common import LLM, ModelRef
+from star_operator.api.evaluation import EvaluationSpec
+from star_operator.api.meta import API_VERSION
+from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.engine import PORT
+from star_operator.builders.gateway import GatewayPlan, gateway_objects, owner_of
+from star_operator.builders.llm import server_for
+from star_operator.builders.llmserver import VLLMServer, vllm_objects
+from star_operator.builders.names import child_name, dns_label, labels, owner_reference
+from star_operator.builders.step import Inputs, ServerPlan
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, LEADER, WORKER, resource_labels
+from star_operator.core.objects import KubeObject, compact
+from star_operator.core.settings import Settings
+
+REVISION_DIGITS = 12
+SERVER_NAME_LIMIT = 44
+"""StatefulSets of groups add up to 6 characters, and a controller revision 11 to their label of 63."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One checkpoint that is served."""
+
+    name: str
+    """Short name: the first digits of its digest."""
+    artifact: ArtifactRef
+    weight: int
+    """Share of users, 0 to 100, relative to the other revisions."""
+    plan: ServerPlan
+
+
+def revision_of(resource: StarDeployment, source: ModelSource, weight: int = 100) -> Revision:
+    """Return the revision that serves `source`, the resolved spec.checkpoint.
+
+    Raises InvalidSpec(NotPinned) for a model of a hub: it has no digest that a gate could vouch for.
+    """
+    if source.artifact is None:
+        raise InvalidSpec(
+            "NotPinned",
+            f"spec.checkpoint is the hub model {source.hub}, which has no digest to gate and to promote: "
+            "name a Checkpoint, or an s3:// uri with its digest",
+        )
+    plan = ServerPlan(server_for(resource.spec.server, _pinned(source.artifact)), source)
+    return Revision(_digits(source.artifact), source.artifact, weight, plan)
+
+
+def server_name(resource: StarDeployment, revision: Revision) -> str:
+    """Return the name of a revision's server, its Service and the label of its pods."""
+    return dns_label(f"{resource.metadata.name}-{revision.name[:8]}", SERVER_NAME_LIMIT)
+
+
+def serving_objects(
+    resource: StarDeployment, revisions: Sequence[Revision], inputs: Inputs, settings: Settings
+) -> list[KubeObject]:
+    """Return all that serves these revisions, in the order to apply it; nothing when there are none.
+
+    Raises InvalidSpec naming the field: unknown pool, pool without images, reserved engine flag.
+    """
+    if not revisions:
+        return []
+    objects = [_network_policy(resource)]
+    for revision in revisions:
+        objects += vllm_objects(_server(resource, revision), settings)
+    backends = [_backend(resource, revision, settings) for revision in revisions]
+    return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends), settings)]
+
+
+def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObject:
+    """Return the Evaluation that measures a candidate, served as it would be in this deployment.
+
+    Its name follows from what it measures and how, as its spec is immutable: other gates are another Evaluation.
+    Raises InvalidSpec(NoGates) when the resource has none.
+    """
+    spec, owner = resource.spec, owner_of(resource)
+    if spec.gates is None:
+        raise InvalidSpec("NoGates", "spec.gates is not set, so there is nothing to evaluate")
+    evaluation = EvaluationSpec(
+        dataset=spec.dataset,
+        verbalization=spec.verbalization,
+        llm=LLM(server=server_for(spec.server, _pinned(artifact))),
+        settings=spec.gates.settings,
+        compute=spec.gates.compute,
+    ).to_json_dict()
+    role = f"gate-{_digits(artifact)[:8]}-{value_hash(evaluation).removeprefix('sha256:')[:6]}"
+    meta = {
+        "namespace": owner.namespace,
+        "name": child_name(owner, None, role),
+        "labels": labels(owner),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    made: KubeObject = compact(
+        {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": evaluation},
+    )
+    return made
+
+
+def _server(resource: StarDeployment, revision: Revision) -> VLLMServer:
+    owner = owner_of(resource)
+    return VLLMServer(
+        namespace=owner.namespace,
+        name=server_name(resource, revision),
+        plan=revision.plan,
+        replicas=0 if resource.spec.suspend else revision.plan.server.replicas,
+        owners=(owner_reference(owner),),
+        labels=resource_labels(owner.kind, owner.name),
+        field="spec.server",
+    )
+
+
+def _backend(resource: StarDeployment, revision: Revision, settings: Settings) -> Backend:
+    host = f"{server_name(resource, revision)}.{resource.metadata.namespace}.svc.{settings.cluster_domain}"
+    return Backend(
+        revision=revision.name,
+        checkpoint=revision.artifact.digest,
+        base_url=f"http://{host}:{PORT}/v1",
+        model=revision.plan.served_model,
+        weight=revision.weight,
+    )
+
+
+def _network_policy(resource: StarDeployment) -> KubeObject:
+    """Return the policy of the vLLM pods: the gateway and the namespace's jobs may call, a group's pods may talk."""
+    owner = owner_of(resource)
+    own = resource_labels(owner.kind, owner.name)
+    servers = {
+        "matchLabels": own,
+        "matchExpressions": [{"key": LABEL_COMPONENT, "operator": "In", "values": [LEADER, WORKER]}],
+    }
+    callers = [
+        {"podSelector": {"matchLabels": own | {LABEL_COMPONENT: GATEWAY}}},
+        {"podSelector": {"matchExpressions": [{"key": LABEL_STEP, "operator": "Exists"}]}},
+    ]
+    peers = [{"podSelector": servers}]
+    policy: KubeObject = compact(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {
+                "namespace": owner.namespace,
+                "name": child_name(owner, None, "vllm"),
+                "labels": labels(owner),
+                "ownerReferences": [owner_reference(owner)],
+            },
+            "spec": {
+                "podSelector": servers,
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": callers, "ports": [{"port": "http"}]}, {"from": peers}],
+            },
+        }
+    )
+    return policy
+
+
+def _pinned(artifact: ArtifactRef) -> ModelRef:
+    return ModelRef(uri=artifact.uri, digest=artifact.digest)
+
+
+def _digits(artifact: ArtifactRef) -> str:
+    return artifact.digest.removeprefix("sha256:")[:REVISION_DIGITS]
