@@ -50,11 +50,32 @@ PODS_BY_SHARDS = (
     "self.compute.nodes == 1",
     "compute.nodes must be 1: the pods of this stage work on their own; use shards for more of them",
 )
+RESERVED_FLAGS = {
+    "--api-key": "the server is reached inside the cluster only, and secrets do not belong into arguments",
+    "--config": "set each option by itself",
+    "--data-parallel-size": "set replicas",
+    "--dtype": "set dtype",
+    "--headless": "set compute.nodes",
+    "--host": "it is fixed",
+    "--master-addr": "set compute.nodes",
+    "--master-port": "set compute.nodes",
+    "--max-model-len": "set maxModelLen",
+    "--model": "set model",
+    "--nnodes": "set compute.nodes",
+    "--node-rank": "set compute.nodes",
+    "--pipeline-parallel-size": "set pipelineParallelSize",
+    "--port": "it is fixed",
+    "--revision": "write the revision behind the model, hf://org/name@revision",
+    "--served-model-name": "it follows from the model",
+    "--tensor-parallel-size": "set tensorParallelSize",
+    "--uds": "the server is reached by its Service",
+}
+"""Flags of `vllm serve` that the operator sets itself, and what to do instead."""
 OWN_FLAGS = (
-    "self.engineArgs.all(flag, !flag.matches('^--(model|served-model-name|host|port|api-key|dtype|max-model-len|"
-    "tensor-parallel-size|pipeline-parallel-size|nnodes|node-rank|master-addr|master-port)(=.*)?$'))",
-    "engineArgs must not set what the operator sets itself (model, served-model-name, host, port, api-key, parallel "
-    "sizes, dtype, max-model-len, nnodes, node-rank, master-addr): use the server's own fields, and no keys in flags",
+    f"self.engineArgs.all(flag, !flag.matches('^({'|'.join(RESERVED_FLAGS)})(=.*)?$'))",
+    "engineArgs must not contain what the operator sets itself ("
+    + ", ".join(flag.removeprefix("--") for flag in RESERVED_FLAGS)
+    + "): use the server's own fields; keys never belong into arguments",
 )
 
 
