@@ -1,4 +1,4 @@
-module etcdbuild
+module star.local/etcd
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module registrybuild
+module star.local/registry
 
 go 1.26.0
 

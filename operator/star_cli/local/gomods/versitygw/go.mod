@@ -1,4 +1,4 @@
-module versitygwbuild
+module star.local/versitygw
 
 go 1.25.0
 
