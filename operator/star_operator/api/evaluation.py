@@ -42,5 +42,5 @@ class EvaluationSpec(RunSpec):
 class Evaluation(Resource[EvaluationSpec, Status]):
     """A measurement; it produces a report and is recorded in the Checkpoint's verdicts."""
 
-    INFO: ClassVar[KindInfo] = KindInfo("Evaluation", "evaluations", "ev")
+    INFO: ClassVar[KindInfo] = KindInfo("Evaluation", "evaluations", "eval")
     status: Status = Status()

@@ -111,6 +111,8 @@ class RevisionStatus(Model):
 
     name: str
     """Short name: the first digits of the digest."""
+    uri: str = ""
+    """Where its checkpoint is."""
     digest: str
     """Digest of its checkpoint."""
     gate: str = ""

@@ -1,0 +1,178 @@
+"""One pass over a StarDeployment: measure the checkpoint, hold it against the gates, then serve it.
+
+A revision is a checkpoint by digest. The one that serves goes on serving until another one has passed its gates and is
+ready: what fails its gates starts no serving pod and takes no traffic.
+"""
+
+from dataclasses import dataclass, replace
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import ModelSource
+from star_operator.api.evaluation import Evaluation
+from star_operator.api.meta import Phase
+from star_operator.api.stardeployment import RevisionStatus, StarDeployment, StarDeploymentStatus
+from star_operator.builders.gateway import gateway_url, service_name
+from star_operator.builders.stardeployment import Revision, gate_evaluation, revision_of, server_name, serving_objects
+from star_operator.builders.step import Inputs
+from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.labels import LABEL_SERVER, resource_labels
+from star_operator.core.objects import KubeObject
+from star_operator.core.queue import Key
+from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
+from star_operator.kube.servers import view_server
+from star_operator.policy.conditions import READY, find
+from star_operator.policy.gates import judge
+from star_operator.policy.status import Moment, told
+from star_operator.reconcilers.context import Context, timestamp
+from star_operator.reconcilers.inputs import dataset_and_signals, model_source
+from star_operator.reconcilers.write import write_status
+
+SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gates say of a candidate so far."""
+
+    verdict: str
+    """`Passed`, `Failed` or `Running`."""
+    message: str
+    evaluation: str = ""
+    headline: str = ""
+
+
+class StarDeploymentReconciler:
+    """Reconciles StarDeployments."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._cluster = context.cluster
+
+    async def reconcile(self, key: Key) -> None:
+        """Look at one deployment and bring it closer to its spec."""
+        body = await self._cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return
+        resource = StarDeployment.parse(body)
+        at = Moment(timestamp(self._context.now()), resource.metadata.generation)
+        try:
+            status = await self._advance(resource, at)
+        except Waiting as waiting:
+            self._context.waiting[key.namespace].add(key)
+            status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
+        except InvalidSpec as error:
+            status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
+        await write_status(self._cluster, body, status, at.now)
+
+    async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:
+        namespace, spec = resource.metadata.namespace, resource.spec
+        artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
+        source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
+        wanted = revision_of(resource, source)
+        serving = _serving(resource)
+        gate = await self._gate(resource, wanted)
+        if gate.verdict != "Passed":
+            return self._held_back(resource, at, wanted, serving, gate)
+        old = serving if serving is not None and serving.name != wanted.name else None
+        ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
+        if old is None:
+            revisions = [wanted]
+        elif ready:
+            revisions, old = [wanted], None
+        else:
+            revisions = [old, replace(wanted, weight=0)]
+        await self._apply(resource, revisions, Inputs(artifacts))
+        return await self._served(resource, at, revisions, gate)
+
+    async def _gate(self, resource: StarDeployment, wanted: Revision) -> Gate:
+        if resource.spec.gates is None:
+            return Gate("Passed", "no gates")
+        wish = gate_evaluation(resource, wanted.artifact)
+        name, namespace = wish["metadata"]["name"], resource.metadata.namespace
+        body = await self._cluster.get(STAR_TYPES["Evaluation"], namespace, name)
+        evaluation = Evaluation.parse(body if body is not None else await self._cluster.apply(wish))
+        status = evaluation.status
+        why = find(status.conditions, READY)
+        if status.phase is Phase.FAILED:
+            text = f"Evaluation {name} failed: {why.message if why else 'no reason recorded'}"
+            return Gate("Failed", text, name)
+        if status.phase is not Phase.SUCCEEDED:
+            so_far = status.progress_text or (why.message if why else "just created")
+            return Gate("Running", f"Evaluation {name}: {so_far}", name)
+        verdict = judge(resource.spec.gates.rules, status.metrics)
+        return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
+
+    def _held_back(
+        self, resource: StarDeployment, at: Moment, wanted: Revision, serving: Revision | None, gate: Gate
+    ) -> StarDeploymentStatus:
+        still = f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
+        revisions = (_describe(wanted, 0, gate), *([_describe(serving, 100)] if serving is not None else []))
+        update = {"headline": gate.headline, "revisions": revisions}
+        status = resource.status.model_copy(update=update)
+        if gate.verdict == "Running":
+            return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
+        return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
+
+    async def _apply(self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs) -> None:
+        for obj in serving_objects(resource, revisions, inputs, self._context.settings):
+            await self._cluster.apply(obj)
+        keep = {server_name(resource, revision) for revision in revisions}
+        namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
+        for rtype in SERVER_TYPES:
+            for obj in await self._cluster.list_objects(rtype, namespace, labels):
+                server = obj["metadata"]["labels"].get(LABEL_SERVER)
+                if server is not None and server not in keep:
+                    await self._cluster.delete(rtype, namespace, obj["metadata"]["name"])
+
+    async def _served(
+        self, resource: StarDeployment, at: Moment, revisions: list[Revision], gate: Gate
+    ) -> StarDeploymentStatus:
+        namespace = resource.metadata.namespace
+        views = [await view_server(self._cluster, namespace, server_name(resource, r)) for r in revisions]
+        gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource))
+        front = _ready_replicas(gateway)
+        live = next((r for r, view in zip(revisions, views, strict=True) if r.weight > 0 and view.ready), None)
+        status = resource.status.model_copy(
+            update={
+                "revisions": tuple(_describe(r, r.weight, gate if r is revisions[-1] else None) for r in revisions),
+                "serving_digest": live.artifact.digest if live is not None and front else "",
+                "ready_replicas": front,
+                "url": gateway_url(resource, self._context.settings),
+                "headline": gate.headline,
+            }
+        )
+        if resource.spec.suspend:
+            return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
+        waiting = next((view for view in views if not view.ready), None)
+        if waiting is not None:
+            text = f"server {waiting.name}: {waiting.trouble or 'starting'} (gates: {gate.message})"
+            return told(status, at, Phase.RUNNING if live is None else Phase.READY, "ServerStarting", text)
+        if not front:
+            return told(status, at, Phase.RUNNING, "GatewayStarting", f"the gateway is starting ({gate.message})")
+        text = f"revision {revisions[-1].name} serves at {status.url} ({gate.message})"
+        return told(status, at, Phase.READY, "Serving", text)
+
+
+def _serving(resource: StarDeployment) -> Revision | None:
+    """Return the revision that has the traffic by the last status."""
+    for revision in resource.status.revisions:
+        if revision.weight > 0 and revision.uri:
+            artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
+            return revision_of(resource, ModelSource(artifact=artifact))
+    return None
+
+
+def _describe(revision: Revision, weight: int, gate: Gate | None = None) -> RevisionStatus:
+    return RevisionStatus(
+        name=revision.name,
+        uri=revision.artifact.uri,
+        digest=revision.artifact.digest,
+        gate=gate.verdict if gate is not None else "Passed",
+        evaluation=gate.evaluation if gate is not None else "",
+        weight=weight,
+    )
+
+
+def _ready_replicas(deployment: KubeObject | None) -> int:
+    ready: int = (deployment or {}).get("status", {}).get("readyReplicas", 0)
+    return ready
