@@ -1,0 +1,140 @@
+"""Stage `prepare-dataset`: source tables in the store -> an immutable dataset snapshot (layout: docs/artifacts.md)."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from star_contracts.artifact import ArtifactKind
+from star_contracts.base import canonical_json
+from star_contracts.data import GroundTruth, RankingTask
+from star_contracts.job import PrepareDataset
+from star_contracts.settings import DatasetFormat
+from star_jobs.datasets import agentrecbench, movielens, snapshot, tables
+from star_jobs.datasets.histories import Histories
+from star_jobs.datasets.leakage import safe_mask
+from star_jobs.datasets.plan import Draft, Plan, make_plan
+from star_jobs.datasets.source import SourceTables, invalid
+from star_jobs.datasets.tasks import Thresholds, interactions_at, shown_positions, window
+from star_jobs.runtime import JobContext, Outcome
+from star_jobs.storage import write_jsonl
+from star_jobs.storage.s3 import CONCURRENCY
+
+_FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, float], SourceTables]]] = {
+    DatasetFormat.MOVIELENS: (movielens.wanted, movielens.read),
+    DatasetFormat.AGENT_REC_BENCH: (agentrecbench.wanted, agentrecbench.read),
+}
+_STEPS = 4
+
+
+def run(stage: PrepareDataset, job: JobContext) -> Outcome:
+    """Make the dataset. Raises TerminalFailure(InvalidDataset) naming file, line and what is wrong with it."""
+    wanted, read = _FORMATS[stage.format]
+    folder = _download(stage.source, wanted, job)
+    job.progress(1, _STEPS, "steps")
+    source = read(folder, stage.max_malformed)
+    job.raise_if_stopping()
+    job.progress(2, _STEPS, "steps")
+    plan = make_plan(source, stage.tasks, stage.leakage)
+    job.raise_if_stopping()
+    job.progress(3, _STEPS, "steps")
+    metrics = write_snapshot(job.scratch / "dataset", source, plan, stage)
+    job.output.add_tree(job.scratch / "dataset")
+    job.progress(_STEPS, _STEPS, "steps")
+    return Outcome(ArtifactKind.DATASET, metrics=metrics)
+
+
+def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[str, float]:
+    """Write the snapshot's files into `folder`; return the headline metrics."""
+    full = plan.full
+    safe = interactions_frame(full, safe_mask(full, plan.answers(), stage.leakage).nonzero()[0])
+    texts = _texts_shown(source, plan, stage)
+    write_jsonl(folder / snapshot.ITEMS, (source.items[item] for item in full.catalogue))
+    splits: tuple[tuple[snapshot.Split, Sequence[Draft]], ...] = (("train", plan.train), ("test", plan.test))
+    for split, drafts in splits:
+        write_jsonl(folder / snapshot.tasks_file(split), (_task(draft, source, stage, texts) for draft in drafts))
+        write_jsonl(folder / snapshot.truth_file(split), map(_truth, drafts))
+    safe.drop("row").write_parquet(folder / snapshot.INTERACTIONS)
+    tables.write_tables(folder / snapshot.TABLES, source, full, safe)
+    metrics: dict[str, float] = {
+        "users": int((full.activity() > 0).sum()),
+        "items": len(full.catalogue),
+        "interactions": len(full.items),
+        "trainTasks": len(plan.train),
+        "testTasks": len(plan.test),
+        "malformed": source.malformed,
+    }
+    stats = {**metrics, **_details(plan), "safeInteractions": len(safe)}
+    (folder / snapshot.STATS).write_bytes(canonical_json(stats))
+    return metrics
+
+
+def interactions_frame(histories: Histories, positions: NDArray[np.int64]) -> pl.DataFrame:
+    """Return interactions as a frame of user_id, item_id, timestamp, rating and row, in user and time order."""
+    owners = histories.starts.searchsorted(positions, side="right") - 1
+    return pl.DataFrame(
+        {
+            "user_id": pl.Series(histories.users, dtype=pl.String)[owners],
+            "item_id": pl.Series(histories.catalogue, dtype=pl.String)[histories.items[positions]],
+            "timestamp": histories.timestamps[positions],
+            "rating": pl.Series(histories.ratings[positions]).fill_nan(None),
+            "row": histories.rows[positions],
+        }
+    )
+
+
+def _download(source: str, wanted: Callable[[str], bool], job: JobContext) -> Path:
+    """Fetch the source's files of this format. Raises TerminalFailure(InvalidDataset) when there are none."""
+    paths = [item.path for item in job.store.list(source) if wanted(item.path)]
+    if not paths:
+        raise invalid(f"{source} holds no file of this format: check spec.source and spec.format")
+    folder = job.scratch / "source"
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        list(pool.map(lambda path: job.store.download(f"{source}/{path}", folder / path), paths))
+    return folder
+
+
+def _positions(draft: Draft, stage: PrepareDataset) -> NDArray[np.int64]:
+    length = window(draft.moment.type, stage.tasks.history_length)
+    return shown_positions(draft.histories, draft.moment, stage.leakage, length)
+
+
+def _texts_shown(source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[int, str]:
+    """Return the review texts that histories show."""
+    rows = {int(row) for draft in (*plan.test, *plan.train) for row in draft.histories.rows[_positions(draft, stage)]}
+    return {row: text for row, text in source.texts() if row in rows}
+
+
+def _task(draft: Draft, source: SourceTables, stage: PrepareDataset, texts: Mapping[int, str]) -> RankingTask:
+    user_id = draft.histories.users[draft.moment.user]
+    return RankingTask(
+        task_id=draft.task_id,
+        type=draft.moment.type,
+        user_id=user_id,
+        candidates=draft.candidates,
+        seed=draft.seed,
+        history=interactions_at(draft.histories, _positions(draft, stage), texts),
+        profile=dict(source.users.get(user_id, {})),
+    )
+
+
+def _truth(draft: Draft) -> GroundTruth:
+    return GroundTruth(task_id=draft.task_id, item_id=draft.histories.catalogue[draft.moment.item])
+
+
+def _details(plan: Plan) -> dict[str, Any]:
+    """Return what stats.json says beyond the headline metrics: tasks by type and what counted as cold."""
+    limits = Thresholds.of(plan.full)
+    return {
+        "tasks": {
+            split: dict(Counter(draft.moment.type.value for draft in drafts))
+            for split, drafts in (("train", plan.train), ("test", plan.test))
+        },
+        "coldUserInteractions": limits.user_interactions,
+        "coldItemInteractions": limits.item_interactions,
+    }

@@ -1,0 +1,257 @@
+"""Ranking tasks from interactions: which user, which answer, what is known, which negatives (paper 4.1, A.1, B.1).
+
+A task asks for one item a user went on to (the ground truth) among negatives the user never touched. It stands at one
+moment of the user's life, its *cut*: the user's first interaction with the ground truth. Types differ in whose moment
+it is and in how much of what came before is shown:
+
+    type             ground truth                           whose moment                          history shown
+    classic          the user's last item                   5 interactions or more before it      history_length
+    user_cold_start  the user's last item                   the quarter of users with the fewest  history_length
+    item_cold_start  the user's last item out of the half   5 interactions or more before it      history_length
+                     of items with the fewest interactions
+    long_term        the user's last item                   a full window before it, at most 50   history_length
+    short_term       the user's last item                   5 interactions or more before it      a fifth of it
+
+"A full window" is `history_length`, and short_term shows at least 3. Everything drawn depends on the settings' seed
+and on the ids alone: equal input gives equal tasks, on any machine.
+"""
+
+import hashlib
+import random
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from star_contracts.data import Interaction, TaskType
+from star_contracts.settings import LeakageRules, Negatives, TaskSettings
+from star_jobs.datasets.histories import Histories
+from star_jobs.datasets.source import invalid
+
+MIN_HISTORY = 5
+LONG_WINDOW = 50
+SHORT_SHARE = 5
+MIN_SHORT_WINDOW = 3
+COLD_USERS = 0.25
+"""Quantile of users' numbers of interactions up to which a user is cold."""
+COLD_ITEMS = 0.5
+"""Quantile of items' numbers of interactions up to which an item is cold."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A task in the making: positions and codes of a `Histories`."""
+
+    type: TaskType
+    user: int
+    cut: int
+    """Position of the user's first interaction with the ground truth; the end of the span when there is none."""
+    item: int
+    """The ground truth."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as cold, fixed once on all interactions, so that both splits mean the same."""
+
+    user_interactions: float
+    item_interactions: float
+
+    @classmethod
+    def of(cls, histories: Histories) -> "Thresholds":
+        """Return the thresholds of a dataset."""
+        activity, popularity = histories.activity(), histories.popularity()
+        return cls(
+            user_interactions=float(np.quantile(activity[activity > 0], COLD_USERS)),
+            item_interactions=float(np.quantile(popularity[popularity > 0], COLD_ITEMS)),
+        )
+
+
+class MomentFinder:
+    """Finds the possible tasks of one split's histories."""
+
+    def __init__(self, histories: Histories, settings: TaskSettings, full: Histories) -> None:
+        """`full` are the histories before anything was excluded: what is cold is measured on them."""
+        limits = Thresholds.of(full)
+        self._histories = histories
+        self._window = settings.history_length
+        self._cold_user = full.activity() <= limits.user_interactions
+        self._cold_item = full.popularity() <= limits.item_interactions
+
+    def find(self, type_: TaskType) -> list[Moment]:
+        """Return one moment for each user who has one, by user code."""
+        found = (self._moment(type_, user) for user in range(len(self._histories.users)))
+        return [moment for moment in found if moment is not None]
+
+    def _moment(self, type_: TaskType, user: int) -> Moment | None:
+        start, end = self._histories.span(user)
+        if end - start < 2 or (type_ is TaskType.USER_COLD_START and not self._cold_user[user]):
+            return None
+        items = self._histories.items[start:end]
+        at = len(items) - 1
+        if type_ is TaskType.ITEM_COLD_START:
+            cold = np.flatnonzero(self._cold_item[items])
+            if len(cold) == 0:
+                return None
+            at = int(cold[-1])
+        first = int(np.flatnonzero(items == items[at])[0])
+        if first < self._needed(type_):
+            return None
+        return Moment(type_, user, start + first, int(items[at]))
+
+    def _needed(self, type_: TaskType) -> int:
+        """Interactions that must lie before the cut."""
+        if type_ is TaskType.USER_COLD_START:
+            return 1
+        return min(self._window, LONG_WINDOW) if type_ is TaskType.LONG_TERM else MIN_HISTORY
+
+
+def choose_test(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettings) -> list[Moment]:
+    """Draw `settings.test` moments for each type, no user twice; types with few moments choose first.
+
+    Raises TerminalFailure(InvalidDataset) when a type has none.
+    """
+    chosen: list[Moment] = []
+    used: set[int] = set()
+    for type_ in sorted(found, key=lambda t: (len(found[t]), t)):
+        free = [moment for moment in found[type_] if moment.user not in used]
+        if not free:
+            raise invalid(
+                f"no user is left for a test task of type {type_}: take it out of tasks.types, lower tasks.test "
+                f"({settings.test} for each type), or bring more data"
+            )
+        drawn = random.Random(f"{settings.seed}/test/{type_}").sample(free, min(settings.test, len(free)))  # noqa: S311 - reproducible, not secret
+        used.update(moment.user for moment in drawn)
+        chosen.extend(drawn)
+    return sorted(chosen, key=lambda moment: (settings.types.index(moment.type), moment.user))
+
+
+def choose_train(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettings) -> list[Moment]:
+    """Draw training moments, equally many of each type as far as there are, going round the types.
+
+    A type with fewer moments than its share stays short: filling up would unbalance the rest (paper A.1).
+    Raises TerminalFailure(InvalidDataset) when training tasks are asked for and there are none at all.
+    """
+    share, extra = divmod(settings.train, len(settings.types))
+    drawn: list[list[Moment]] = []
+    for place, type_ in enumerate(settings.types):
+        want = min(share + (place < extra), len(found[type_]))
+        drawn.append(random.Random(f"{settings.seed}/train/{type_}").sample(list(found[type_]), want))  # noqa: S311 - reproducible, not secret
+    rounds = max((len(column) for column in drawn), default=0)
+    chosen = [column[at] for at in range(rounds) for column in drawn if at < len(column)]
+    if settings.train and not chosen:
+        raise invalid(
+            f"no training task is left once the test tasks are taken out: lower tasks.test ({settings.test} for each "
+            f"of {len(settings.types)} types) or bring more data"
+        )
+    return chosen
+
+
+class NegativeSampler:
+    """Draws items a user never interacted with, of the same platform as the answer."""
+
+    def __init__(self, histories: Histories, platforms: Sequence[str], excluded: Collection[int] = ()) -> None:
+        """`platforms` names each catalogue item's platform; `excluded` items are never drawn."""
+        self._histories = histories
+        self._platforms = platforms
+        popularity = histories.popularity()
+        banned = set(excluded)
+        self._pools: dict[str, tuple[list[int], list[int]]] = {}
+        for platform in sorted(set(platforms)):
+            codes = [c for c in range(len(platforms)) if platforms[c] == platform and c not in banned]
+            self._pools[platform] = (codes, list(accumulate(int(popularity[code]) for code in codes)))
+
+    def draw(self, moment: Moment, count: int, mode: Negatives, seed: int) -> list[int]:
+        """Return `count` distinct item codes that depend on `seed`.
+
+        Raises TerminalFailure(InvalidDataset) when there are not as many.
+        """
+        rng = random.Random(f"{seed}/negatives")  # noqa: S311 - reproducible, not secret
+        codes, weights = self._pools[self._platforms[moment.item]]
+        taken = {moment.item, *self._histories.items[slice(*self._histories.span(moment.user))].tolist()}
+        if mode is Negatives.POPULARITY:
+            drawn = list(_weighted(codes, weights, taken, count, rng))
+        else:
+            drawn = list(_uniform(codes, taken, count, rng))
+        if len(drawn) < count:
+            raise invalid(
+                f"user {self._histories.users[moment.user]!r} leaves {len(drawn)} items to draw {count} negatives "
+                "from: lower tasks.candidates, or bring a larger catalogue"
+            )
+        return drawn
+
+
+def _uniform(codes: Sequence[int], taken: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
+    if len(codes) > 4 * (len(taken) + count):  # sparse: tries hit nearly always
+        seen = set(taken)
+        while count > 0:
+            code = codes[rng.randrange(len(codes))]
+            if code not in seen:
+                seen.add(code)
+                count -= 1
+                yield code
+    else:
+        free = [code for code in codes if code not in taken]
+        yield from rng.sample(free, min(count, len(free)))
+
+
+def _weighted(
+    codes: Sequence[int], weights: Sequence[int], taken: Collection[int], count: int, rng: random.Random
+) -> Iterator[int]:
+    """Draw one after the other in proportion to the weights; after many vain tries go on uniformly."""
+    seen, tries = set(taken), 50 * count
+    while count > 0 and tries > 0 and weights and weights[-1] > 0:
+        tries -= 1
+        code = codes[bisect_left(weights, rng.randrange(weights[-1]) + 1)]
+        if code not in seen:
+            seen.add(code)
+            count -= 1
+            yield code
+    yield from _uniform(codes, seen, count, rng)
+
+
+def task_seed(settings_seed: int, task_id: str, user_id: str) -> int:
+    """Return the seed of one task's draws and shuffle: 31 bits that depend on the three arguments alone."""
+    digest = hashlib.sha256(f"{settings_seed}/{task_id}/{user_id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def shuffled(items: Collection[str], seed: int) -> tuple[str, ...]:
+    """Return the items in an order that depends on their ids and the seed alone, never on which one is the answer."""
+    order = sorted(items)
+    random.Random(seed).shuffle(order)  # noqa: S311 - reproducible, not secret
+    return tuple(order)
+
+
+def window(type_: TaskType, history_length: int) -> int:
+    """Return how many interactions a task of this type shows."""
+    if type_ is TaskType.SHORT_TERM:
+        return min(history_length, max(MIN_SHORT_WINDOW, history_length // SHORT_SHARE))
+    return history_length
+
+
+def shown_positions(histories: Histories, moment: Moment, rules: LeakageRules, length: int) -> NDArray[np.int64]:
+    """Return the positions of a task's history, oldest first, under the leakage rules."""
+    start, end = histories.span(moment.user)
+    positions = np.arange(start, moment.cut if rules.truncate_history else end)
+    if rules.drop_ground_truth_reviews:
+        positions = positions[histories.items[positions] != moment.item]
+    return positions[-length:]
+
+
+def interactions_at(
+    histories: Histories, positions: Collection[int], texts: Mapping[int, str]
+) -> tuple[Interaction, ...]:
+    """Return interactions as records."""
+    return tuple(
+        Interaction(
+            item_id=histories.catalogue[histories.items[at]],
+            timestamp=int(histories.timestamps[at]),
+            rating=None if np.isnan(histories.ratings[at]) else float(histories.ratings[at]),
+            text=texts.get(int(histories.rows[at]), ""),
+        )
+        for at in positions
+    )
