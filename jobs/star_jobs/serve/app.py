@@ -1,0 +1,193 @@
+"""The gateway's HTTP endpoints. What they do is in the modules they call; see docs/gateway.md."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from star_jobs.serve.disconnect import ClientGone, unless_gone
+from star_jobs.serve.edge import Edge, request_id
+from star_jobs.serve.gateway import Gateway
+from star_jobs.serve.models import (
+    BatchRequest,
+    BatchResponse,
+    BatchResult,
+    Feedback,
+    FeedbackAccepted,
+    Recommendation,
+    RecommendRequest,
+)
+from star_jobs.serve.problems import Problem, http_handler, problem_handler, validation_handler
+from star_jobs.serve.proxy import StreamedAnswer, model_list, open_upstream, parse_call
+from star_jobs.serve.recommend import Caller, Recommender
+
+REVISION_HEADER = "x-star-revision"
+USER_HEADER = "x-star-user"
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's code for a client that went away; only the access log and the metrics ever see it."""
+
+router = APIRouter()
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """Build the ASGI application of a gateway; its lifespan starts and stops the gateway."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with gateway:
+            yield
+
+    # No documentation pages: they load scripts from the internet. /openapi.json has it all.
+    app = FastAPI(title="STAR gateway", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.gateway = gateway
+    app.include_router(router)
+    app.add_exception_handler(Problem, problem_handler)
+    app.add_exception_handler(RequestValidationError, validation_handler)
+    app.add_exception_handler(HTTPException, http_handler)
+    app.add_exception_handler(ClientGone, _client_gone)
+    app.add_exception_handler(Exception, _internal_error)
+    app.add_middleware(Edge, gateway=gateway)
+    return app
+
+
+async def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Gate = Annotated[Gateway, Depends(_gateway)]
+
+
+@router.post("/v1/recommend")
+async def recommend(body: RecommendRequest, request: Request, gateway: Gate) -> Recommendation:
+    """Rank candidates for a user."""
+    with gateway.admitted():
+        work = gateway.recommender().recommend(body, _caller(request))
+        answer = await unless_gone(request.receive, work)
+    request.scope["state"]["revision"] = answer.revision
+    return answer
+
+
+@router.post("/v1/recommend:batch")
+async def recommend_batch(body: BatchRequest, request: Request, gateway: Gate) -> BatchResponse:
+    """Rank candidates for several users; each has its own outcome, and one deadline holds for them all."""
+    limit = gateway.config.max_batch
+    if len(body.requests) > limit:
+        detail = f"requests has {len(body.requests)} entries and at most {limit} are taken; send several batches."
+        raise Problem(422, "too-many-requests-in-batch", detail, field="requests")
+    recommender, caller = gateway.recommender(), _caller(request)
+    with gateway.admitted():
+        entries = (
+            _batch_entry(recommender, one, Caller(f"{caller.request_id}-{index}", caller.pinned), index)
+            for index, one in enumerate(body.requests)
+        )
+        return BatchResponse(results=await unless_gone(request.receive, _gathered(entries)))
+
+
+async def _gathered(entries: Any) -> list[BatchResult]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(entry) for entry in entries]
+    return [task.result() for task in tasks]
+
+
+async def _batch_entry(recommender: Recommender, one: RecommendRequest, caller: Caller, index: int) -> BatchResult:
+    try:
+        return BatchResult(index=index, recommendation=await recommender.recommend(one, caller))
+    except Problem as problem:
+        return BatchResult(index=index, problem=problem.document())
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request, gateway: Gate) -> Response:
+    """Pass a chat completion through to a revision."""
+    return await _pass_through("chat/completions", request, gateway)
+
+
+@router.post("/v1/completions")
+async def completions(request: Request, gateway: Gate) -> Response:
+    """Pass a completion through to a revision."""
+    return await _pass_through("completions", request, gateway)
+
+
+async def _pass_through(path: str, request: Request, gateway: Gateway) -> Response:
+    call = parse_call(path, await request.body(), _caller(request), request.headers.get(USER_HEADER))
+    ends_at = asyncio.get_running_loop().time() + gateway.config.deadline_seconds
+    async with AsyncExitStack() as stack:
+        stack.enter_context(gateway.admitted())
+        try:
+            async with asyncio.timeout_at(ends_at):
+                upstream = await unless_gone(request.receive, open_upstream(call, gateway.pool, stack))
+                request.scope["state"]["revision"] = upstream.backend.revision
+                if call.stream:
+                    return StreamedAnswer(upstream, stack.pop_all(), ends_at)
+                content = await unless_gone(request.receive, upstream.response.aread())
+        except TimeoutError:
+            detail = f"no answer within {gateway.config.deadline_seconds:g} s; ask for fewer tokens, or for a stream."
+            raise Problem(504, "deadline", detail) from None
+        return Response(content, status_code=upstream.response.status_code, headers=upstream.headers)
+
+
+@router.get("/v1/models")
+async def models(gateway: Gate) -> dict[str, Any]:
+    """List the names that `model` may have."""
+    return model_list(gateway.config.backends)
+
+
+@router.post("/v1/feedback", status_code=202)
+async def feedback(body: Feedback, gateway: Gate) -> FeedbackAccepted:
+    """Take note of what a user did with a recommended item."""
+    catalogue = gateway.catalogue
+    if catalogue is not None and body.item_id not in catalogue.dataset.items:
+        detail = f"item_id: {body.item_id!r} is not in the dataset; send the id that the recommendation gave."
+        raise Problem(422, "unknown-item", detail, field="item_id")
+    gateway.feedback.take(body)
+    return FeedbackAccepted(durable=gateway.feedback.durable)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Tell that the process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(gateway: Gate) -> JSONResponse:
+    """Tell whether requests can be answered: data loaded, a backend that generates, not draining."""
+    reason = gateway.unready()
+    backends = [
+        {
+            "revision": handle.backend.revision,
+            "checkpoint": handle.backend.checkpoint,
+            "weight": handle.backend.weight,
+            "up": handle.health.up,
+            "detail": handle.health.detail,
+        }
+        for handle in gateway.pool.handles
+    ]
+    body = {"ready": reason is None, "reason": reason or "", "backends": backends, "notes": gateway.notes}
+    return JSONResponse(body, status_code=200 if reason is None else 503)
+
+
+@router.get("/metrics")
+async def metrics(gateway: Gate) -> Response:
+    """Prometheus metrics."""
+    return Response(gateway.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _caller(request: Request) -> Caller:
+    return Caller(request_id=request_id(request.scope), pinned=request.headers.get(REVISION_HEADER))
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _internal_error(request: Request, _error: Exception) -> JSONResponse:
+    detail = f"an error that is ours; look for request {request_id(request.scope)} in the gateway's log."
+    return Problem(500, "internal", detail).response()
