@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from star_cli.local.cluster import Engine, LocalCluster
+from star_cli.local.network import BRIDGE
 from star_cli.local.processes import Processes
 from tests.support.kubectl import Kubectl, eventually
 
@@ -139,6 +141,15 @@ def test_up_restarts_what_died_and_leaves_the_rest_alone(
     assert cluster.status().well
     url = f"http://server.{NAMESPACE}/"
     log = run_job(kubectl, f"after-{victim}", pod_spec(probe_image, ["get", url], gpus=8))
+    assert "answer 200" in log
+
+
+def test_pods_get_their_network_back_when_the_bridge_was_lost(
+    cluster: LocalCluster, kubectl: Kubectl, probe_image: str
+) -> None:
+    subprocess.run(["ip", "link", "delete", BRIDGE], check=True)
+    cluster.up()
+    log = run_job(kubectl, "after-bridge", pod_spec(probe_image, ["get", f"http://server.{NAMESPACE}/"], gpus=0))
     assert "answer 200" in log
 
 

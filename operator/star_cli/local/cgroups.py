@@ -12,6 +12,7 @@ from pathlib import Path
 from star_cli.local.errors import LocalClusterError
 
 _KILL_SECONDS = 20.0
+_PODS = "kubepods"  # the kubelet's name for the group of all pods
 
 
 class ControlGroup:
@@ -41,16 +42,20 @@ class ControlGroup:
             joined.append(host)
         return tuple(joined)
 
-    def pids(self) -> set[int]:
-        """Every process in the group and the groups below it."""
+    def pids(self, below: str = "") -> set[int]:
+        """Every process in the group and the groups below it, or in the subgroup `below` alone."""
         found: set[int] = set()
         for folder in self._folders:
-            for file in folder.rglob("cgroup.procs"):
+            for file in (folder / below).rglob("cgroup.procs"):
                 try:
                     found.update(int(line) for line in file.read_text().split())
                 except OSError:  # the group went away while we looked
                     continue
         return found - {os.getpid()}
+
+    def kill_pods(self) -> None:
+        """End what runs in pods now; the kubelet, where it runs, starts it again."""
+        _kill(self.pids(_PODS))
 
     def kill(self) -> None:
         """End every process in the group; new ones that appear meanwhile too."""
@@ -58,11 +63,7 @@ class ControlGroup:
         while pids := self.pids():
             if time.monotonic() > deadline:
                 raise LocalClusterError(f"processes {sorted(pids)} of {self.name} do not end after SIGKILL")
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            _kill(pids)
             time.sleep(0.05)
 
     def remove(self) -> None:
@@ -77,6 +78,14 @@ class ControlGroup:
     def exists(self) -> bool:
         """Whether any part of the group is there."""
         return any(folder.exists() for folder in self._folders)
+
+
+def _kill(pids: set[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def hierarchies(mounts: str) -> list[Path]:

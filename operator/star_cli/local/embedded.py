@@ -76,9 +76,11 @@ class Embedded:
         state = self._state()
         network = PodNetwork(state.cidr)
         with self.reporter.step("pod network and control group"):
-            self._host_network().up(network, str(self.layout.root))
+            new = self._host_network().up(network, str(self.layout.root))
             write_sysctls({"net/ipv4/ip_forward": "1"})
             cgroups = self.group.create()
+            if new:  # pods of the bridge that was here before have lost their network: they start anew
+                self.group.kill_pods()
         control_plane = self.control_plane(network, cgroups)
         with self.reporter.step("control plane"):
             control_plane.start()

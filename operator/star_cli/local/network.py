@@ -89,8 +89,11 @@ class HostNetwork:
         command = [str(self._nft), "list", "table", *_PROXY_TABLES[0].split()]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def up(self, network: PodNetwork, owner: str) -> None:
-        """Have the bridge with its address, and address translation for what pods send to the outside."""
+    def up(self, network: PodNetwork, owner: str) -> bool:
+        """Have the bridge with its address, and address translation for what pods send to the outside.
+
+        Returns whether the bridge is new, so that no pod is connected to it.
+        """
         present = self.owner()
         if present is not None and present not in ("", owner):  # an unnamed one was left by a crash between two steps
             raise LocalClusterError(
@@ -103,6 +106,7 @@ class HostNetwork:
         _run([str(self._ip), "address", "replace", network.gateway_with_prefix, "dev", BRIDGE])
         _run([str(self._ip), "link", "set", "dev", BRIDGE, "up"])
         _run([str(self._nft), "-f", "-"], stdin=masquerade_rules(network))
+        return present is None
 
     def down(self, owner: str) -> None:
         """Remove the bridge and the tables, kube-proxy's too, where they are the cluster's of `owner`."""
