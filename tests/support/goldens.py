@@ -1,0 +1,126 @@
+"""Golden cases: `tests/golden/<case>/cr.yaml` -> `children.yaml`, all children of a resource, in the order applied.
+
+A resource's references are stood in for by fixed artifacts, so that the goldens need no cluster. Rewrite them with
+`pytest tests/unit/star_operator/builders --update-goldens` and read the diff.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import ModelSource
+from star_operator.api.common import ModelRef
+from star_operator.api.kinds import BY_KIND
+from star_operator.api.meta import Resource
+from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.job import step_job
+from star_operator.builders.llmserver import server_objects
+from star_operator.builders.names import user_reference
+from star_operator.builders.stardeployment import gate_evaluation, revision_of, serving_objects
+from star_operator.builders.step import Inputs, Owner
+from star_operator.core.objects import KubeObject
+from star_operator.core.settings import ImageSet, Pool, Settings, StoreSettings, Toleration
+
+ROOT = Path(__file__).parents[1] / "golden"
+CASES = tuple(sorted(path.parent.name for path in ROOT.glob("*/cr.yaml")))
+
+
+def artifact(role: str, digit: str) -> ArtifactRef:
+    """A stand-in for an artifact."""
+    return ArtifactRef(uri=f"s3://star/default/{role}/x/1/x", digest="sha256:" + digit * 64)
+
+
+ARTIFACTS = {
+    "dataset": artifact("dataset", "1"),
+    "signals": artifact("signals", "2"),
+    "trajectories": artifact("trajectories", "3"),
+}
+CHECKPOINT = artifact("checkpoint", "4")
+BEFORE = artifact("checkpoint", "5")
+
+
+def images(variant: str) -> ImageSet:
+    """Image references of a variant."""
+    return ImageSet(**{role: f"star/{role}:{variant}-1" for role in ImageSet.model_fields})
+
+
+def settings() -> Settings:
+    """A cluster with the pools the chart ships, an RDMA fabric, and both image variants."""
+    h20 = Pool(
+        node_selector={"star.recsys.dev/pool": "h20"},
+        tolerations=(Toleration(key="nvidia.com/gpu", effect="NoSchedule"),),
+        rdma_resource="rdma/hca",
+        image_variant="cuda",
+        topology_key="topology.kubernetes.io/zone",
+        shm_size="64Gi",
+        runtime_class_name="nvidia",
+        env={"NCCL_IB_HCA": "mlx5"},
+    )
+    return Settings(
+        store=StoreSettings(uri="s3://star"),
+        pools={"cpu": Pool(), "h20": h20},
+        images={"cpu": images("cpu"), "cuda": images("cuda")},
+        image_pull_secrets=("registry",),
+    )
+
+
+def resource(case: str) -> Resource[Any, Any]:
+    """The resource of a case."""
+    return parse(yaml.safe_load((ROOT / case / "cr.yaml").read_text()))
+
+
+def parse(body: KubeObject) -> Resource[Any, Any]:
+    """Read a manifest, as if the API server had stored it."""
+    kind = BY_KIND[body["kind"]]
+    meta = {"namespace": "default", "uid": "00000000-0000-0000-0000-000000000001", **body["metadata"]}
+    return kind.parse({**body, "metadata": meta})
+
+
+def children(cr: Resource[Any, Any]) -> list[KubeObject]:
+    """Everything the operator makes of a resource: of each step its servers and its Job; of a deployment all."""
+    if isinstance(cr, StarDeployment):
+        return deployment_children(cr)
+    owner = Owner(cr.kind, cr.metadata.namespace, cr.metadata.name, cr.metadata.uid)
+    builder = importlib.import_module(f"star_operator.builders.{cr.kind.lower()}")
+    done = {name: artifact("step", digit) for name, digit in zip(builder.STEPS, "678", strict=False)}
+    made: list[KubeObject] = []
+    for name in builder.STEPS:
+        step = builder.plan(name, cr, inputs(cr), done, settings())
+        for server in step.servers:
+            made += server_objects(owner.namespace, server, [user_reference(owner)], settings())
+        made += step_job(owner, step, 1, settings(), cr.spec)
+    return made
+
+
+def deployment_children(cr: StarDeployment) -> list[KubeObject]:
+    """The gate's Evaluation, and what serves the new checkpoint beside an old one."""
+    gate = [gate_evaluation(cr, CHECKPOINT)] if cr.spec.gates else []
+    revisions = [
+        revision_of(cr, ModelSource(artifact=BEFORE), weight=90),
+        revision_of(cr, model(cr.spec.checkpoint), weight=10),
+    ]
+    return [*gate, *serving_objects(cr, revisions, inputs(cr), settings())]
+
+
+def inputs(cr: Resource[Any, Any]) -> Inputs:
+    """What the references of a resource stand for."""
+    spec, artifacts = cr.spec, dict(ARTIFACTS)
+    if getattr(spec, "verbalization", None) is None:
+        del artifacts["signals"]
+    models = {}
+    if getattr(spec, "model", None) is not None:
+        models["model"] = model(spec.model)
+    llm = getattr(spec, "llm", None)
+    if llm is not None and llm.server is not None:
+        models["llm"] = model(llm.server.model)
+    return Inputs(artifacts, models)
+
+
+def model(ref: ModelRef) -> ModelSource:
+    """The weights a reference stands for."""
+    if ref.uri is not None and ref.uri.startswith("hf://"):
+        return ModelSource(hub=ref.uri.removeprefix("hf://"))
+    return ModelSource(artifact=CHECKPOINT)

@@ -1,0 +1,174 @@
+"""What holds for every pod of every golden case, and what differs between pools."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
+from star_operator.api.common import Compute, SecretKeyRef
+from star_operator.builders.placement import image_of
+from star_operator.builders.pod import Container, FieldRef, PodPlan, key_path, pod_template
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.objects import KubeObject
+from star_operator.core.settings import Pool, Settings
+from tests.support.goldens import CASES, children, resource, settings
+
+STORE_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def templates(objects: list[KubeObject]) -> Iterator[KubeObject]:
+    for obj in objects:
+        if "template" in obj.get("spec", {}):
+            yield obj["spec"]["template"]
+
+
+def containers(template: KubeObject) -> list[KubeObject]:
+    return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
+
+
+def plan(pool: str = "cpu", **changes: Any) -> PodPlan:
+    main = Container(role="jobs", command=("star-job",), store_access=True)
+    return PodPlan(
+        **{"main": main, "compute": Compute(pool=pool), "labels": {"a": "b"}, "config_map": "spec"} | changes
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_are_restricted(case: str) -> None:
+    """Pod Security Standard `restricted`, and a read-only root and no API token besides."""
+    for template in templates(children(resource(case))):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]) == (65532, 65532)
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert all({"emptyDir", "projected"} & volume.keys() for volume in spec["volumes"])
+        for container in containers(template):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_variable_volume_or_port_is_named_twice(case: str) -> None:
+    """Server-side apply refuses a list-map with two entries of one key."""
+    for template in templates(children(resource(case))):
+        for container in containers(template):
+            for field in ("env", "ports"):
+                names = [item["name"] for item in container.get(field, [])]
+                assert len(names) == len(set(names))
+            paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mounts_have_volumes(case: str) -> None:
+    for template in templates(children(resource(case))):
+        volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+        for container in containers(template):
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_secrets_are_only_ever_referred_to(case: str) -> None:
+    """Credentials are references in the environment of star-job containers; arguments and ConfigMaps know of none."""
+    objects = children(resource(case))
+    for obj in objects:
+        assert obj["kind"] != "Secret"
+        assert not any(key in json.dumps(obj.get("data", {})) for key in STORE_KEYS)
+    for template in templates(objects):
+        for container in containers(template):
+            env = {item["name"]: item for item in container["env"]}
+            wants_store = container["command"][0] == "star-job"
+            assert STORE_KEYS & env.keys() == (STORE_KEYS if wants_store else set())
+            for key in STORE_KEYS & env.keys():
+                assert env[key]["valueFrom"]["secretKeyRef"] == {"name": "star-store", "key": key}
+
+
+def test_writable_folders_and_files_to_read() -> None:
+    keys = {"llm": SecretKeyRef(name="deepseek", key="token")}
+    compute = Compute(pool="h20", resources={"scratch": "10Gi"})
+    spec = pod_template(plan(compute=compute, api_keys=keys, operator_token=True), settings())["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["work"]["emptyDir"] == {"medium": "", "sizeLimit": "10Gi"}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
+    item = {"key": "token", "path": "keys/llm", "mode": 0o440}
+    assert volumes["star"]["projected"]["sources"] == [
+        {"configMap": {"name": "spec"}},
+        {"secret": {"name": "deepseek", "items": [item]}},
+    ]
+    assert key_path("llm") == "/etc/star/keys/llm"
+    token = {"path": "token", "audience": TOKEN_AUDIENCE, "expirationSeconds": 3600}
+    assert volumes["token"]["projected"]["sources"] == [{"serviceAccountToken": token}]
+    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts["token"] + "/token" == TOKEN_PATH
+    assert spec["securityContext"]["fsGroup"] == 65532
+
+
+def test_environment_fixed_before_own_before_pool_before_default() -> None:
+    pools = {"cpu": Pool(env={"A": "pool", "B": "pool", "HOME": "/pool", "AWS_ACCESS_KEY_ID": "pool"})}
+    main = Container(
+        role="jobs", command=("x",), env={"B": "own", "IP": FieldRef("status.podIP")}, defaults={"A": "d", "C": "d"}
+    )
+    found = settings().model_copy(update={"pools": pools})
+    env = pod_template(plan(main=main), found)["spec"]["containers"][0]["env"]
+    values = {item["name"]: item.get("value") or item["valueFrom"]["fieldRef"]["fieldPath"] for item in env}
+    assert values == {
+        "A": "pool",
+        "B": "own",
+        "C": "d",
+        "IP": "status.podIP",
+        "HOME": "/tmp",
+        "STAR_WORK_DIR": "/work",
+    }
+
+
+def test_h20_pods_ask_for_what_cpu_pods_do_not() -> None:
+    compute = {"nodes": 2, "gpus_per_node": 8, "priority_class_name": "high"}
+    h20 = pod_template(plan(compute=Compute(pool="h20", **compute), group={"job": "x"}), settings())["spec"]
+    cpu = pod_template(plan(), settings())["spec"]
+    limits = {"nvidia.com/gpu": "8", "rdma/hca": "1"}
+    assert h20["containers"][0]["resources"] == {"requests": limits, "limits": limits}
+    assert h20["nodeSelector"] == {"star.recsys.dev/pool": "h20"}
+    assert h20["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert h20["runtimeClassName"] == "nvidia"
+    assert h20["priorityClassName"] == "high"
+    term = h20["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]
+    assert term == {"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {"matchLabels": {"job": "x"}}}
+    assert h20["containers"][0]["image"] == "star/jobs:cuda-1"
+    assert cpu["containers"][0]["image"] == "star/jobs:cpu-1"
+    assert not {"nodeSelector", "tolerations", "affinity", "runtimeClassName", "priorityClassName"} & cpu.keys()
+    assert "resources" not in cpu["containers"][0]
+
+
+def test_a_single_node_takes_no_rdma_device_and_init_containers_no_gpu() -> None:
+    init = Container(role="vllm", name="fetch", command=("star-job", "fetch"))
+    compute = Compute(pool="h20", gpus_per_node=1, resources={"cpu": "4"})
+    spec = pod_template(plan(compute=compute, init=(init,)), settings())["spec"]
+    gpu = {"nvidia.com/gpu": "1"}
+    assert spec["containers"][0]["resources"] == {"requests": {"cpu": "4", **gpu}, "limits": gpu}
+    assert spec["initContainers"][0]["resources"] == {"requests": {"cpu": "4"}}
+
+
+@pytest.mark.bad_input
+def test_an_unknown_pool_is_named_with_the_pools_there_are() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        pod_template(plan(pool="h100", pool_field="spec.server.compute.pool"), settings())
+    assert caught.value.reason == "UnknownPool"
+    assert "spec.server.compute.pool is 'h100'" in caught.value.message
+    assert "pools: cpu, h20" in caught.value.message
+
+
+@pytest.mark.bad_input
+def test_a_pool_without_images_is_named_with_its_variant() -> None:
+    found: Settings = settings().model_copy(update={"images": {"cpu": settings().images["cpu"]}})
+    with pytest.raises(InvalidSpec) as caught:
+        image_of("vllm", "h20", found)
+    assert caught.value.reason == "NoImageVariant"
+    assert "'cuda'" in caught.value.message
+    assert "variants: cpu" in caught.value.message

@@ -1,0 +1,156 @@
+"""What serves a StarDeployment's revisions, and what gates them."""
+
+from typing import Any
+
+import pytest
+
+from star_contracts.job import ModelSource
+from star_contracts.serving import GatewayConfig
+from star_operator.api.evaluation import Evaluation
+from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.gateway import gateway_url
+from star_operator.builders.stardeployment import gate_evaluation, revision_of, server_name, serving_objects
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.objects import KubeObject
+from tests.support.goldens import BEFORE, CHECKPOINT, inputs, parse, settings
+
+GATES = {"rules": [{"metric": "hrAvg", "value": 0.5}], "settings": {"tools": False}}
+
+
+def deployment(**spec: Any) -> StarDeployment:
+    body = {"checkpoint": {"checkpoint": "grpo"}, "dataset": {"name": "ml"}, **spec}
+    made = parse({"apiVersion": "v1", "kind": "StarDeployment", "metadata": {"name": "star"}, "spec": body})
+    assert isinstance(made, StarDeployment)
+    return made
+
+
+def serving(cr: StarDeployment, *weights: int) -> dict[tuple[str, str], KubeObject]:
+    sources = [ModelSource(artifact=CHECKPOINT), ModelSource(artifact=BEFORE)]
+    revisions = [revision_of(cr, source, weight) for source, weight in zip(sources, weights, strict=False)]
+    made = serving_objects(cr, revisions, inputs(cr), settings())
+    assert len({(obj["kind"], obj["metadata"]["name"]) for obj in made}) == len(made)
+    return {(obj["kind"], obj["metadata"]["name"]): obj for obj in made}
+
+
+def config(made: dict[tuple[str, str], KubeObject]) -> GatewayConfig:
+    return GatewayConfig.model_validate_json(made["ConfigMap", "star-gateway"]["data"]["gateway.json"])
+
+
+def test_nothing_is_served_without_a_revision() -> None:
+    assert serving(deployment()) == {}
+
+
+def test_the_gateway_routes_to_each_revision_by_weight() -> None:
+    cr = deployment()
+    found = config(serving(cr, 90, 10))
+    assert [(backend.checkpoint, backend.weight) for backend in found.backends] == [
+        (CHECKPOINT.digest, 90),
+        (BEFORE.digest, 10),
+    ]
+    for backend, digit in zip(found.backends, "45", strict=True):
+        assert backend.base_url == f"http://star-{digit * 8}.default.svc.cluster.local:8000/v1"
+        assert backend.model == backend.revision == digit * 12
+
+
+def test_a_change_of_weight_touches_the_configuration_alone() -> None:
+    cr = deployment()
+    before, after = serving(cr, 90, 10), serving(cr, 50, 50)
+    assert {key for key in before if before[key] != after[key]} == {("ConfigMap", "star-gateway")}
+
+
+def test_each_revision_has_the_pods_of_an_llm_server() -> None:
+    made = serving(deployment(server={"replicas": 2, "maxModelLen": 512}), 100)
+    server = made["Deployment", "star-44444444"]
+    assert server["spec"]["replicas"] == 2
+    assert "--max-model-len" in server["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert server["metadata"]["ownerReferences"][0]["controller"] is True
+    assert made["Service", "star-44444444"]["spec"]["selector"]["star.recsys.dev/server"] == "star-44444444"
+
+
+def test_suspension_scales_to_nothing_and_keeps_the_rest() -> None:
+    cr = deployment(suspend=True, gateway={"replicas": 3})
+    made = serving(cr, 100)
+    assert made["Deployment", "star-44444444"]["spec"]["replicas"] == 0
+    assert made["Deployment", "star-gateway"]["spec"]["replicas"] == 0
+    assert config(made) == config(serving(deployment(gateway={"replicas": 3}), 100))
+
+
+def test_the_gateways_front() -> None:
+    cr = deployment(gateway={"replicas": 2, "port": 80, "apiKeys": {"name": "clients", "key": "keys"}})
+    made = serving(cr, 100)
+    assert made["Service", "star"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
+    assert gateway_url(cr, settings()) == "http://star.default.svc.cluster.local:80"
+    pod = made["Deployment", "star-gateway"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"] == ["star-job", "serve"]
+    assert pod["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert pod["terminationGracePeriodSeconds"] > 60 + config(made).drain_seconds
+    assert config(made).api_keys_file == "/etc/star/keys/gateway"
+    assert made["PodDisruptionBudget", "star-gateway"]["spec"]["maxUnavailable"] == 1
+    assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(), 100)
+
+
+def test_only_the_gateway_and_jobs_reach_vllm() -> None:
+    made = serving(deployment(), 100)
+    policy = made["NetworkPolicy", "star-star-vllm"]["spec"]
+    component = "star.recsys.dev/component"
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["vllm", "vllm-worker"]
+    callers = policy["ingress"][0]["from"]
+    assert callers[0]["podSelector"]["matchLabels"][component] == "gateway"
+    assert callers[1]["podSelector"]["matchExpressions"] == [{"key": "star.recsys.dev/step", "operator": "Exists"}]
+    gateway = made["Deployment", "star-gateway"]["spec"]["template"]["metadata"]["labels"]
+    vllm = made["Deployment", "star-44444444"]["spec"]["template"]["metadata"]["labels"]
+    assert callers[0]["podSelector"]["matchLabels"].items() <= gateway.items()
+    assert policy["podSelector"]["matchLabels"].items() <= vllm.items()
+    assert vllm[component] in policy["podSelector"]["matchExpressions"][0]["values"]
+
+
+def test_the_gate_measures_the_candidate_as_it_would_be_served() -> None:
+    cr = deployment(gates=GATES, server={"maxModelLen": 512})
+    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT))
+    server = gate.spec.llm.server if gate.spec.llm else None
+    assert server is not None
+    assert (server.model.uri, server.model.digest, server.max_model_len) == (CHECKPOINT.uri, CHECKPOINT.digest, 512)
+    assert gate.spec.settings.tools is False
+    assert gate.metadata.name.startswith("star-star-gate-44444444-")
+
+
+def test_a_gate_has_one_name_for_one_measurement() -> None:
+    cr, name = deployment(gates=GATES), lambda cr, ref: gate_evaluation(cr, ref)["metadata"]["name"]
+    assert name(cr, CHECKPOINT) == name(deployment(gates=GATES), CHECKPOINT)
+    assert name(cr, CHECKPOINT) != name(cr, BEFORE)
+    other = deployment(gates={**GATES, "settings": {"tools": False, "samples": 5}})
+    assert name(cr, CHECKPOINT) != name(other, CHECKPOINT), "the spec of an Evaluation cannot change"
+
+
+@pytest.mark.bad_input
+def test_a_hub_model_cannot_be_deployed() -> None:
+    with pytest.raises(InvalidSpec, match="no digest to gate") as caught:
+        revision_of(deployment(), ModelSource(hub="org/model"))
+    assert caught.value.reason == "NotPinned"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"server": {"compute": {"pool": "nope"}}}, "spec.server.compute.pool"),
+        ({"gateway": {"pool": "nope"}}, "spec.gateway.pool"),
+    ],
+)
+def test_an_unknown_pool_is_named_by_its_field(spec: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        serving(deployment(**spec), 100)
+    assert caught.value.message.startswith(field)
+
+
+def test_without_gates_there_is_nothing_to_evaluate() -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.gates"):
+        gate_evaluation(deployment(), CHECKPOINT)
+
+
+def test_long_names_leave_room_for_groups() -> None:
+    body = {"checkpoint": {"checkpoint": "c"}, "dataset": {"name": "d"}}
+    cr = parse({"apiVersion": "v1", "kind": "StarDeployment", "metadata": {"name": "a" * 200}, "spec": body})
+    assert isinstance(cr, StarDeployment)
+    assert len(server_name(cr, revision_of(cr, ModelSource(artifact=CHECKPOINT)))) <= 44
