@@ -1,0 +1,1 @@
+"""Container images: what goes into each (`recipes`), its tag (`plan`), its making (`build`), and its dependencies (`locks`)."""
