@@ -76,21 +76,30 @@ class FeedbackSink:
                 await asyncio.sleep(FLUSH_SECONDS / 10)
 
     async def flush(self) -> bool:
-        """Write what is waiting as one object. Returns False, and keeps the events, when the store does not take it."""
+        """Write what is waiting as one object. Returns False, and keeps the events, when the store does not take it.
+
+        Delivery is at least once: a batch whose writing was cut off is written again under another name.
+        """
         if not self._waiting or self._store is None or self._prefix is None:
             return True
         events = list(self._waiting)
         self._waiting.clear()
         uri = f"{self._prefix}/date={self._now():%Y-%m-%d}/{self._instance}-{self._batches:06d}.jsonl"
+        self._batches += 1  # before writing: a name is never used twice, whatever becomes of this try
         try:
             await asyncio.to_thread(self._store.put_bytes, uri, b"".join(events))
         except JobFailure as failure:
             _log.warning("feedback batch kept for the next try", reason=failure.reason, message=failure.message)
-            self._waiting.extendleft(reversed(events))
-            self._trim()
+            self._put_back(events)
             return False
-        self._batches += 1
+        except asyncio.CancelledError:
+            self._put_back(events)
+            raise
         return True
+
+    def _put_back(self, events: list[bytes]) -> None:
+        self._waiting.extendleft(reversed(events))
+        self._trim()
 
     def _trim(self) -> None:
         while len(self._waiting) > MAX_WAITING:

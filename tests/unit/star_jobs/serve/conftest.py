@@ -109,7 +109,7 @@ class Setup:
                 await running.ready()
                 yield running
         finally:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             await task
 
 
