@@ -14,6 +14,11 @@ from star_contracts.settings import Variant
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.trajectory.text import clean, shorten
 
+CHAT_TEMPLATE_ARGUMENTS: Final[dict[str, object]] = {"enable_thinking": False}
+"""For the student's chat template wherever it is rendered. Hybrid models (Qwen3) reason inside our sections; a thinking
+block of their own would also differ between the first turn of an answer and its continuation after a tool call.
+Templates without the switch ignore it."""
+
 BRIEF_CANDIDATES: Final = 10
 """Tasks with at most this many candidates are shown in the brief style."""
 
@@ -102,12 +107,14 @@ def describe_user(task: RankingTask, style: PromptStyle) -> str:
     return f"User {clean(task.user_id)}" + (f": {shorten(clean(facts), style.profile_chars)}" if facts else "")
 
 
-def describe_history(history: Sequence[Interaction], items: Mapping[str, Item], style: PromptStyle) -> str:
+def describe_history(
+    history: Sequence[Interaction], items: Mapping[str, Item], style: PromptStyle, *, counted: bool = True
+) -> str:
     """Return the recent interactions one a line, oldest first, after a line that counts the earlier ones."""
     if not history:
         return "History: none"
     lines = ["History, newest last:"]
-    if earlier := history[: -style.history]:
+    if counted and (earlier := history[: -style.history]):
         lines.append(_digest(earlier, items))
     lines.extend(_interaction(entry, items, style) for entry in history[-style.history :])
     return "\n".join(lines)

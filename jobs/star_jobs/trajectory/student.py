@@ -14,7 +14,7 @@ from star_jobs.llm.client import LLMClient
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.usage import add_usage
 from star_jobs.trajectory.format import RECOMMEND_STOP, FormatError, parse, recommended
-from star_jobs.trajectory.prompt import student_messages, style_of
+from star_jobs.trajectory.prompt import CHAT_TEMPLATE_ARGUMENTS, student_messages, style_of
 from star_jobs.trajectory.reward import is_permutation
 from star_jobs.trajectory.tools import (
     CALLS_USED_UP,
@@ -26,10 +26,6 @@ from star_jobs.trajectory.tools import (
     parse_tool_call,
     render_response,
 )
-
-CHAT_TEMPLATE_ARGUMENTS: dict[str, object] = {"enable_thinking": False}
-"""Hybrid models (Qwen3) write their reasoning into our sections; their own thinking block would also change the prompt
-between the first turn and its continuation. Templates without the switch ignore it."""
 
 
 @dataclass(frozen=True)

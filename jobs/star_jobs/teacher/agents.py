@@ -1,0 +1,170 @@
+"""What each agent is asked for, as a JSON schema, and how its answer is read back.
+
+Schemas are tight, so that even a small model answers in form: names and ids are enumerations, orders of few things are
+one enumeration of all orders. `brief` schemas have no room for reasoning and bound every string.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import perm
+from typing import Any
+
+from star_contracts.data import RankingTask, SignalKind
+from star_jobs.llm.structured import JsonSchema
+from star_jobs.trajectory.format import ANALYSTS
+from star_jobs.trajectory.text import clean
+from star_jobs.trajectory.tools import ToolCall, parse_tool_call
+
+TITLES = {
+    "user_profile": "user profile",
+    "historical_analysis": "analysis of long-term interests",
+    "recent_analysis": "analysis of recent interests",
+    "interest_divergence": "search for neighbouring interests",
+}
+
+_BRIEF_CHARS = 48
+_BRIEF_CONCLUSIONS = 2
+_CONCLUSIONS = 12
+_ORDERS = 200
+"""Orders of a set are enumerated up to this many."""
+_SEPARATOR = " > "
+
+
+class InvalidOutput(ValueError):
+    """An agent's answer does not say what was asked for."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranking agent's answer."""
+
+    ranking: tuple[str, ...]
+    """Every candidate once, best first."""
+    repaired: bool
+    """True when ids had to be dropped or put in."""
+
+
+def plan_schema(brief: bool) -> JsonSchema:
+    """Ask for one to four different analysts, in order."""
+    orders = [
+        _SEPARATOR.join(order) for count in range(1, len(ANALYSTS) + 1) for order in permutations(ANALYSTS, count)
+    ]
+    return _object(brief, agents={"type": "string", "enum": orders})
+
+
+def read_plan(answer: dict[str, Any]) -> list[str]:
+    """Return the planned analysts; raises InvalidOutput."""
+    value = answer.get("agents")
+    names = value.split(_SEPARATOR) if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise InvalidOutput("no list of agents")
+    plan = list(dict.fromkeys(name for name in names if name in ANALYSTS))
+    if not plan:
+        raise InvalidOutput("no agent of the team is named")
+    return plan
+
+
+def calls_schema(options: Sequence[ToolCall], limit: int) -> JsonSchema:
+    """Ask for up to `limit` of the possible look-ups."""
+    shown = [call.render() for call in options]
+    return _object(True, calls={"type": "array", "items": {"type": "string", "enum": shown}, "maxItems": limit})
+
+
+def read_calls(answer: dict[str, Any], options: Sequence[ToolCall], limit: int) -> list[ToolCall]:
+    """Return the chosen look-ups, each once; raises InvalidOutput."""
+    try:
+        calls = [parse_tool_call(text) for text in _strings(answer.get("calls"))]
+    except ValueError as error:
+        raise InvalidOutput(str(error)) from error
+    return [call for call in dict.fromkeys(calls) if call in options][:limit]
+
+
+def call_options(task: RankingTask, recent: int) -> list[ToolCall]:
+    """Return the look-ups an analyst may choose from: the user, the `recent` latest items, the candidates."""
+    latest = [entry.item_id for entry in task.history[-recent:]]
+    options = [ToolCall(SignalKind.USER_CF, task.user_id)]
+    options += [ToolCall(SignalKind.ITEM_CF, item) for item in dict.fromkeys([*reversed(latest), *task.candidates])]
+    return options
+
+
+def analysis_schema(brief: bool) -> JsonSchema:
+    """Ask for conclusions."""
+    text: JsonSchema = {"type": "string", "maxLength": _BRIEF_CHARS} if brief else {"type": "string"}
+    most = _BRIEF_CONCLUSIONS if brief else _CONCLUSIONS
+    return _object(brief, conclusions={"type": "array", "items": text, "minItems": 1, "maxItems": most})
+
+
+def read_analysis(answer: dict[str, Any]) -> list[str]:
+    """Return the conclusions; raises InvalidOutput."""
+    conclusions = [text for text in map(clean, _strings(answer.get("conclusions"))) if text]
+    if not conclusions:
+        raise InvalidOutput("no conclusions")
+    return list(dict.fromkeys(conclusions))
+
+
+def reflection_schema(analysts: Sequence[str], brief: bool) -> JsonSchema:
+    """Ask for the analyses to redo; an empty list approves of all."""
+    suggestion: JsonSchema = {"type": "string", "maxLength": _BRIEF_CHARS} if brief else {"type": "string"}
+    names: JsonSchema = {"type": "string", "enum": list(analysts)}
+    problem = _object(True, agent_name=names, suggestion=suggestion)
+    most = 1 if brief else len(analysts)
+    return _object(brief, problematic_agent={"type": "array", "items": problem, "maxItems": most})
+
+
+def read_reflection(answer: dict[str, Any], analysts: Sequence[str]) -> dict[str, str]:
+    """Return analyst -> suggestion, empty when all is right; raises InvalidOutput."""
+    problems = answer.get("problematic_agent")
+    if not isinstance(problems, list):
+        raise InvalidOutput("no list of problems")
+    suggestions: dict[str, str] = {}
+    for problem in problems:
+        if not isinstance(problem, dict) or problem.get("agent_name") not in analysts:
+            raise InvalidOutput("a problem that names no analyst of this run")
+        suggestions.setdefault(problem["agent_name"], clean(str(problem.get("suggestion", ""))))
+    return suggestions
+
+
+def reflection_payload(suggestions: dict[str, str]) -> dict[str, Any]:
+    """Return the reflection in the trajectory's form (paper F.3)."""
+    if not suggestions:
+        return {"correct": "yes"}
+    problems = [{"agent_name": name, "suggestion": text} for name, text in suggestions.items()]
+    return {"correct": "no", "problematic_agent": problems}
+
+
+def ranking_schema(candidates: Sequence[str], brief: bool) -> JsonSchema:
+    """Ask for an order of the candidates: one of all orders where they are few, else an id for each place."""
+    if perm(len(candidates)) <= _ORDERS and not any(">" in item for item in candidates):
+        orders = [_SEPARATOR.join(order) for order in permutations(candidates)]
+        return _object(brief, ranking={"type": "string", "enum": orders})
+    count = len(candidates)
+    places: JsonSchema = {"type": "array", "items": {"type": "string", "enum": list(candidates)}}
+    return _object(brief, ranking=places | {"minItems": count, "maxItems": count})
+
+
+def read_ranking(answer: dict[str, Any], candidates: Sequence[str], seed: int) -> Ranked:
+    """Return a whole ranking: ids that are unknown or repeated are dropped, missing ones follow in a seeded order.
+
+    Raises InvalidOutput when not a single candidate is named.
+    """
+    value = answer.get("ranking")
+    named = value.split(_SEPARATOR) if isinstance(value, str) else _strings(value)
+    known = list(dict.fromkeys(item for item in named if item in candidates))
+    if not known:
+        raise InvalidOutput("no candidate is named")
+    missing = sorted(set(candidates) - set(known))
+    random.Random(seed).shuffle(missing)  # noqa: S311 - reproducible, not secret
+    return Ranked((*known, *missing), repaired=bool(missing) or len(named) != len(known))
+
+
+def _object(brief: bool, **properties: JsonSchema) -> JsonSchema:
+    shown: JsonSchema = properties if brief else {"thinking": {"type": "string"}} | properties
+    return {"type": "object", "properties": shown, "required": list(shown), "additionalProperties": False}
+
+
+def _strings(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
+        raise InvalidOutput("no list of strings")
+    return value

@@ -1,0 +1,37 @@
+"""What is kept of each run of the teacher, and where: one small object a trajectory, so that none is made twice."""
+
+import hashlib
+import re
+
+from star_contracts.base import Model
+from star_contracts.data import RankingTask, TaskType, Trajectory
+
+FOLDER = "trajectories"
+
+
+class RunRecord(Model):
+    """A finished run: its trajectory, or why there is none, and what it took."""
+
+    task_id: str
+    task_type: TaskType
+    pass_index: int
+    trajectory: Trajectory | None = None
+    """None when the endpoint refused one of its requests."""
+    failure: str = ""
+    """Why there is no trajectory."""
+    ranked: bool = True
+    """False when no ranking could be read: the trajectory's ranking is empty and counts as a miss."""
+    repaired: bool = False
+    """True when ids of the ranking had to be dropped or put in."""
+    outputs: int = 0
+    """Answers of the model."""
+    invalid: int = 0
+    """Answers that did not say what was asked for."""
+    seconds: float = 0.0
+
+
+def part_name(task: RankingTask, pass_index: int) -> str:
+    """Return the object's name under the work prefix: readable, safe for any task id, and never shared."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", task.task_id)[:64]
+    digest = hashlib.sha256(task.task_id.encode()).hexdigest()[:10]
+    return f"{FOLDER}/p{pass_index:03d}/{readable}-{digest}.json"
