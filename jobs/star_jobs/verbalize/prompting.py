@@ -1,0 +1,112 @@
+"""What the LLM is asked about one entry, and how its answer is read back.
+
+The model sees numbered neighbours and answers with their numbers: shorter than ids, and nothing else can be named.
+Tight token budgets get the brief form: few neighbours, no reasoning, every string bounded.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from star_contracts.data import Item, SignalCategory, SignalKind
+from star_jobs.llm.messages import ChatMessage
+from star_jobs.llm.structured import JsonSchema
+from star_jobs.trajectory.text import clean, shorten
+from star_jobs.verbalize.worklist import Entry
+
+BRIEF_TOKENS = 256
+"""With at most this many tokens an answer, the brief form is used."""
+_BRIEF_SHOWN = 6
+_SHOWN = 50
+_TOKENS_A_CATEGORY = 96
+_MOST_CATEGORIES = 6
+_REPRESENTATIVES = 5
+_NAME_CHARS, _SUMMARY_CHARS = 60, 300
+_BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 64
+_TEMPLATES = {SignalKind.ITEM_CF: "item_cf.j2", SignalKind.USER_CF: "user_cf.j2"}
+
+# Prompts are plain text for a model: escaping for HTML would only damage titles.
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "prompts"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    autoescape=False,  # noqa: S701
+)
+
+
+class UnusableAnswer(ValueError):
+    """The model's answer does not say what was asked for."""
+
+
+class Prompter:
+    """Builds the question about an entry and reads the answer, for one token budget."""
+
+    def __init__(self, items: Mapping[str, Item], max_tokens: int) -> None:
+        self._items = items
+        self.brief = max_tokens <= BRIEF_TOKENS
+        self._categories = max(1, min(_MOST_CATEGORIES, max_tokens // _TOKENS_A_CATEGORY))
+
+    def messages(self, entry: Entry) -> list[ChatMessage]:
+        """Return the chat to send."""
+        text = _environment.get_template(_TEMPLATES[entry.kind]).render(
+            brief=self.brief,
+            target=self._items.get(entry.key),
+            neighbours=[self._items.get(item) or Item(item_id=item, title=item) for item in self._shown(entry)],
+            most=self._categories,
+        )
+        return [{"role": "user", "content": text.strip()}]
+
+    def schema(self, entry: Entry) -> JsonSchema:
+        """Return the JSON schema that the answer must follow."""
+        numbers = list(range(1, len(self._shown(entry)) + 1))
+        category = _object(
+            name={"type": "string", "minLength": 2, "maxLength": self._name_chars()},
+            summary={"type": "string", "minLength": 2, "maxLength": self._summary_chars()},
+            items={
+                "type": "array",
+                "items": {"type": "integer", "enum": numbers},
+                "minItems": 1,
+                "maxItems": min(_REPRESENTATIVES, len(numbers)),
+            },
+        )
+        array: JsonSchema = {"type": "array", "items": category, "minItems": 1, "maxItems": self._categories}
+        return _object(categories=array) if self.brief else _object(thinking={"type": "string"}, categories=array)
+
+    def read(self, entry: Entry, text: str) -> tuple[SignalCategory, ...]:
+        """Return the answer's categories. Raises UnusableAnswer."""
+        try:
+            found = json.loads(text)["categories"]
+            categories = [self._category(entry, raw) for raw in found][: self._categories]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
+        if not categories:
+            raise UnusableAnswer("no category")
+        return tuple(categories)
+
+    def _category(self, entry: Entry, raw: Mapping[str, object]) -> SignalCategory:
+        name, summary, numbers = clean(str(raw["name"])), clean(str(raw["summary"])), raw["items"]
+        if len(name) < 2 or len(summary) < 2 or not isinstance(numbers, list):
+            raise ValueError("a category without name, summary or items")
+        shown = self._shown(entry)
+        known = dict.fromkeys(n for n in numbers if isinstance(n, int) and 1 <= n <= len(shown))
+        return SignalCategory(
+            name=shorten(name, self._name_chars()),
+            summary=shorten(summary, self._summary_chars()),
+            representative_items=tuple(shown[n - 1] for n in known)[:_REPRESENTATIVES],
+        )
+
+    def _shown(self, entry: Entry) -> tuple[str, ...]:
+        return entry.neighbours[: _BRIEF_SHOWN if self.brief else _SHOWN]
+
+    def _name_chars(self) -> int:
+        return _BRIEF_NAME_CHARS if self.brief else _NAME_CHARS
+
+    def _summary_chars(self) -> int:
+        return _BRIEF_SUMMARY_CHARS if self.brief else _SUMMARY_CHARS
+
+
+def _object(**properties: JsonSchema) -> JsonSchema:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

@@ -1,0 +1,161 @@
+"""Stage `verbalize-signals`: this shard's neighbours -> words, one part file a chunk (paper 3.3, F.2).
+
+A chunk whose part file exists is never made again, so a killed pod costs the chunks in flight only. An entry whose
+answers stay unusable keeps its neighbours, gets no categories and is counted; a model that fails at most of them ends
+the stage.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from star_contracts.data import Signal, SignalCategory
+from star_contracts.errors import Reason
+from star_contracts.job import VerbalizeSignals
+from star_contracts.settings import Sampling
+from star_jobs.datasets.snapshot import Dataset
+from star_jobs.errors import TerminalFailure
+from star_jobs.llm.client import LLMClient
+from star_jobs.llm.failures import RequestRefused
+from star_jobs.runtime import JobContext, Outcome
+from star_jobs.storage import to_line
+from star_jobs.teacher.pool import work_off
+from star_jobs.teacher.worklist import derived_seed
+from star_jobs.verbalize.prompting import Prompter, UnusableAnswer
+from star_jobs.verbalize.worklist import PARTS, Chunk, Entry, chunks
+
+ATTEMPTS = 3
+"""Answers asked for before an entry is left without categories."""
+_JUDGED_FROM = 40
+"""Entries before a model is judged by the share without categories."""
+
+
+def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
+    """Make this shard's missing part files; leaves no artifact.
+
+    Raises JobFailure: LLMOutputInvalid when most entries get no usable answer, Interrupted on SIGTERM, and what the
+    LLM client raises.
+    """
+    dataset = Dataset(job.fetch(stage.dataset, only=["items.jsonl", "tasks/*"]))
+    mine = job.mine(chunks(dataset, job.fetch(stage.neighbours), stage.scope, stage.limit))
+    finished = set(job.work.list(PARTS))
+    missing = [chunk for chunk in mine if chunk.name not in finished]
+    shard = _Shard(job, stage.llm.model, _size(mine), found=_size(mine) - _size(missing))
+    job.log.info("signals to verbalize", entries=_size(missing), found=shard.found)
+    shard.report()
+    if missing:
+        asyncio.run(_verbalize(stage, shard, Prompter(dataset.items, stage.sampling.max_tokens), missing))
+        if shard.found + shard.made < shard.total:
+            job.raise_if_stopping()
+    return Outcome(None, metrics=shard.metrics())
+
+
+@dataclass
+class _Shard:
+    """This pod's part of the work, and what came of it."""
+
+    job: JobContext
+    model: str
+    total: int
+    found: int
+    """Entries whose part was there when this pod started."""
+    made: int = 0
+    unusable: int = 0
+    """Entries left without categories."""
+    judged: int = 0
+    problem: str = ""
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0
+
+    def judge(self, *, usable: bool) -> None:
+        """Count an entry's answer. Raises TerminalFailure(LLMOutputInvalid) when most are not usable."""
+        self.judged += 1
+        self.unusable += not usable
+        if self.unusable * 2 > self.judged >= min(_JUDGED_FROM, self.total - self.found):
+            raise TerminalFailure(
+                Reason.LLM_OUTPUT_INVALID,
+                f"model {self.model!r} gave no usable answer for {self.unusable} of {self.judged} entries (the last: "
+                f"{self.problem[:200]}); check that the llm endpoint supports response_format json_schema, raise "
+                "sampling.maxTokens, or choose a more capable model",
+            )
+
+    async def keep(self, chunk: Chunk, signals: Sequence[Signal]) -> None:
+        """Write a finished chunk and report progress."""
+        await asyncio.to_thread(self.job.work.put, chunk.name, b"".join(map(to_line, signals)))
+        self.made += len(signals)
+        self.report()
+
+    def report(self) -> None:
+        """Report progress."""
+        self.job.progress(self.found + self.made, self.total, "entries", withoutCategories=self.unusable)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what this pod did."""
+        return {
+            "made": self.made,
+            "found": self.found,
+            "withoutCategories": self.unusable,
+            "calls": self.calls,
+            "completionTokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+async def _verbalize(stage: VerbalizeSignals, shard: _Shard, prompter: Prompter, missing: Sequence[Chunk]) -> None:
+    started = time.monotonic()
+    async with LLMClient(stage.llm) as client:
+        await client.wait_ready()
+        writer = _Writer(client, prompter, stage.sampling, shard)
+
+        async def make(chunk: Chunk) -> None:
+            signals = await asyncio.gather(*(writer.signal(entry) for entry in chunk.entries()))
+            await shard.keep(chunk, signals)
+
+        # A chunk more than fills the endpoint's slots: none is idle while a chunk's last answer is waited for.
+        width = stage.llm.concurrency // len(missing[0].keys) + 2
+        try:
+            await work_off(missing, width, make, shard.job.stopping)
+        finally:
+            shard.calls, shard.tokens = client.usage.calls, client.usage.completion_tokens
+            shard.seconds = time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Asks for one entry's words, several times if need be."""
+
+    client: LLMClient
+    prompter: Prompter
+    sampling: Sampling
+    shard: _Shard
+
+    async def signal(self, entry: Entry) -> Signal:
+        """Return the entry's signal; without categories when no answer was usable."""
+        categories: tuple[SignalCategory, ...] = ()
+        for attempt in range(ATTEMPTS):
+            try:
+                categories = await self._ask(entry, attempt)
+                break
+            except UnusableAnswer as error:
+                self.shard.problem = str(error)
+            except RequestRefused as error:  # the same request is refused again
+                self.shard.problem = error.message
+                break
+        self.shard.judge(usable=bool(categories))
+        return Signal(kind=entry.kind, key=entry.key, categories=categories, neighbours=entry.neighbours)
+
+    async def _ask(self, entry: Entry, attempt: int) -> tuple[SignalCategory, ...]:
+        # Each attempt draws anew, and a retried pod draws what the killed one would have drawn.
+        seed = derived_seed(f"{self.sampling.seed or 0}/{entry.kind}/{entry.key}/{attempt}")
+        reply = await self.client.chat(
+            self.prompter.messages(entry),
+            sampling=self.sampling.model_copy(update={"seed": seed}),
+            schema=self.prompter.schema(entry),
+        )
+        return self.prompter.read(entry, reply.text)
+
+
+def _size(some: Sequence[Chunk]) -> int:
+    return sum(len(chunk.keys) for chunk in some)
