@@ -54,8 +54,13 @@ def owner_of(resource: StarDeployment) -> Owner:
 
 
 def service_name(resource: StarDeployment) -> str:
-    """Return the name of the gateway's Service: the resource's own, made a DNS label."""
-    return dns_label(resource.metadata.name, 52)
+    """Return the name of the gateway's Service and Deployment: the resource's own, made a DNS label."""
+    return dns_label(resource.metadata.name, 44)
+
+
+def config_name(resource: StarDeployment) -> str:
+    """Return the name of the gateway's ConfigMap and of its disruption budget."""
+    return f"{service_name(resource)}-{GATEWAY}"
 
 
 def gateway_url(resource: StarDeployment, settings: Settings) -> str:
@@ -70,7 +75,7 @@ def gateway_objects(plan: GatewayPlan, settings: Settings) -> list[KubeObject]:
     The ConfigMap's name is stable: another weight or revision changes a mounted file, which the gateway reads again,
     and restarts no pod. Raises InvalidSpec naming spec.gateway.pool.
     """
-    name = f"{service_name(plan.resource)}-{GATEWAY}"
+    name = config_name(plan.resource)
     config = gateway_config(plan, settings)
     config_map = {
         "apiVersion": "v1",
@@ -104,12 +109,12 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
 
 def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) -> KubeObject:
     spec = plan.resource.spec
-    meta = plan.meta(f"{service_name(plan.resource)}-{GATEWAY}")
+    meta = plan.meta(service_name(plan.resource))
     pod = PodPlan(
         main=_container(),
         compute=Compute(pool=spec.gateway.pool, resources=spec.gateway.resources),
         labels=meta["labels"],
-        config_map=meta["name"],
+        config_map=config_name(plan.resource),
         pool_field="spec.gateway.pool",
         api_keys={API_KEYS: spec.gateway.api_keys} if spec.gateway.api_keys else {},
         grace_seconds=int(config.drain_seconds + config.deadline_seconds) + FINISH_SECONDS,

@@ -71,7 +71,7 @@ def test_suspension_scales_to_nothing_and_keeps_the_rest() -> None:
     cr = deployment(suspend=True, gateway={"replicas": 3})
     made = serving(cr, 100)
     assert made["Deployment", "star-44444444"]["spec"]["replicas"] == 0
-    assert made["Deployment", "star-gateway"]["spec"]["replicas"] == 0
+    assert made["Deployment", "star"]["spec"]["replicas"] == 0
     assert config(made) == config(serving(deployment(gateway={"replicas": 3}), 100))
 
 
@@ -80,7 +80,7 @@ def test_the_gateways_front() -> None:
     made = serving(cr, 100)
     assert made["Service", "star"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
     assert gateway_url(cr, settings()) == "http://star.default.svc.cluster.local:80"
-    pod = made["Deployment", "star-gateway"]["spec"]["template"]["spec"]
+    pod = made["Deployment", "star"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["command"] == ["star-job", "serve"]
     assert pod["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/healthz"
@@ -98,7 +98,7 @@ def test_only_the_gateway_and_jobs_reach_vllm() -> None:
     callers = policy["ingress"][0]["from"]
     assert callers[0]["podSelector"]["matchLabels"][component] == "gateway"
     assert callers[1]["podSelector"]["matchExpressions"] == [{"key": "star.recsys.dev/step", "operator": "Exists"}]
-    gateway = made["Deployment", "star-gateway"]["spec"]["template"]["metadata"]["labels"]
+    gateway = made["Deployment", "star"]["spec"]["template"]["metadata"]["labels"]
     vllm = made["Deployment", "star-44444444"]["spec"]["template"]["metadata"]["labels"]
     assert callers[0]["podSelector"]["matchLabels"].items() <= gateway.items()
     assert policy["podSelector"]["matchLabels"].items() <= vllm.items()
