@@ -4,6 +4,7 @@ The dataset and the look-up store are real artifacts in the real formats. The st
 server of `tests.support.fakellm`: it writes the trained format with one tool call, and its ranking is given by a rule.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,9 @@ def write_dataset(folder: Path, test: Sequence[RankingTask]) -> Path:
     for split, of_split in (("test", test), ("train", [])):
         write_jsonl(folder / "tasks" / f"{split}.jsonl", of_split)
         write_jsonl(folder / "truth" / f"{split}.jsonl", truth if split == "test" else [])
+    (folder / "tables").mkdir(exist_ok=True)
+    rows = [{"user_id": user, "source": "test", "occupation": "critic"} for user in USERS]
+    (folder / "tables" / "user.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     interactions().write_parquet(folder / "interactions.parquet")
     return folder
 

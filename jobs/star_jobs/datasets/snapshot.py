@@ -1,5 +1,6 @@
 """A finished dataset artifact, read from its local folder. The file layout is documented in docs/artifacts.md."""
 
+import json
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ ITEMS = "items.jsonl"
 INTERACTIONS = "interactions.parquet"
 STATS = "stats.json"
 TABLES = "tables"
+USER_TABLE = f"{TABLES}/user.jsonl"
 
 
 def tasks_file(split: Split) -> str:
@@ -73,6 +75,12 @@ class Dataset:
     def ground_truth(self, split: Split) -> dict[str, str]:
         """Return task id -> item id."""
         return {truth.task_id: truth.item_id for truth in read_jsonl(self.folder / truth_file(split), GroundTruth)}
+
+    def profiles(self) -> dict[str, dict[str, str]]:
+        """Return user id -> what the user table tells of the user, as it stands in a task's `profile`."""
+        with (self.folder / USER_TABLE).open(encoding="utf-8") as lines:
+            records = [json.loads(line) for line in lines]
+        return {row["user_id"]: {k: v for k, v in row.items() if k not in ("user_id", "source")} for row in records}
 
     def interactions(self) -> "polars.DataFrame":
         """Return the training-safe interactions: user_id, item_id (str), timestamp (int, s), rating (float or null).

@@ -1,8 +1,8 @@
 """What the gateway knows besides the model: item titles, known users' histories, and the look-up store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
@@ -14,26 +14,18 @@ from star_jobs.lookup import SignalStore
 from star_jobs.storage import ObjectStore, fetch
 from star_jobs.trajectory.tools import ToolBox
 
+NEEDED_FILES = ("items.jsonl", "interactions.parquet", "tables/user.jsonl")
+"""Of the dataset: tasks and reviews are not needed to serve."""
+
 HISTORY_LENGTH = 50
 """Most recent interactions taken of a known user's history: the default of a dataset's tasks."""
 
 
-class HistorySource(Protocol):
-    """Where the histories of known users come from."""
+class KnownUsers:
+    """What the dataset tells of its users: profiles, and interactions as columns in Arrow memory with an index."""
 
-    def knows(self, user_id: str) -> bool:
-        """Tell whether the user is in the dataset."""
-        ...
-
-    def of(self, user_id: str) -> tuple[Interaction, ...]:
-        """Return the user's most recent interactions, oldest first; empty for an unknown user."""
-        ...
-
-
-class Histories:
-    """Interactions sorted by user, with an index of where each user's rows are: columns stay in Arrow memory."""
-
-    def __init__(self, interactions: pl.DataFrame) -> None:
+    def __init__(self, interactions: pl.DataFrame, profiles: Mapping[str, dict[str, str]]) -> None:
+        self._profiles = profiles
         self._rows = interactions.sort("user_id", "timestamp", maintain_order=True)
         lengths = self._rows.group_by("user_id", maintain_order=True).len()
         starts = lengths["len"].cum_sum() - lengths["len"]
@@ -41,12 +33,12 @@ class Histories:
             zip(lengths["user_id"].to_list(), zip(starts.to_list(), lengths["len"].to_list(), strict=True), strict=True)
         )
 
-    def knows(self, user_id: str) -> bool:
-        """Tell whether the user has interactions."""
-        return user_id in self._slices
+    def profile(self, user_id: str) -> dict[str, str]:
+        """Return what the user table tells; empty for an unknown user."""
+        return self._profiles.get(user_id, {})
 
-    def of(self, user_id: str) -> tuple[Interaction, ...]:
-        """Return the last HISTORY_LENGTH interactions, oldest first."""
+    def history(self, user_id: str) -> tuple[Interaction, ...]:
+        """Return the last HISTORY_LENGTH interactions, oldest first; empty for an unknown user."""
         start, length = self._slices.get(user_id, (0, 0))
         kept = min(length, HISTORY_LENGTH)
         rows = self._rows.slice(start + length - kept, kept).iter_rows(named=True)
@@ -60,7 +52,7 @@ class Catalogue:
     """One consistent state of the data: replaced as a whole when the configuration names other artifacts."""
 
     dataset: Dataset
-    histories: HistorySource
+    users: KnownUsers
     toolbox: ToolBox | None
     """None when the deployment has no look-up store: the student has to go on without tools."""
 
@@ -73,13 +65,14 @@ def same_data(one: GatewayConfig, other: GatewayConfig) -> bool:
 def load_catalogue(config: GatewayConfig, folder: Path) -> Catalogue:
     """Fetch and open the data by digest. Blocking. Raises JobFailure: the store's or the artifact's."""
     store = ObjectStore(config.store)
-    dataset = Dataset(_fetched(store, config.dataset, folder))
+    dataset = Dataset(_fetched(store, config.dataset, folder, NEEDED_FILES))
     toolbox = None
     if config.signals is not None:
         signals = SignalStore.open(_fetched(store, config.signals, folder))
         toolbox = ToolBox(signals, dataset.items)
-    return Catalogue(dataset=dataset, histories=Histories(dataset.interactions()), toolbox=toolbox)
+    users = KnownUsers(dataset.interactions(), dataset.profiles())
+    return Catalogue(dataset=dataset, users=users, toolbox=toolbox)
 
 
-def _fetched(store: ObjectStore, ref: ArtifactRef, folder: Path) -> Path:
-    return fetch(store, ref, folder / ref.digest.removeprefix("sha256:")[:16])
+def _fetched(store: ObjectStore, ref: ArtifactRef, folder: Path, only: tuple[str, ...] | None = None) -> Path:
+    return fetch(store, ref, folder / ref.digest.removeprefix("sha256:")[:16], only)

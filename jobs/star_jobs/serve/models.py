@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from star_contracts.data import Interaction, SignalKind
 
+ShortText = Annotated[str, StringConstraints(max_length=256)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -39,6 +40,8 @@ class RecommendRequest(ApiModel):
     """Routes the user to the same revision each time, and finds the history of a user the dataset knows."""
     history: Annotated[list[HistoryEvent], Field(max_length=10_000)] | None = None
     """Oldest first. Needed for a user the dataset does not know; replaces the stored history of one it does."""
+    profile: Annotated[dict[ShortText, ShortText], Field(max_length=32)] | None = None
+    """What is known about the user, e.g. `age`; replaces the stored profile of a user the dataset knows."""
     candidates: Annotated[list[Identifier], Field(min_length=2, max_length=1000)]
     """Item ids to rank. Their order does not matter: the gateway shuffles them before the student sees them."""
     top_k: Annotated[int, Field(ge=1)] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from star_contracts.data import Interaction, Item, RankingTask, TaskType
-from star_jobs.serve.catalogue import HistorySource
+from star_jobs.serve.catalogue import KnownUsers
 from star_jobs.serve.models import RecommendRequest
 from star_jobs.serve.problems import Problem
 
@@ -23,7 +23,7 @@ class PreparedTask:
 
 
 def prepare(
-    request: RecommendRequest, items: Mapping[str, Item], histories: HistorySource, max_candidates: int
+    request: RecommendRequest, items: Mapping[str, Item], users: KnownUsers, max_candidates: int
 ) -> PreparedTask:
     """Build the ranking task. Raises Problem 422 naming the field that has to change.
 
@@ -32,7 +32,7 @@ def prepare(
     gives the same prompt.
     """
     _check_candidates(request.candidates, items, max_candidates)
-    history, warnings = _history(request, items, histories)
+    history, warnings = _history(request, items, users)
     user = request.user_id or ANONYMOUS
     seed = _seed(user, request.candidates)
     shuffled = sorted(request.candidates)
@@ -44,6 +44,7 @@ def prepare(
         candidates=tuple(shuffled),
         seed=seed,
         history=history,
+        profile=users.profile(user) if request.profile is None else request.profile,
     )
     return PreparedTask(task=task, warnings=warnings)
 
@@ -79,13 +80,13 @@ def _check_candidates(candidates: list[str], items: Mapping[str, Item], limit: i
 
 
 def _history(
-    request: RecommendRequest, items: Mapping[str, Item], histories: HistorySource
+    request: RecommendRequest, items: Mapping[str, Item], users: KnownUsers
 ) -> tuple[tuple[Interaction, ...], list[str]]:
     if request.history:
         return _given_history(request, items)
     if request.user_id is None:
         raise Problem(422, "empty-history", "send user_id, for a user the dataset knows, or history.", field="history")
-    history = histories.of(request.user_id)
+    history = users.history(request.user_id)
     if not history:
         raise Problem(
             422,

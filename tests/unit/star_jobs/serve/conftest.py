@@ -21,7 +21,7 @@ from star_jobs.lookup import SignalStore
 from star_jobs.serve import backends as backends_module
 from star_jobs.serve import gateway as gateway_module
 from star_jobs.serve.app import create_app
-from star_jobs.serve.catalogue import Catalogue, Histories
+from star_jobs.serve.catalogue import Catalogue, KnownUsers
 from star_jobs.serve.gateway import Gateway
 from star_jobs.serve.main import DrainingServer, server_config
 from star_jobs.trajectory.tools import ToolBox
@@ -57,7 +57,8 @@ def open_world(folder: Path) -> Catalogue:
     """The data, without a store."""
     dataset = Dataset(world.write_dataset(folder / "dataset", world.tasks(1)))
     signals = SignalStore.open(world.write_signals(folder / "signals"))
-    return Catalogue(dataset, Histories(dataset.interactions()), ToolBox(signals, dataset.items))
+    users = KnownUsers(dataset.interactions(), dataset.profiles())
+    return Catalogue(dataset, users, ToolBox(signals, dataset.items))
 
 
 @dataclass

@@ -209,8 +209,14 @@ async def test_unordered_histories_are_put_in_order(running: Running, fake: Fake
 
 async def test_known_users_keep_their_last_interactions(running: Running) -> None:
     assert running.gateway.catalogue is not None
-    histories = running.gateway.catalogue.histories
-    assert histories.knows("u1")
-    assert not histories.knows("u9")
-    assert histories.of("u9") == ()
-    assert histories.of("u2")[-1] == Interaction(item_id="i6", timestamp=500, rating=4.0)
+    users = running.gateway.catalogue.users
+    assert users.history("u9") == ()
+    assert users.profile("u9") == {}
+    assert users.history("u2")[-1] == Interaction(item_id="i6", timestamp=500, rating=4.0)
+
+
+async def test_profiles_are_shown_as_in_training(running: Running, fake: FakeBackend) -> None:
+    await running.ask()
+    assert fake.requests[-1]["messages"][1]["content"].startswith("User u1: occupation critic\n")
+    await running.ask(profile={"age": "30"})
+    assert fake.requests[-1]["messages"][1]["content"].startswith("User u1: age 30\n")
