@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from star_cli.local.cli import app as local_app
 from star_cli.local.errors import LocalClusterError
@@ -28,5 +29,5 @@ def main() -> None:
     try:
         app()
     except LocalClusterError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

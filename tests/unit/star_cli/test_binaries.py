@@ -64,6 +64,7 @@ def test_committed_modules_have_the_versions_of_the_table() -> None:
         "versitygw": f"github.com/versity/versitygw v{TOOLS['versitygw'].version}",
         "registry": f"github.com/distribution/distribution/v3 v{TOOLS['registry'].version}",
         "coredns": f"github.com/coredns/coredns v{TOOLS['coredns'].version}",
+        "helm": f"helm.sh/helm/v4 v{TOOLS['helm'].version}",
         "kind": f"sigs.k8s.io/kind v{TOOLS['kind'].version}",
     }.items():
         module = TOOLS[name].go

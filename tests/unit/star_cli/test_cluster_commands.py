@@ -142,3 +142,21 @@ def test_error_is_one_sentence_on_stderr_and_exit_1(
     captured = capsys.readouterr()
     assert captured.err.startswith("error: cluster name 'Wrong_Name'")
     assert "Traceback" not in captured.err
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise LocalClusterError("log ends: [/plugin] failed")
+
+    monkeypatch.setattr(main, "app", fails)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "[/plugin] failed" in capsys.readouterr().err
+
+
+@pytest.mark.bad_input
+def test_store_secret_without_a_cluster_is_refused() -> None:
+    with pytest.raises(LocalClusterError, match="no cluster dev with an S3 server"):
+        LocalCluster("dev").write_store_secret("default")
