@@ -24,9 +24,9 @@ class Admission:
         self._seconds = 1.0
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot for the body of the `with`. Raises Problem 429 when none is free."""
-        if self.in_flight >= self.limit:
+    def slots(self, count: int = 1) -> Iterator[None]:
+        """Hold slots for the body of the `with`. Raises Problem 429 when so many are not free."""
+        if self.in_flight + count > self.limit:
             raise Problem(
                 429,
                 "too-many-requests",
@@ -34,11 +34,11 @@ class Admission:
                 f"retry after {self.retry_after()} s, or raise the deployment's gateway.maxInFlight or its replicas.",
                 retry_after=self.retry_after(),
             )
-        self.in_flight += 1
+        self.in_flight += count
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self.in_flight -= count
 
     def observe(self, seconds: float) -> None:
         """Take note of how long a request took."""

@@ -76,13 +76,13 @@ async def recommend(body: RecommendRequest, request: Request, gateway: Gate) -> 
 
 @router.post("/v1/recommend:batch")
 async def recommend_batch(body: BatchRequest, request: Request, gateway: Gate) -> BatchResponse:
-    """Rank candidates for several users; each has its own outcome, and one deadline holds for them all."""
-    limit = gateway.config.max_batch
+    """Rank candidates for several users at once; each has its own outcome, and counts as a request of its own."""
+    limit = min(gateway.config.max_batch, gateway.config.max_in_flight)
     if len(body.requests) > limit:
         detail = f"requests has {len(body.requests)} entries and at most {limit} are taken; send several batches."
         raise Problem(422, "too-many-requests-in-batch", detail, field="requests")
     recommender, caller = gateway.recommender(), _caller(request)
-    with gateway.admitted():
+    with gateway.admitted(len(body.requests)):
         entries = (
             _batch_entry(recommender, one, Caller(f"{caller.request_id}-{index}", caller.pinned), index)
             for index, one in enumerate(body.requests)

@@ -88,11 +88,11 @@ class Gateway:
         return Recommender(config=self.config, catalogue=self.catalogue, pool=self.pool, metrics=self.metrics)
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Hold an admission slot. Raises Problem 429."""
+    def admitted(self, count: int = 1) -> Iterator[None]:
+        """Hold admission slots, one for each recommendation or call. Raises Problem 429."""
         started = time.monotonic()
         try:
-            with self.admission.slot():
+            with self.admission.slots(count):
                 self.metrics.in_flight.set(self.admission.in_flight)
                 yield
                 self.admission.observe(time.monotonic() - started)

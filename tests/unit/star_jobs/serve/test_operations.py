@@ -201,9 +201,13 @@ async def test_too_much_at_once_is_turned_away_at_once(setup: Setup, fake: FakeB
         assert "the gateway takes 2" in document["detail"]
         assert int(response.headers["retry-after"]) >= 1
         problem(await running.chat(), 429, "too-many-requests")
+        batch = await running.http.post("/v1/recommend:batch", json={"requests": [ASK]})
+        problem(batch, 429, "too-many-requests")
         assert [(await task).status_code for task in admitted] == [200, 200]
         assert (await running.ask()).status_code == 200
-        assert 'rejected_total{reason="saturated"} 2.0' in (await running.http.get("/metrics")).text
+        batch = await running.http.post("/v1/recommend:batch", json={"requests": [ASK] * 3})
+        assert "at most 2" in problem(batch, 422, "too-many-requests-in-batch")["detail"]
+        assert 'rejected_total{reason="saturated"} 3.0' in (await running.http.get("/metrics")).text
 
 
 @pytest.mark.bad_input

@@ -155,10 +155,10 @@ def test_admission_counts_and_says_when_to_come_back() -> None:
     admission = Admission(1)
     for _ in range(50):
         admission.observe(7.2)
-    with admission.slot(), pytest.raises(Problem) as caught, admission.slot():
+    with admission.slots(), pytest.raises(Problem) as caught, admission.slots():
         pass
     assert caught.value.status == 429
     assert caught.value.response().headers["retry-after"] == "8"
     assert admission.in_flight == 0
-    with admission.slot():
+    with admission.slots():
         assert admission.in_flight == 1
