@@ -1,4 +1,4 @@
-"""Real servers for tests, in folders that are thrown away: an API server (etcd, RBAC on), an S3 server.
+"""Real API servers for tests: etcd and kube-apiserver, RBAC on, in a folder that is thrown away.
 
 They end with the test run, even where it is killed. Start them in the main thread: they end with the thread.
 
@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from star_cli.local.controlplane import ControlPlane, ControlPlaneSettings
-from star_cli.local.objectstore import ObjectStore
 from star_cli.local.paths import Layout
-from star_cli.local.ports import pick
 
 
 @contextmanager
@@ -36,17 +34,4 @@ def start_control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
         yield control_plane
     finally:
         control_plane.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def start_object_store(bucket: str = "star") -> Iterator[ObjectStore]:
-    """A fresh S3 server on loopback with one bucket: see `.endpoint` and `.credentials`."""
-    folder = Path(tempfile.mkdtemp(prefix="star-object-store-"))
-    store = ObjectStore(Layout(folder), pick(["s3"])["s3"], ends_with_parent=True)
-    try:
-        store.start(bucket)
-        yield store
-    finally:
-        store.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -41,7 +41,7 @@ def up(
     typer.echo(f"cluster {name} ({made}) is up")
     typer.echo(f"  export KUBECONFIG={cluster.kubeconfig}")
     if made is not Engine.CONTROL_PLANE:
-        typer.echo("  kubectl get nodes          (kubectl and helm: starctl local fetch kubectl helm)")
+        typer.echo("  kubectl get nodes          (kubectl and helm: starctl local binaries kubectl helm)")
         typer.echo(f"  starctl local store-secret --name {name} NAMESPACE   (S3 access for a namespace)")
     typer.echo(f"  starctl local down --name {name}   removes it")
 
@@ -77,9 +77,9 @@ def store_secret(
     typer.echo(f"Secret star-store is in namespace {namespace}")
 
 
-@app.command()
-def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Programs to fetch; all of them by default.")] = None,
+@app.command("binaries")
+def bring_binaries(
+    names: Annotated[list[str] | None, typer.Argument(help="Programs; all of them by default.")] = None,
 ) -> None:
     """Bring the cluster's programs to this machine, and print where each is."""
     binaries = Binaries(reporter=Terminal())
