@@ -58,12 +58,12 @@ class LineCheck:
         self._first = ""
         self._max = max_malformed
 
-    def lines(self, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-        """Yield (line number from 1, line without its end), empty lines left out."""
+    def lines(self, encoding: str = "utf-8", skip: int = 0) -> Iterator[tuple[int, str]]:
+        """Yield (line number from 1, line without its end), the first `skip` and empty lines left out."""
         with self.path.open(encoding=encoding, errors="replace", newline="\n") as text:
             for number, line in enumerate(text, start=1):
                 stripped = line.rstrip("\r\n")
-                if stripped:
+                if stripped and number > skip:
                     self._lines += 1
                     yield number, stripped
 
@@ -80,7 +80,7 @@ class LineCheck:
         too many, when the file ends in the middle of a line, or when nothing usable is in it.
         """
         if self._lines == 0:
-            raise invalid(f"{self.path.name} is empty: upload the whole file")
+            raise invalid(f"{self.path.name} holds no data: upload the whole file")
         share = self.malformed / self._lines
         if share > self._max or self.malformed == self._lines:
             raise invalid(
@@ -102,9 +102,7 @@ class LineCheck:
 def read_lines(check: LineCheck, parse: Callable[[str], None], encoding: str = "utf-8", skip: int = 0) -> int:
     """Pass every line after the first `skip` to `parse`, which raises Malformed; return how many were malformed."""
     last: tuple[int, str] | None = None
-    for number, line in check.lines(encoding):
-        if number <= skip:
-            continue
+    for number, line in check.lines(encoding, skip):
         last = None
         try:
             parse(line)

@@ -119,9 +119,10 @@ def choose_test(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettin
     for type_ in sorted(found, key=lambda t: (len(found[t]), t)):
         free = [moment for moment in found[type_] if moment.user not in used]
         if not free:
+            shorter = f"lower tasks.historyLength ({settings.history_length}), " if type_ is TaskType.LONG_TERM else ""
             raise invalid(
-                f"no user is left for a test task of type {type_}: take it out of tasks.types, lower tasks.test "
-                f"({settings.test} for each type), or bring more data"
+                f"no user is left for a test task of type {type_}: take it out of tasks.types, {shorter}lower "
+                f"tasks.test ({settings.test} for each type), or bring more data"
             )
         drawn = random.Random(f"{settings.seed}/test/{type_}").sample(free, min(settings.test, len(free)))  # noqa: S311 - reproducible, not secret
         used.update(moment.user for moment in drawn)

@@ -1,5 +1,6 @@
 """Writing, pinning and fetching artifacts: never half of one, never a wrong byte."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,19 @@ def write(store: ObjectStore, uri: str, content: dict[str, bytes]) -> ArtifactRe
         writer.add_bytes(data, path)
     manifest = writer.commit(ArtifactKind.DATASET, PRODUCER, {}, {"items": 3})
     return ArtifactRef(uri=uri, digest=manifest.digest())
+
+
+def count_downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows with every object downloaded."""
+    sources: list[str] = []
+    download = ObjectStore.download
+
+    def counted(self: ObjectStore, source: str, path: Path) -> None:
+        sources.append(source)
+        download(self, source, path)
+
+    monkeypatch.setattr(ObjectStore, "download", counted)
+    return sources
 
 
 def flip(path: Path, at: int = 0) -> None:
@@ -59,7 +73,7 @@ def test_nothing_can_be_read_before_the_manifest(store: ObjectStore, uri: str, t
 
 @pytest.mark.parametrize("rel", ["../x", "/x", "a/../b", "manifest.json", "", "a//b", "./a"])
 def test_paths_that_leave_the_artifact_are_refused(rel: str, store: ObjectStore, uri: str) -> None:
-    with pytest.raises(ValueError, match="relative path|cannot be added"):
+    with pytest.raises(ValueError, match=r"relative path|cannot be added"):
         ArtifactWriter(store, uri).add_bytes(b"", rel)
 
 
@@ -162,8 +176,8 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(
     with pytest.raises(RetryableFailure):
         fetch(store, ref, tmp_path / "there")
     assert not (tmp_path / "there").exists()
-    again: list[str] = []
-    monkeypatch.setattr(ObjectStore, "download", lambda self, s, p: (again.append(s), download(self, s, p)))
+    monkeypatch.setattr(ObjectStore, "download", download)
+    again = count_downloads(monkeypatch)
     fetch(store, ref, tmp_path / "there")
     assert len(again) == 15
     assert not set(again) & set(fetched)
@@ -181,9 +195,7 @@ def test_processes_that_fetch_the_same_artifact_wait_for_each_other(
     store: ObjectStore, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = write(store, uri, {f"file-{n}": bytes(1000) for n in range(10)})
-    downloads: list[str] = []
-    download = ObjectStore.download
-    monkeypatch.setattr(ObjectStore, "download", lambda self, s, p: (downloads.append(s), download(self, s, p)))
+    downloads = count_downloads(monkeypatch)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: fetch(store, ref, tmp_path / "there"), range(4)))
     assert len(downloads) == 10
@@ -195,7 +207,7 @@ def test_a_disk_that_is_too_small_is_found_before_the_download(
 ) -> None:
     ref = write(store, uri, {"a": bytes(1000)})
     usage = type("Usage", (), {"free": 999})
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(RetryableFailure, match="ephemeral-storage") as failure:
         fetch(store, ref, tmp_path / "there")
     assert failure.value.reason is Reason.OUT_OF_DISK

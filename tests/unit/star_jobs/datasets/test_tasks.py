@@ -1,0 +1,289 @@
+"""Tasks and leak rules, for any interactions: each rule is a property of every task."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from star_contracts.data import Item, TaskType
+from star_contracts.errors import Reason
+from star_contracts.settings import LeakageRules, Negatives, TaskSettings
+from star_jobs.datasets import tasks as tasks_module
+from star_jobs.datasets.leakage import safe_mask
+from star_jobs.datasets.plan import Draft, Plan, make_plan
+from star_jobs.datasets.prepare import interactions_frame
+from star_jobs.datasets.source import INTERACTION_SCHEMA, SourceTables, SourceTask
+from star_jobs.datasets.tasks import shown_positions, shuffled, window
+from star_jobs.errors import TerminalFailure
+
+ITEMS = 60
+Life = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class World:
+    """A source and what was asked of it."""
+
+    source: SourceTables
+    tasks: TaskSettings
+    rules: LeakageRules
+
+    def plan(self) -> Plan:
+        return make_plan(self.source, self.tasks, self.rules)
+
+
+def source_of(lives: list[Life], **changes: object) -> SourceTables:
+    """Interactions from each user's list of (item, time stamp)."""
+    rows = [(f"u{user}", f"i{item}", time, 3.0) for user, life in enumerate(lives) for item, time in life]
+    frame = pl.DataFrame([(n, *row) for n, row in enumerate(rows)], schema=INTERACTION_SCHEMA, orient="row")
+    items = {f"i{n}": Item(item_id=f"i{n}", title=f"Item {n}") for n in range(ITEMS)}
+    values: dict[str, object] = {"platform": "test", "users": {}, "items": items, "interactions": frame, "malformed": 0}
+    return SourceTables(**(values | changes))  # type: ignore[arg-type]
+
+
+# Few time stamps and repeated items on purpose: ties and second visits are where leaks hide.
+lives = st.lists(st.tuples(st.integers(0, ITEMS - 1), st.integers(0, 20)), min_size=3, max_size=18)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    types = draw(st.lists(st.sampled_from(list(TaskType)), min_size=1, max_size=5, unique=True))
+    wanted = TaskSettings(
+        types=tuple(types),
+        candidates=draw(st.integers(2, 12)),
+        negatives=draw(st.sampled_from(Negatives)),
+        train=draw(st.integers(1, 20)),
+        test=draw(st.integers(1, 2)),
+        history_length=draw(st.integers(1, 12)),
+        seed=draw(st.integers(0, 3)),
+    )
+    rules = LeakageRules(
+        drop_ground_truth_reviews=draw(st.booleans()),
+        truncate_history=draw(st.booleans()),
+        exclude_test_users=draw(st.booleans()),
+    )
+    return World(source_of(draw(st.lists(lives, min_size=14, max_size=22))), wanted, rules)
+
+
+def plan_or_reject(world: World) -> Plan:
+    try:
+        return world.plan()
+    except TerminalFailure:  # a world too small for the tasks drawn for it
+        assume(False)
+        raise
+
+
+def history(draft: Draft, world: World) -> list[int]:
+    """The item codes a task shows."""
+    length = window(draft.moment.type, world.tasks.history_length)
+    positions = shown_positions(draft.histories, draft.moment, world.rules, length)
+    return [int(code) for code in draft.histories.items[positions]]
+
+
+def truth(draft: Draft) -> str:
+    return draft.histories.catalogue[draft.moment.item]
+
+
+relaxed = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@relaxed
+@given(worlds())
+def test_candidates_are_one_answer_and_items_the_user_never_touched(world: World) -> None:
+    plan = plan_or_reject(world)
+    taken = world.source.interactions.group_by("user_id").agg("item_id")
+    touched = dict(zip(taken["user_id"], map(set, taken["item_id"]), strict=True))
+    for draft in (*plan.test, *plan.train):
+        negatives = set(draft.candidates) - {truth(draft)}
+        assert len(draft.candidates) == len(set(draft.candidates)) == world.tasks.candidates
+        assert len(negatives) == world.tasks.candidates - 1
+        assert not negatives & touched[draft.histories.users[draft.moment.user]]
+
+
+@relaxed
+@given(worlds())
+def test_the_order_of_candidates_follows_from_ids_and_recorded_seed_alone(world: World) -> None:
+    plan = plan_or_reject(world)
+    for draft in (*plan.test, *plan.train):
+        assert draft.candidates == shuffled(set(draft.candidates), draft.seed)
+
+
+@relaxed
+@given(worlds())
+def test_rule_truncate_history(world: World) -> None:
+    plan = plan_or_reject(world)
+    for draft in (*plan.test, *plan.train):
+        start, end = draft.histories.span(draft.moment.user)
+        life = draft.histories.items[start:end].tolist()
+        before = life[: life.index(draft.moment.item)]
+        length = window(draft.moment.type, world.tasks.history_length)
+        if world.rules.truncate_history:
+            assert history(draft, world) == before[-length:]
+        assert len(history(draft, world)) <= length
+
+
+@relaxed
+@given(worlds())
+def test_rule_drop_ground_truth_reviews(world: World) -> None:
+    plan = plan_or_reject(world)
+    if world.rules.drop_ground_truth_reviews:
+        for draft in (*plan.test, *plan.train):
+            assert draft.moment.item not in history(draft, world)
+
+
+@relaxed
+@given(worlds())
+def test_rule_exclude_test_users(world: World) -> None:
+    plan = plan_or_reject(world)
+    if not world.rules.exclude_test_users:
+        return
+    users, answers = {draft.moment.user for draft in plan.test}, {draft.moment.item for draft in plan.test}
+    names = {truth(draft) for draft in plan.test}
+    for draft in plan.train:
+        assert draft.moment.user not in users
+        assert not names & set(draft.candidates)
+        assert not answers & {draft.moment.item, *history(draft, world)}
+
+
+@relaxed
+@given(worlds())
+def test_safe_interactions_give_no_answer_away(world: World) -> None:
+    plan = plan_or_reject(world)
+    mask = safe_mask(plan.full, plan.answers(), world.rules)
+    safe = interactions_frame(plan.full, mask.nonzero()[0])
+    pairs = set(zip(safe["user_id"], safe["item_id"], strict=True))
+    source = world.source.interactions.sort("timestamp", "row")
+    for draft in (*plan.test, *plan.train):
+        user, answer = draft.histories.users[draft.moment.user], truth(draft)
+        if world.rules.drop_ground_truth_reviews or world.rules.truncate_history:
+            assert (user, answer) not in pairs
+        if world.rules.truncate_history:
+            life = source.filter(pl.col("user_id") == user)
+            cut = life["item_id"].to_list().index(answer)
+            kept = set(safe.filter(pl.col("user_id") == user)["row"])
+            assert kept <= set(life["row"][:cut])
+    others = ~source["user_id"].is_in({d.histories.users[d.moment.user] for d in (*plan.test, *plan.train)})
+    assert set(source.filter(others)["row"]) <= set(safe["row"])
+
+
+@relaxed
+@given(worlds())
+def test_training_tasks_are_balanced_and_no_user_serves_a_type_twice(world: World) -> None:
+    plan = plan_or_reject(world)
+    counts = Counter(draft.moment.type for draft in plan.train)
+    assert max(counts.values()) <= -(-world.tasks.train // len(world.tasks.types))
+    assert sum(counts.values()) <= world.tasks.train
+    assert len({(draft.moment.type, draft.moment.user) for draft in plan.train}) == len(plan.train)
+    assert len({draft.moment.user for draft in plan.test}) == len(plan.test)
+    assert len({draft.task_id for draft in (*plan.test, *plan.train)}) == len(plan.test) + len(plan.train)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds(), st.randoms())
+def test_equal_input_gives_equal_tasks_whatever_the_order_of_users(world: World, rng: random.Random) -> None:
+    plan = plan_or_reject(world)
+    rows = world.source.interactions.rows()
+    rng.shuffle(rows)
+    again = pl.DataFrame(rows, schema=INTERACTION_SCHEMA, orient="row")
+    other = make_plan(source_of([], interactions=again), world.tasks, world.rules)
+    for one, two in zip((*plan.test, *plan.train), (*other.test, *other.train), strict=True):
+        assert (one.task_id, one.candidates, one.seed) == (two.task_id, two.candidates, two.seed)
+
+
+def test_types_mean_what_they_say() -> None:
+    # Users 0-3 have 6 interactions, 4-15 have 30; items 50 and up are cold.
+    lives = [[(n * 3 % 50, n) for n in range(6)] for _ in range(4)]
+    for user in range(4, 16):
+        common = [((user + n) % 40, n) for n in range(25)]
+        lives.append([*common, (50 + user % 8, 25), *((40 + n, 30 + n) for n in range(4))])
+    wanted = TaskSettings(candidates=5, train=0, test=2, history_length=20)
+    plan = make_plan(source_of(lives), wanted, LeakageRules())
+    by_type = {type_: [d for d in plan.test if d.moment.type is type_] for type_ in TaskType}
+    assert {type_: len(drafts) for type_, drafts in by_type.items()} == dict.fromkeys(TaskType, 2)
+    world = World(source_of(lives), wanted, LeakageRules())
+    assert all(d.histories.users[d.moment.user] in ("u0", "u1", "u2", "u3") for d in by_type[TaskType.USER_COLD_START])
+    assert all(int(truth(d)[1:]) >= 50 for d in by_type[TaskType.ITEM_COLD_START])
+    assert all(len(history(d, world)) == 20 for d in by_type[TaskType.LONG_TERM])
+    assert all(len(history(d, world)) == 4 for d in by_type[TaskType.SHORT_TERM])
+
+
+def test_popular_negatives_are_popular() -> None:
+    crowd = [[(n, n) for n in range(10)] for _ in range(50)] + [[(10 + n, n) for n in range(12)] for _ in range(10)]
+    sampler_pops = {}
+    for mode in Negatives:
+        wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=4, train=0, test=50, negatives=mode)
+        plan = make_plan(source_of(crowd), wanted, LeakageRules())
+        popularity = plan.full.popularity()
+        codes = {item: code for code, item in enumerate(plan.full.catalogue)}
+        drawn = [popularity[codes[c]] for d in plan.test for c in d.candidates if c != truth(d)]
+        sampler_pops[mode] = sum(drawn) / len(drawn)
+    assert sampler_pops[Negatives.POPULARITY] > 2 * sampler_pops[Negatives.UNIFORM]
+
+
+def test_answers_stand_anywhere_among_the_candidates() -> None:
+    rng = random.Random(1)
+    lives = [[(item, n) for n, item in enumerate(rng.sample(range(ITEMS), 8))] for _ in range(600)]
+    wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=5, train=0, test=500)
+    plan = make_plan(source_of(lives), wanted, LeakageRules())
+    places = Counter(draft.candidates.index(truth(draft)) for draft in plan.test)
+    assert all(60 <= places[place] <= 140 for place in range(5)), places
+
+
+def test_a_seed_changes_the_draw() -> None:
+    lives = [[(item, item) for item in range(user, user + 10)] for user in range(30)]
+    wanted = TaskSettings(types=(TaskType.CLASSIC,), test=2, train=5, candidates=5)
+    plans = [make_plan(source_of(lives), wanted.model_copy(update={"seed": s}), LeakageRules()) for s in (0, 1)]
+    assert [d.candidates for d in plans[0].test] != [d.candidates for d in plans[1].test]
+
+
+def test_tasks_of_the_source_are_used_shuffled_and_cut() -> None:
+    lives = [[(item, item) for item in range(10)] for _ in range(8)]
+    given_tasks = [
+        SourceTask(TaskType.CLASSIC, "u0", tuple(f"i{n}" for n in (5, 20, 21, 22)), "i5"),
+        SourceTask(TaskType.CLASSIC, "stranger", tuple(f"i{n}" for n in (6, 20, 21, 22)), "i6"),
+    ]
+    wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=4, test=10, train=5)
+    world = World(source_of(lives, tasks=given_tasks), wanted, LeakageRules())
+    plan = world.plan()
+    assert [set(d.candidates) for d in plan.test] == [set(t.candidates) for t in given_tasks]
+    assert history(plan.test[0], world) == [plan.full.catalogue.index(f"i{n}") for n in range(5)]
+    assert history(plan.test[1], world) == []
+    assert all(d.histories.users[d.moment.user] not in ("u0", "stranger") for d in plan.train)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"candidates": 59}, "lower tasks.candidates"),
+        ({"test": 100}, "lower tasks.test"),
+        ({"history_length": 50, "types": (TaskType.LONG_TERM,)}, "take it out of tasks.types"),
+    ],
+)
+def test_settings_the_data_cannot_meet_are_refused(changes: dict[str, object], says: str) -> None:
+    lives = [[((user + item) % ITEMS, item) for item in range(10)] for user in range(30)]
+    values: dict[str, object] = {"types": (TaskType.CLASSIC,), "test": 2, "train": 5, "candidates": 5}
+    wanted = TaskSettings.model_validate(values | changes)
+    with pytest.raises(TerminalFailure, match=says) as failure:
+        make_plan(source_of(lives), wanted, LeakageRules())
+    assert failure.value.reason is Reason.INVALID_DATASET
+
+
+@pytest.mark.bad_input
+def test_a_source_without_interactions_is_refused() -> None:
+    with pytest.raises(TerminalFailure, match="no usable interaction"):
+        make_plan(source_of([]), TaskSettings(), LeakageRules())
+
+
+def test_short_windows_never_exceed_the_history_length() -> None:
+    assert [window(TaskType.SHORT_TERM, n) for n in (1, 2, 6, 50)] == [1, 2, 3, 10]
+    assert window(TaskType.LONG_TERM, 50) == 50
+    assert tasks_module.MIN_HISTORY == 5
