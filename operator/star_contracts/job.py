@@ -121,7 +121,7 @@ class GenerateTrajectories(Model):
 
     stage: Literal["generate-trajectories"] = "generate-trajectories"
     dataset: ArtifactRef
-    signals: ArtifactRef | None
+    signals: ArtifactRef | None = None
     """The look-up store; None when the agents have no tools."""
     llm: LLMEndpoint
     agent_llms: dict[str, LLMEndpoint] = {}
@@ -164,7 +164,7 @@ class SampleDifficulty(Model):
 
     stage: Literal["sample-difficulty"] = "sample-difficulty"
     dataset: ArtifactRef
-    signals: ArtifactRef | None
+    signals: ArtifactRef | None = None
     llm: LLMEndpoint
     sampling: DifficultySampling
     temperature: float
@@ -178,7 +178,7 @@ class TrainGRPO(Model):
     model: ModelSource
     dataset: ArtifactRef
     samples: ArtifactRef
-    signals: ArtifactRef | None
+    signals: ArtifactRef | None = None
     backend: GRPOBackend
     rewards: Rewards
     hyperparameters: GRPOHyperparameters
@@ -191,8 +191,8 @@ class Evaluate(Model):
 
     stage: Literal["evaluate"] = "evaluate"
     dataset: ArtifactRef
-    signals: ArtifactRef | None
-    llm: LLMEndpoint | None
+    signals: ArtifactRef | None = None
+    llm: LLMEndpoint | None = None
     """None measures the baselines alone."""
     settings: EvaluationSettings
 

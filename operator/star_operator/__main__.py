@@ -81,10 +81,13 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         LEADER.set(1)
         stack.push_async_callback(lease.give_up)
-        parts = [asyncio.create_task(lease.keep(stop.set)), asyncio.create_task(app.run()), _watch(intake, stop)]
+        watching = _watch(intake)
+        parts = [asyncio.create_task(lease.keep(stop.set)), asyncio.create_task(app.run()), watching]
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
-        broken = [part for part in parts if part.done()]
+        # kopf takes the signal handlers over and ends in peace when the process is told to stop.
+        told = watching.done() and not watching.cancelled() and watching.exception() is None
+        broken = [part for part in parts if part.done() and not (told and part is watching)]
         for part in broken:
             log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
         for part in parts:
@@ -93,7 +96,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         return 1 if broken else 0
 
 
-def _watch(intake: Intake, stop: asyncio.Event) -> asyncio.Task[None]:
+def _watch(intake: Intake) -> asyncio.Task[None]:
     """Start kopf: watches only. Its state, peering, events and finalizers are not used."""
     for module in pkgutil.iter_modules(handlers.__path__):
         importlib.import_module(f"{handlers.__name__}.{module.name}")

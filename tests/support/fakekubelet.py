@@ -59,6 +59,8 @@ class FakeKubelet:
             except client.ApiException as error:
                 if error.status not in (404, 409):
                     self.errors.append(str(error))
+            except Exception as error:  # shown at the end of the test that it happened in
+                self.errors.append(repr(error))
 
     def stop(self) -> None:
         """Stop playing."""

@@ -53,7 +53,7 @@ def file_stem(info: KindInfo) -> str:
 
 def render(kind: type[Resource[Any, Any]]) -> str:
     """Return the CRD as YAML, the same bytes every time."""
-    head = "# Generated from star_operator.api by `python -m star_operator.api.crd`; do not edit.\n"
+    head = "# Generated from star_operator.api by `make generate`; do not edit.\n"
     return head + yaml.dump(crd(kind), Dumper=_PlainDumper, sort_keys=False, width=120, allow_unicode=True)
 
 

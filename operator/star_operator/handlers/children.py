@@ -1,4 +1,4 @@
-"""Events of what resources own: Jobs, pods, servers and Services send the reconciler of their resource to look again."""
+"""Events of what resources own: Jobs, pods and servers have their resource looked at again."""
 
 from typing import Any
 

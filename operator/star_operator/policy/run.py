@@ -13,6 +13,8 @@ from star_operator.core.views import JobView, PodView, RunView, ServerView
 
 RETRY_BASE_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
+SHARDS_TRIED = {"FailedIndexes", "MaxFailedIndexesExceeded"}
+"""Reasons of a Job whose shards were retried one by one already (KEP-3850)."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def _failed(run: RunSpec, step: StepView, job: JobView) -> Decision:
     if any(pod.oom_killed for pod in step.pods):
         text = f"step {step.name} ran out of memory; raise spec.compute.resources.memoryLimit"
         return _retry(run, step, "OutOfMemory", text)
+    if errors and job.reason in SHARDS_TRIED:
+        return Fail(errors[0].reason, f"{errors[0].message} (gave up on a shard; spec.retries is {run.retries})")
     if errors:
         return _retry(run, step, errors[0].reason, errors[0].message)
     codes = sorted({pod.exit_code for pod in step.pods if pod.exit_code})
