@@ -89,24 +89,33 @@ class LocalCluster:
             LocalClusterError: see the engines; or the cluster exists with another engine than wanted.
         """
         with locked(self.layout.lock_file):
-            present = self.engine()
-            if present and wanted not in (Engine.AUTO, present):
-                raise LocalClusterError(
-                    f"cluster {self.name} is a {present} one; take it down first: starctl local down --name {self.name}"
-                )
-            chosen = present or (_detect() if wanted is Engine.AUTO else wanted)
-            self.layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(self.layout.state_file, json.dumps({"engine": chosen}))
-            match chosen:
-                case Engine.KIND:
-                    self.binaries.ensure_all(CLIENTS)
-                    self._kind().up()
-                case Engine.CONTROL_PLANE:
-                    with self.reporter.step("control plane"):
-                        self._control_plane().start()
-                case _:
-                    self.embedded().up()
-            return chosen
+            try:
+                return self._up(wanted)
+            finally:
+                if not self.layout.root.exists():  # refused before anything was made
+                    self.layout.lock_file.unlink(missing_ok=True)
+
+    def _up(self, wanted: Engine) -> Engine:
+        present = self.engine()
+        if present and wanted not in (Engine.AUTO, present):
+            raise LocalClusterError(
+                f"cluster {self.name} is a {present} one; take it down first: starctl local down --name {self.name}"
+            )
+        chosen = present or (_detect() if wanted is Engine.AUTO else wanted)
+        if chosen is Engine.EMBEDDED:
+            self.embedded().check()
+        self.layout.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self.layout.state_file, json.dumps({"engine": chosen}))
+        match chosen:
+            case Engine.KIND:
+                self.binaries.ensure_all(CLIENTS)
+                self._kind().up()
+            case Engine.CONTROL_PLANE:
+                with self.reporter.step("control plane"):
+                    self._control_plane().start()
+            case _:
+                self.embedded().up()
+        return chosen
 
     def down(self) -> bool:
         """Remove the cluster, whatever state it is in. Returns whether there was one."""

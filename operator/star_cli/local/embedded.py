@@ -61,17 +61,28 @@ class Embedded:
         """The control group of everything that runs: of this state folder, whatever other clusters are called."""
         return ControlGroup(f"{self.node_name}-{hashlib.sha256(bytes(self.layout.root)).hexdigest()[:8]}")
 
-    def up(self) -> None:
-        """Have the whole cluster running: start it, or repair what died.
+    def check(self) -> None:
+        """See that the machine can run the cluster, before anything of it is written.
 
         Raises:
-            LocalClusterError: not root, a port or the pod network is taken, or a component does not come up.
+            LocalClusterError: not root, or another cluster has the machine's pod network.
         """
         if os.geteuid() != 0:
             raise LocalClusterError(
                 "an embedded cluster runs containers and needs root: use sudo, "
                 "or --control-plane-only for an API server without pods"
             )
+        if self._known_state() is None:
+            host = self._host_network()
+            host.refuse_others(str(self.layout.root))
+            host.refuse_nodes()
+
+    def up(self) -> None:
+        """Have the whole cluster running: start it, or repair what died.
+
+        Raises:
+            LocalClusterError: a port or the pod network is taken, or a component does not come up.
+        """
         self.binaries.ensure_all((*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE))
         state = self._state()
         network = PodNetwork(state.cidr)
@@ -129,11 +140,8 @@ class Embedded:
         known = self._known_state()
         if known is not None:
             return known
-        host = self._host_network()
-        if host.owner() is None and host.has_kube_proxy():
-            raise LocalClusterError("this machine already is a node of a cluster (kube-proxy's tables are there)")
         made = State(
-            cidr=choose_network(host.routes()).cidr,
+            cidr=choose_network(self._host_network().routes()).cidr,
             ports=ports.pick(NODE_PORTS),
             sysctls=read_sysctls(),
             kubelet_folder_is_ours=not cleanup.KUBELET_FOLDER.exists(),

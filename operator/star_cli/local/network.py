@@ -84,15 +84,21 @@ class HostNetwork:
             return None
         return str(json.loads(done.stdout)[0].get("ifalias", ""))
 
-    def has_kube_proxy(self) -> bool:
-        """Whether a kube-proxy has its tables on this machine."""
+    def refuse_nodes(self) -> None:
+        """Refuse a machine that is a node already: two kube-proxies would overwrite each other's tables.
+
+        Raises:
+            LocalClusterError: a kube-proxy has its tables here.
+        """
         command = [str(self._nft), "list", "table", *_PROXY_TABLES[0].split()]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            raise LocalClusterError("this machine is a node of another cluster (kube-proxy's tables are there)")
 
-    def up(self, network: PodNetwork, owner: str) -> bool:
-        """Have the bridge with its address, and address translation for what pods send to the outside.
+    def refuse_others(self, owner: str) -> None:
+        """Refuse a machine whose pod network is another cluster's than that of the state folder `owner`.
 
-        Returns whether the bridge is new, so that no pod is connected to it.
+        Raises:
+            LocalClusterError: it is; its state folder is in the message.
         """
         present = self.owner()
         if present is not None and present not in ("", owner):  # an unnamed one was left by a crash between two steps
@@ -100,6 +106,14 @@ class HostNetwork:
                 f"the cluster in {present} has this machine's pod network ({BRIDGE}); "
                 "only one embedded cluster runs at a time: take that one down first"
             )
+
+    def up(self, network: PodNetwork, owner: str) -> bool:
+        """Have the bridge with its address, and address translation for what pods send to the outside.
+
+        Returns whether the bridge is new, so that no pod is connected to it.
+        """
+        self.refuse_others(owner)
+        present = self.owner()
         if present is None:
             _run([str(self._ip), "link", "add", BRIDGE, "type", "bridge"])
         _run([str(self._ip), "link", "set", "dev", BRIDGE, "alias", owner])

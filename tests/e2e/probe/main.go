@@ -26,8 +26,7 @@ func run(arguments []string) error {
 	if len(arguments) != 2 || arguments[0] != "get" {
 		return fmt.Errorf("usage: probe serve | probe get URL")
 	}
-	client := http.Client{Timeout: 5 * time.Second}
-	answer, err := client.Get(arguments[1])
+	answer, err := get(arguments[1])
 	if err != nil {
 		return err
 	}
@@ -35,4 +34,17 @@ func run(arguments []string) error {
 	body, err := io.ReadAll(answer.Body)
 	fmt.Printf("answer %d: %s\n", answer.StatusCode, body)
 	return err
+}
+
+// get asks until there is an answer: a Service's rules follow its endpoints within seconds, not at once.
+func get(url string) (*http.Response, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		answer, err := client.Get(url)
+		if err == nil || time.Now().After(deadline) {
+			return answer, err
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
