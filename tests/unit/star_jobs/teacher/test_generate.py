@@ -1,0 +1,249 @@
+"""The sharded stage as a job: real S3, a scripted model, pods that die."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from star_contracts.errors import Reason
+from star_contracts.job import GenerateTrajectories, JobSpec, LLMEndpoint
+from star_contracts.result import JobResult
+from star_contracts.settings import Agents
+from star_jobs.__main__ import load_entry
+from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+from star_jobs.runtime import run_job
+from star_jobs.teacher.records import FOLDER, RunRecord
+from star_jobs.teacher.worklist import WorkItem, derived_seed, work_items
+from tests.support.fakellm import Answer, FakeLLM, Request, any_valid_answer, fake_llm
+from tests.support.s3 import free_port
+from tests.unit.star_jobs.teacher.conftest import Classroom
+from tests.unit.star_jobs.teacher.test_mars import kind_of
+
+DEADLINE_SECONDS = 60
+
+
+def run(spec: JobSpec) -> JobResult:
+    return run_job(spec, load_entry, threading.Event())
+
+
+def names(classroom: Classroom) -> set[str]:
+    return set(classroom.work.list(FOLDER))
+
+
+def expected(classroom: Classroom, passes: int = 2) -> list[WorkItem]:
+    return work_items(classroom.tasks, passes)
+
+
+def first_seed(item: WorkItem) -> int:
+    """The seed of a run's first request."""
+    return derived_seed(f"{item.seed}/planner//0")
+
+
+def test_every_task_and_pass_is_made_once(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        result = run(classroom.spec(classroom.generate(llm.endpoint(concurrency=8))))
+    assert names(classroom) == {item.name for item in expected(classroom)}
+    assert result.artifact is None
+    assert (result.metrics["made"], result.metrics["found"], result.metrics["regenerated"]) == (16, 0, 0)
+    assert result.metrics["promptTokens"] > 0
+    assert result.metrics["calls"] == len(llm.requests)
+    record = RunRecord.model_validate_json(classroom.work.get(expected(classroom)[3].name) or b"")
+    assert (record.task_id, record.pass_index) == (classroom.tasks[3].task_id, 0)
+
+
+def test_equal_seeds_make_equal_trajectories(classroom: Classroom) -> None:
+    texts = []
+    for _ in range(2):
+        with fake_llm() as llm:
+            run(classroom.spec(classroom.generate(llm.endpoint())))
+        records = [RunRecord.model_validate_json(classroom.work.get(item.name) or b"") for item in expected(classroom)]
+        texts.append([record.model_copy(update={"seconds": 0}) for record in records])
+        for item in expected(classroom):
+            classroom.work.delete(item.name)
+    assert texts[0] == texts[1]
+
+
+def test_shards_share_the_work_without_overlap(classroom: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_llm() as llm:
+        for index in range(3):
+            monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+            result = run(classroom.spec(classroom.generate(llm.endpoint()), shards=3))
+            assert result.metrics["made"] in (5, 6)
+            assert result.metrics["found"] == 0
+    assert names(classroom) == {item.name for item in expected(classroom)}
+    planned = Counter(request["seed"] for request in llm.requests if kind_of(request) == "plan")
+    assert set(planned.values()) == {1}
+
+
+def test_any_beginning_of_the_work_is_balanced_over_types(make_classroom: Callable[[int], Classroom]) -> None:
+    classroom = make_classroom(2)
+    order = [(item.pass_index, item.task.task_id) for item in work_items(classroom.tasks, 3)]
+    assert [index for index, _ in order] == [0] * 4 + [1] * 4 + [2] * 4
+    assert order[:4] == [(0, task.task_id) for task in classroom.tasks]
+
+
+def test_a_finished_shard_asks_the_model_nothing(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        run(classroom.spec(classroom.generate(llm.endpoint())))
+        asked = len(llm.requests)
+        result = run(classroom.spec(classroom.generate(llm.endpoint())))
+        assert len(llm.requests) == asked
+    assert (result.metrics["made"], result.metrics["found"]) == (0, 16)
+
+
+def test_a_trajectory_another_pod_finished_first_is_left_and_counted(classroom: Classroom) -> None:
+    """Two pods of one index can live for a while when a node is lost: the first one to finish wins."""
+    theirs = expected(classroom)[0]
+    written = threading.Event()
+
+    def script(request: Request) -> Answer:
+        if not written.is_set() and request["seed"] == first_seed(theirs):
+            classroom.work.put(theirs.name, b"theirs")
+            written.set()
+        return any_valid_answer(request)
+
+    with fake_llm(script) as llm:
+        result = run(classroom.spec(classroom.generate(llm.endpoint())))
+    assert result.metrics["regenerated"] == 1
+    assert classroom.work.get(theirs.name) == b"theirs"
+
+
+class Pod:
+    """`star-job` as a process of its own, as a pod runs it."""
+
+    def __init__(self, classroom: Classroom, stage: GenerateTrajectories, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = folder / "job.json"
+        spec.write_text(classroom.spec(stage).model_dump_json(by_alias=True))
+        environment = os.environ | {"STAR_JOB_SPEC": str(spec), "STAR_WORK_DIR": str(folder)}
+        self.log = folder / "log"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "star_jobs"], env=environment, stdout=self.log.open("wb"), stderr=subprocess.STDOUT
+        )
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=DEADLINE_SECONDS)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def asked_more_than_once(llm: FakeLLM, items: list[WorkItem]) -> list[str]:
+    counts = Counter(request["seed"] for request in llm.requests)
+    return [item.name for item in items if counts[first_seed(item)] != 1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_worker_makes_no_finished_trajectory_again(
+    make_classroom: Callable[[int], Classroom], tmp_path: Path, how: signal.Signals
+) -> None:
+    classroom = make_classroom(10)
+    items = expected(classroom)
+    with fake_llm(latency_seconds=0.02) as llm:
+        stage = classroom.generate(llm.endpoint(concurrency=4))
+        first = Pod(classroom, stage, tmp_path / "one")
+        wait_for(lambda: len(names(classroom)) >= 10)
+        first.process.send_signal(how)
+        code = first.wait()
+        assert code == (75 if how is signal.SIGTERM else -signal.SIGKILL), first.log.read_text()
+        finished = names(classroom)
+        assert 10 <= len(finished) < len(items), "it was killed in the middle"
+        second = Pod(classroom, stage, tmp_path / "two")
+        assert second.wait() == 0, second.log.read_text()
+    assert names(classroom) == {item.name for item in items}
+    assert asked_more_than_once(llm, [item for item in items if item.name in finished]) == []
+    repeated = asked_more_than_once(llm, items)
+    assert len(repeated) <= 6, "no more than was in flight"
+
+
+def failure_of(classroom: Classroom, endpoint: LLMEndpoint, **changes: object) -> JobFailure:
+    with pytest.raises(JobFailure) as failure:
+        run(classroom.spec(classroom.generate(endpoint, **changes)))
+    return failure.value
+
+
+@pytest.mark.bad_input
+def test_endpoint_down(classroom: Classroom) -> None:
+    endpoint = LLMEndpoint(base_url=f"http://127.0.0.1:{free_port()}/v1", model="m", startup_seconds=0.3)
+    failure = failure_of(classroom, endpoint)
+    assert isinstance(failure, RetryableFailure)
+    assert failure.reason is Reason.LLM_UNREACHABLE
+    assert endpoint.base_url in failure.message
+
+
+@pytest.mark.bad_input
+def test_endpoint_lost_in_the_middle_keeps_what_is_finished(classroom: Classroom) -> None:
+    def script(request: Request) -> Answer:
+        lost = len(names(classroom)) >= 3
+        return Answer("engine died", status=500) if lost else any_valid_answer(request)
+
+    with fake_llm(script) as llm:
+        failure = failure_of(classroom, llm.endpoint(concurrency=2))
+    assert failure.reason is Reason.LLM_UNREACHABLE
+    assert 3 <= len(names(classroom)) < 16
+
+
+@pytest.mark.bad_input
+def test_a_model_that_returns_garbage_stops_the_job_early(make_classroom: Callable[[int], Classroom]) -> None:
+    classroom = make_classroom(30)
+    with fake_llm(lambda request: "I am a poem.") as llm:
+        failure = failure_of(classroom, llm.endpoint(concurrency=8))
+    assert isinstance(failure, TerminalFailure)
+    assert failure.reason is Reason.LLM_OUTPUT_INVALID
+    assert re.search(r"returned (4\d) of \1 answers", failure.message), failure.message
+    assert len(llm.requests) < 100
+
+
+@pytest.mark.bad_input
+def test_a_refused_key(classroom: Classroom, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("wrong")
+    with fake_llm(api_key="right") as llm:
+        failure = failure_of(classroom, llm.endpoint(api_key_file=str(key)))
+    assert failure.reason is Reason.LLM_ACCESS_DENIED
+    assert llm.requests == []
+
+
+@pytest.mark.bad_input
+def test_prompts_too_long_for_the_model_stop_the_job_with_the_servers_words(classroom: Classroom) -> None:
+    with fake_llm(lambda request: Answer("maximum context length is 64 tokens", status=400)) as llm:
+        failure = failure_of(classroom, llm.endpoint())
+    assert failure.reason is Reason.INVALID_JOB_SPEC
+    assert "maximum context length is 64 tokens" in failure.message
+
+
+@pytest.mark.bad_input
+def test_tools_without_a_store(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        assert "agents.tools" in failure_of(classroom, llm.endpoint(), signals=None).message
+        run(classroom.spec(classroom.generate(llm.endpoint(), signals=None, agents=Agents(tools=False))))
+    assert "calls" not in {kind_of(request) for request in llm.requests}
+
+
+@pytest.mark.bad_input
+def test_an_agent_that_mars_does_not_have(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        failure = failure_of(classroom, llm.endpoint(), agent_llms={"critic": llm.endpoint()})
+    assert failure.reason is Reason.INVALID_JOB_SPEC
+    assert "critic" in failure.message
+    assert "planner" in failure.message
+
+
+@pytest.mark.bad_input
+def test_a_dataset_without_training_tasks(make_classroom: Callable[[int], Classroom]) -> None:
+    with fake_llm() as llm:
+        failure = failure_of(make_classroom(0), llm.endpoint())
+    assert failure.reason is Reason.INVALID_DATASET
+    assert "tasks.train" in failure.message
