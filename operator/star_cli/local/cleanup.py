@@ -53,9 +53,16 @@ def shim_sockets(containerd_state: Path) -> list[Path]:
     return found
 
 
+def dead_sockets(sockets: list[Path], bound: str) -> list[Path]:
+    """Those sockets that no process has, from the text of /proc/net/unix: left by shims that were killed earlier."""
+    alive = {line.rpartition(" ")[2] for line in bound.splitlines()}
+    return [socket for socket in sockets if str(socket) not in alive]
+
+
 def remove_strays(root: Path, containerd_state: Path, *, kubelet_folder_is_ours: bool) -> None:
     """Remove what containerd, the CNI library and the kubelet keep outside of the state folder `root`."""
-    for socket in shim_sockets(containerd_state):
+    dead = dead_sockets(_files(_SHIM_SOCKETS), Path("/proc/net/unix").read_text())
+    for socket in (*shim_sockets(containerd_state), *dead):
         socket.unlink(missing_ok=True)
     for file in _files(_CNI_RESULTS):
         if f'"{root}/' in file.read_text(errors="replace"):

@@ -8,7 +8,7 @@ import yaml
 
 from star_cli.local import nodeconfig
 from star_cli.local.cgroups import hierarchies
-from star_cli.local.cleanup import mounts_below, shim_sockets
+from star_cli.local.cleanup import dead_sockets, mounts_below, shim_sockets
 from star_cli.local.controlplane import ControlPlaneSettings, control_plane_specs
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.manifests import cluster_manifests, host_service, store_secret
@@ -118,6 +118,14 @@ def test_only_shim_sockets_where_shims_put_them_are_ours_to_remove(tmp_path: Pat
         folder.mkdir(parents=True)
         (folder / "address").write_text(address)
     assert shim_sockets(tmp_path) == [Path("/run/containerd/s/0f")]
+
+
+def test_socket_that_a_process_has_is_not_dead() -> None:
+    bound = """Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/containerd/s/alive
+"""
+    sockets = [Path("/run/containerd/s/alive"), Path("/run/containerd/s/dead")]
+    assert dead_sockets(sockets, bound) == [Path("/run/containerd/s/dead")]
 
 
 def test_image_is_reproducible_and_names_itself() -> None:
