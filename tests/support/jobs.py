@@ -64,7 +64,7 @@ class JobRunner:
         message = self.folder / "termination-log"
         message.unlink(missing_ok=True)
         (self.folder / "job.json").write_text(spec.model_dump_json(by_alias=True))
-        with _environment(self._variables(index)):
+        with environment(self._variables(index)):
             code = runtime.main(entry_point.load_entry)
         return Finished(code, JobResult.model_validate_json(message.read_bytes()))
 
@@ -74,6 +74,7 @@ class JobRunner:
 
     def _variables(self, index: int) -> dict[str, str]:
         return {
+            **self.server.environment(),
             "STAR_JOB_SPEC": str(self.folder / "job.json"),
             "STAR_TERMINATION_LOG": str(self.folder / "termination-log"),
             "STAR_WORK_DIR": str(self.folder / "pod"),
@@ -82,7 +83,8 @@ class JobRunner:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a `with` block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

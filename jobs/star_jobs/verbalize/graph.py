@@ -84,8 +84,9 @@ def weighted(rows: Matrix, weighting: Weighting) -> tuple[Matrix, Matrix]:
         scaled = _scale_rows(rows, 1 / np.sqrt(np.maximum(degrees, 1)))
         return scaled, scaled
     frequencies = np.asarray(rows.sum(axis=0)).ravel()
-    rarity = np.log1p((rows.shape[0] - frequencies + 0.5) / (frequencies + 0.5))
-    length = (1 - _BM25_B) + _BM25_B * degrees / max(degrees.mean(), 1e-9)
+    count = max(int((degrees > 0).sum()), 1)  # rows emptied by the cap are not part of the corpus
+    rarity = np.log1p((count - frequencies + 0.5) / (frequencies + 0.5))
+    length = (1 - _BM25_B) + _BM25_B * degrees * count / max(degrees.sum(), 1)
     saturated = _scale_rows(rows, (_BM25_K1 + 1) / (_BM25_K1 * length + 1))
     both = sp.csr_matrix(saturated.multiply(rarity[np.newaxis, :]), dtype=np.float32)
     return both, both

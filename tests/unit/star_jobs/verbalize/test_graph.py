@@ -1,0 +1,149 @@
+"""Neighbours against a brute-force oracle, on MovieLens-100K and on graphs small enough to see."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+
+from star_contracts.settings import NeighbourSettings, Weighting
+from star_jobs.datasets import movielens
+from star_jobs.verbalize import graph as graph_module
+from star_jobs.verbalize.graph import Graph
+from star_jobs.verbalize.neighbours import item_cf, user_cf
+from tests.support.movielens import movielens_100k
+
+Sets = dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def interactions() -> pl.DataFrame:
+    return movielens.read(movielens_100k(), 0.0).interactions
+
+
+def table(frame: pl.DataFrame) -> dict[str, list[tuple[str, float]]]:
+    rows = frame.select("key", "neighbours", "weights").iter_rows()
+    return {key: list(zip(ids, weights, strict=True)) for key, ids, weights in rows}
+
+
+def items_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
+    return table(pl.concat([frame for _, frame in item_cf(graph, settings)]))
+
+
+def users_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
+    return table(pl.concat([frame for _, frame in user_cf(graph, settings)]))
+
+
+def newest(interactions: pl.DataFrame, node: str, other: str, cap: int) -> Sets:
+    """other -> nodes, each node keeping its `cap` newest others: in plain Python."""
+    by_node: dict[str, list[tuple[int, int, int, str]]] = defaultdict(list)
+    users = {u: n for n, u in enumerate(sorted(set(interactions["user_id"])))}
+    items = {i: n for n, i in enumerate(sorted(set(interactions["item_id"])))}
+    for row in interactions.iter_rows(named=True):
+        order = (-row["timestamp"], users[row["user_id"]], items[row["item_id"]], row[other])
+        by_node[row[node]].append(order)
+    result: Sets = defaultdict(set)
+    for name, edges in by_node.items():
+        for *_, kept in sorted(edges)[:cap]:
+            result[kept].add(name)
+    return result
+
+
+def oracle(rows: Sets, weighting: Weighting) -> Callable[[str, str], float]:
+    """The similarity of two rows, written down from its definition."""
+    columns: dict[str, int] = defaultdict(int)
+    for members in rows.values():
+        for member in members:
+            columns[member] += 1
+    count = len(rows)
+    mean = sum(len(members) for members in rows.values()) / count
+    rarity = {c: math.log(1 + (count - n + 0.5) / (n + 0.5)) for c, n in columns.items()}
+
+    def saturation(size: int) -> float:
+        return 2.2 / (1.2 * (0.25 + 0.75 * size / mean) + 1)
+
+    def similarity(one: str, two: str) -> float:
+        shared = rows[one] & rows[two]
+        if weighting is Weighting.COUNT:
+            return len(shared)
+        if weighting is Weighting.COSINE:
+            return len(shared) / math.sqrt(len(rows[one]) * len(rows[two]))
+        return saturation(len(rows[one])) * saturation(len(rows[two])) * sum(rarity[c] ** 2 for c in sorted(shared))
+
+    return similarity
+
+
+@pytest.mark.parametrize("max_degree", [40, 10_000])
+@pytest.mark.parametrize("weighting", list(Weighting))
+def test_item_neighbours_are_the_oracles(weighting: Weighting, max_degree: int, interactions: pl.DataFrame) -> None:
+    found = items_of(Graph.of(interactions), NeighbourSettings(k=10, max_degree=max_degree, weighting=weighting))
+    rows = newest(interactions, "user_id", "item_id", max_degree)
+    similarity = oracle(rows, weighting)
+    for item in sorted(rows)[::40]:
+        best = sorted(similarity(item, other) for other in rows if other != item and rows[item] & rows[other])[::-1]
+        assert [weight for _, weight in found.get(item, [])] == pytest.approx(best[:10], rel=1e-4)
+        for other, weight in found.get(item, []):
+            assert other != item
+            assert weight == pytest.approx(similarity(item, other), rel=1e-4)
+
+
+@pytest.mark.parametrize("weighting", list(Weighting))
+def test_user_signals_are_the_oracles(weighting: Weighting, interactions: pl.DataFrame) -> None:
+    settings = NeighbourSettings(k=10, max_degree=100, weighting=weighting)
+    found = users_of(Graph.of(interactions), settings)
+    rows = newest(interactions, "item_id", "user_id", 100)
+    similarity = oracle(rows, weighting)
+    means = dict(interactions.group_by("user_id").agg(pl.col("rating").mean()).iter_rows())
+    liked, taken = Sets(), Sets()
+    for row in interactions.iter_rows(named=True):
+        taken.setdefault(row["user_id"], set()).add(row["item_id"])
+        if row["rating"] >= means[row["user_id"]]:
+            liked.setdefault(row["user_id"], set()).add(row["item_id"])
+    for user in sorted(rows)[::60]:
+        near = sorted(((similarity(user, other), other) for other in rows if other != user), reverse=True)
+        if near[9][0] == pytest.approx(near[10][0], rel=1e-5):
+            continue  # which of two equally near users counts is not defined
+        scores: dict[str, float] = defaultdict(float)
+        for weight, other in near[:10]:
+            for item in liked[other] - taken[user]:
+                scores[item] += weight
+        best = sorted(scores.values(), reverse=True)[:10]
+        assert [weight for _, weight in found[user]] == pytest.approx(best, rel=1e-3)
+        assert all(weight == pytest.approx(scores[item], rel=1e-3) for item, weight in found[user])
+
+
+def small(*edges: tuple[str, str, int, float | None]) -> Graph:
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
+    return Graph.of(pl.DataFrame(list(edges), schema=schema, orient="row"))
+
+
+def test_a_second_visit_counts_once_and_as_the_newest() -> None:
+    graph = small(("u", "a", 1, 1.0), ("u", "a", 9, 5.0), ("u", "b", 5, 3.0), ("v", "a", 1, 3.0), ("v", "b", 1, 3.0))
+    assert len(graph.edges) == 4
+    counts = NeighbourSettings(k=5, weighting=Weighting.COUNT)
+    assert items_of(graph, counts) == {"a": [("b", 2.0)], "b": [("a", 2.0)]}
+    capped = NeighbourSettings(k=5, weighting=Weighting.COUNT, max_degree=1)
+    assert items_of(graph, capped) == {}, "one item a user shares nothing"
+
+
+def test_liked_is_not_below_ones_own_mean_and_all_without_ratings() -> None:
+    graph = small(("u", "a", 1, 2.0), ("u", "b", 2, 4.0), ("v", "a", 1, None), ("v", "b", 2, None))
+    assert graph.edges.filter("liked").select("user", "item").sort("user", "item").rows() == [(0, 1), (1, 0), (1, 1)]
+
+
+def test_user_signals_leave_out_what_the_user_took() -> None:
+    graph = small(("u", "a", 1, None), ("v", "a", 1, None), ("v", "b", 2, None), ("w", "c", 1, None))
+    found = users_of(graph, NeighbourSettings(k=5, weighting=Weighting.COUNT))
+    assert found == {"u": [("b", 1.0)]}, "v's neighbour u took nothing else, and w has no neighbour"
+
+
+def test_blocks_change_nothing(interactions: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, settings = Graph.of(interactions.head(20_000)), NeighbourSettings(k=5)
+    whole = items_of(graph, settings), users_of(graph, settings)
+    monkeypatch.setattr(graph_module, "BLOCK_ROWS", 37)
+    assert (items_of(graph, settings), users_of(graph, settings)) == whole
+
+
+def test_no_interactions_give_no_neighbours() -> None:
+    assert list(item_cf(small(), NeighbourSettings())) == []
