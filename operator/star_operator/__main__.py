@@ -85,9 +85,9 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         parts = [asyncio.create_task(lease.keep(stop.set)), asyncio.create_task(app.run()), watching]
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
-        # kopf takes the signal handlers over and ends in peace when the process is told to stop.
+        # kopf takes the signal handlers over; told to stop, it ends in peace and cancels all other tasks of the loop.
         told = watching.done() and not watching.cancelled() and watching.exception() is None
-        broken = [part for part in parts if part.done() and not (told and part is watching)]
+        broken = [] if told else [part for part in parts if part.done()]
         for part in broken:
             log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
         for part in parts:

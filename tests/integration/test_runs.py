@@ -1,52 +1,27 @@
 """Kinds that run to completion, from the resource to its artifact."""
 
-import json
 from typing import Any
 
 import pytest
 
 from star_contracts.job import JobSpec
 from star_contracts.result import ErrorClass, JobError, JobResult
-from star_operator.api.meta import API_VERSION
 from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-
-DATASET = {"source": {"format": "MovieLens", "uri": "s3://star/raw/ml-100k"}, "retries": 1}
-
-
-def star(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
-
-
-def status(kubectl: Kubectl, kind: str, namespace: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = kubectl.get(kind, name, namespace).get("status", {})
-    return found
-
-
-def has_phase(kubectl: Kubectl, kind: str, namespace: str, name: str, phase: str) -> bool:
-    return status(kubectl, kind, namespace, name).get("phase") == phase
-
-
-def ready_message(found: dict[str, Any]) -> str:
-    return next((c["message"] for c in found.get("conditions", []) if c["type"] == "Ready"), "")
-
-
-def jobs(kubectl: Kubectl, namespace: str) -> list[str]:
-    return kubectl.run("get", "jobs", "-n", namespace, "-o", "name").split()
+from tests.support.star import DATASET, names, ready_message, star, status, wait_phase
 
 
 def test_a_dataset_becomes_a_job_and_its_artifact(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Succeeded"), "the dataset succeeded")
-    found = status(kubectl, "rds", namespace, "a")
+    wait_phase(kubectl, "recdataset", namespace, "a", "Succeeded")
+    found = status(kubectl, "recdataset", namespace, "a")
     assert found["artifact"]["uri"].startswith(f"s3://star/artifacts/{namespace}/recdataset/a/1/prepare")
     assert found["attempt"] == 1
     assert found["startTime"] <= found["completionTime"]
-    assert jobs(kubectl, namespace) == ["job.batch/a-rds-1-prepare"]
+    assert names(kubectl, "jobs", namespace) == ["a-rds-1-prepare"]
 
 
 def test_a_missing_input_is_waited_for_by_name_and_taken_when_it_is_there(
@@ -54,11 +29,11 @@ def test_a_missing_input_is_waited_for_by_name_and_taken_when_it_is_there(
 ) -> None:
     evaluation = {"dataset": {"name": "a"}, "settings": {"tools": False}}
     kubectl.apply(star("Evaluation", namespace, "e", evaluation))
-    eventually(lambda: has_phase(kubectl, "eval", namespace, "e", "Waiting"), "the evaluation waits")
-    message = ready_message(status(kubectl, "eval", namespace, "e"))
+    wait_phase(kubectl, "evaluation", namespace, "e", "Waiting")
+    message = ready_message(status(kubectl, "evaluation", namespace, "e"))
     assert message.startswith(f"spec.dataset names RecDataset a, which does not exist in namespace {namespace}")
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    eventually(lambda: has_phase(kubectl, "eval", namespace, "e", "Succeeded"), "the evaluation succeeded")
+    wait_phase(kubectl, "evaluation", namespace, "e", "Succeeded")
 
 
 def test_a_terminal_error_ends_the_run_with_its_sentence_and_is_not_retried(
@@ -68,8 +43,8 @@ def test_a_terminal_error_ends_the_run_with_its_sentence_and_is_not_retried(
     error = JobError(error_class=ErrorClass.TERMINAL, reason="InvalidDataset", message=sentence)
     kubelet.script = lambda spec, pod: JobResult(error=error)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Failed"), "the dataset failed")
-    found = status(kubectl, "rds", namespace, "a")
+    wait_phase(kubectl, "recdataset", namespace, "a", "Failed")
+    found = status(kubectl, "recdataset", namespace, "a")
     assert ready_message(found) == sentence
     assert found["attempt"] == 1
     assert kubelet.started[f"{namespace}/a-rds-1-prepare"] == 1
@@ -81,11 +56,11 @@ def test_attempts_never_overlap_and_the_last_one_says_that_it_was_the_last(
     error = JobError(error_class=ErrorClass.RETRYABLE, reason="StoreUnreachable", message="no answer from the store")
     kubelet.script = lambda spec, pod: JobResult(error=error)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    eventually(lambda: status(kubectl, "rds", namespace, "a").get("attempt") == 2, "there is a second attempt")
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Failed"), "the dataset failed")
-    found = status(kubectl, "rds", namespace, "a")
+    eventually(lambda: status(kubectl, "recdataset", namespace, "a").get("attempt") == 2, "there is a second attempt")
+    wait_phase(kubectl, "recdataset", namespace, "a", "Failed")
+    found = status(kubectl, "recdataset", namespace, "a")
     assert "gave up after 2 attempts; spec.retries is 1" in ready_message(found)
-    assert jobs(kubectl, namespace) == ["job.batch/a-rds-2-prepare"], "the first attempt was cleared away"
+    assert names(kubectl, "jobs", namespace) == ["a-rds-2-prepare"], "the first attempt was cleared away"
 
 
 def test_suspend_stops_the_pods_and_going_on_keeps_the_attempt(
@@ -94,13 +69,13 @@ def test_suspend_stops_the_pods_and_going_on_keeps_the_attempt(
     kubelet.script = lambda spec, pod: RUNNING
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
     eventually(lambda: kubelet.started[f"{namespace}/a-rds-1-prepare"] == 1, "the pod runs")
-    kubectl.run("patch", "rds", "a", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Suspended"), "the dataset is suspended")
-    eventually(lambda: not json.loads(kubectl.run("get", "pods", "-n", namespace, "-o", "json"))["items"], "no pods")
+    kubectl.run("patch", "recdataset", "a", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    wait_phase(kubectl, "recdataset", namespace, "a", "Suspended")
+    eventually(lambda: not names(kubectl, "pods", namespace), "its pods are gone")
     kubelet.script = succeed
-    kubectl.run("patch", "rds", "a", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Succeeded"), "the dataset succeeded")
-    assert status(kubectl, "rds", namespace, "a")["attempt"] == 1
+    kubectl.run("patch", "recdataset", "a", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    wait_phase(kubectl, "recdataset", namespace, "a", "Succeeded")
+    assert status(kubectl, "recdataset", namespace, "a")["attempt"] == 1
 
 
 @pytest.mark.parametrize("moment", ["before the job ends", "after"])
@@ -124,6 +99,6 @@ def test_killing_the_operator_loses_nothing_and_doubles_nothing(
         operator.kill()
         operator.start()
         held = False
-    eventually(lambda: has_phase(kubectl, "rds", namespace, "a", "Succeeded"), "the dataset succeeded")
+    wait_phase(kubectl, "recdataset", namespace, "a", "Succeeded")
     assert kubelet.started == {f"{namespace}/a-rds-1-prepare": 1}
-    assert jobs(kubectl, namespace) == ["job.batch/a-rds-1-prepare"]
+    assert names(kubectl, "jobs", namespace) == ["a-rds-1-prepare"]

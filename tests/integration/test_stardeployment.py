@@ -1,0 +1,81 @@
+"""Gates before pods, and one revision after the other."""
+
+from typing import Any
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.base import value_hash
+from star_contracts.job import JobSpec
+from star_contracts.result import JobResult
+from tests.support.fakekubelet import FakeKubelet, succeed
+from tests.support.kubectl import Kubectl, eventually
+from tests.support.operator import OperatorProcess
+from tests.support.star import DATASET, DIGEST, checkpoint, names, ready_message, star, wait_phase
+
+OTHER = "sha256:" + "c" * 64
+OWN = "star.recsys.dev/kind=stardeployment"
+
+
+def deployment(namespace: str, at_least: float, model: str = "base") -> dict[str, Any]:
+    gates = {"rules": [{"metric": "hrAvg", "value": at_least}], "settings": {"tools": False}}
+    spec = {"checkpoint": {"checkpoint": model}, "dataset": {"name": "d"}, "gates": gates}
+    return star("StarDeployment", namespace, "live", spec)
+
+
+def test_a_gate_out_of_reach_starts_no_serving_pods_and_says_measured_against_required(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
+    kubectl.apply(deployment(namespace, 0.99))
+    found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Gated")
+    assert "hrAvg measured 0.5, required >= 0.99" in ready_message(found)
+    assert "nothing is served" in ready_message(found)
+    assert names(kubectl, "deployments", namespace, OWN) == []
+    assert names(kubectl, "pods", namespace, OWN) == []
+    assert found.get("servingDigest", "") == ""
+
+
+def test_a_checkpoint_that_passes_is_served_by_its_digest(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET), deployment(namespace, 0.4))
+    found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")
+    assert found["servingDigest"] == DIGEST
+    assert [revision["gate"] for revision in found["revisions"]] == ["Passed"]
+    [verdict] = kubectl.get("checkpoint", "base", namespace)["status"]["verdicts"]
+    assert verdict["metrics"]["hrAvg"] == 0.5
+
+
+def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_better_one_takes_over(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    scores = {DIGEST: 0.5, OTHER: 0.1}
+
+    def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult:
+        if spec.stage.stage != "evaluate":
+            return succeed(spec, pod)
+        assert spec.stage.llm is not None
+        digest = next(digest for digest in scores if spec.stage.llm.model in digest)
+        report = ArtifactRef(uri=spec.output, digest=value_hash({"of": digest}))
+        return JobResult(artifact=report, metrics={"hrAvg": scores[digest]})
+
+    kubelet.script = script
+    kubectl.apply(checkpoint(namespace), checkpoint(namespace, "next", OTHER))
+    kubectl.apply(star("RecDataset", namespace, "d", DATASET), deployment(namespace, 0.4))
+    wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")
+    [server] = names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm")
+
+    kubectl.apply(deployment(namespace, 0.4, "next"))
+    found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Gated")
+    assert "hrAvg measured 0.1, required >= 0.4" in ready_message(found)
+    assert f"revision {DIGEST[7:19]} goes on serving" in ready_message(found)
+    assert names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm") == [server]
+
+    kubectl.apply(deployment(namespace, 0.05, "next"))
+    eventually(
+        lambda: wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")["servingDigest"] == OTHER,
+        "the next checkpoint serves",
+    )
+    eventually(
+        lambda: server not in names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm"),
+        "the old server is gone",
+    )
