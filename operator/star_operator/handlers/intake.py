@@ -45,6 +45,20 @@ class Intake:
         key = Key(kind.INFO.kind, meta["namespace"], meta["name"])
         self._by_label[meta["namespace"], key.kind.lower(), label_value(key.name)] = key
         self._queue.add(key)
+        for dependent in self._dependents(key, event["object"]):
+            self._queue.add(dependent)
+
+    def _dependents(self, key: Key, obj: Any) -> list[Key]:
+        """Return who looks at this resource: its owners, and an evaluation's checkpoints."""
+        owners = [
+            Key(reference["kind"], key.namespace, reference["name"])
+            for reference in obj["metadata"].get("ownerReferences", [])
+            if reference["kind"] in KIND_NAMES
+        ]
+        if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":
+            return owners
+        known = self._by_label.values()
+        return [*owners, *(k for k in known if (k.kind, k.namespace) == ("Checkpoint", key.namespace))]
 
     def child_event(self, event: Any) -> None:
         """A child changed: its owner is told by labels, a shared server's users by its owner references."""
