@@ -68,8 +68,8 @@ demo: setup ## From YAML to a served recommendation, on this machine
 	@$(STARCTL) demo
 
 generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
-	@$(BIN)/python -m star_operator.api.crd
-	@$(BIN)/pytest -q tests/golden tests/contract --update-goldens || true
+	@$(BIN)/python make/generate.py
+	@$(BIN)/pytest -q tests/golden --update-goldens || true
 
 clean: ## Stop the embedded cluster and remove build output (the cache stays)
 	@[ ! -x $(STARCTL) ] || $(STARCTL) local down

@@ -1,0 +1,334 @@
+"""Manifests a person could get wrong, as data: a good sample, what was changed in it, and what the refusal must say."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
+
+
+class _Gone:
+    """Marks a field that is left out."""
+
+
+GONE: Final = _Gone()
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One mistake: the sample of a kind with some fields changed."""
+
+    name: str
+    kind: str
+    """File name of the sample, without suffix."""
+    changes: dict[str, Any]
+    """By path, e.g. `spec.llm.server.replicas`; GONE leaves the field out."""
+    says: tuple[str, ...]
+    """What the refusal must contain: the field, and what to do."""
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the bad manifest."""
+        return changed(sample(self.kind), self.changes)
+
+
+def sample(kind: str) -> dict[str, Any]:
+    """Return the good sample of a kind."""
+    loaded: dict[str, Any] = yaml.safe_load((SAMPLES / f"{kind}.yaml").read_text())
+    return loaded
+
+
+def changed(manifest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a manifest with the fields at these paths set or left out."""
+    result = copy.deepcopy(manifest)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        node: Any = result
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if value is GONE:
+            del node[last]
+        else:
+            node[int(last) if isinstance(node, list) else last] = value
+    return result
+
+
+_EXACTLY_ONE_LLM = ("spec.llm:", "set exactly one of endpoint", "and server")
+_ENDPOINT = {"url": "http://llm.example.com:8000/v1", "model": "m"}
+
+BAD: Final[tuple[Bad, ...]] = (
+    # Words and numbers.
+    Bad("unknown-field", "teacherrun", {"spec.paces": 3}, ('unknown field "spec.paces"',)),
+    Bad("unknown-nested-field", "sftjob", {"spec.hyperparameters.lr": 1}, ('unknown field "spec.hyperparameters.lr"',)),
+    Bad(
+        "wrong-enum",
+        "teacherrun",
+        {"spec.filter": "HitAt3"},
+        ("spec.filter", 'Unsupported value: "HitAt3"', '"HitAt1", "None"'),
+    ),
+    Bad("wrong-format", "recdataset", {"spec.source.format": "CSV"}, ("spec.source.format", '"MovieLens"')),
+    Bad("wrong-backend", "grpojob", {"spec.backend": "trl"}, ("spec.backend", '"verl", "ms-swift"')),
+    Bad(
+        "wrong-dtype",
+        "evaluation",
+        {"spec.llm.server.dtype": "int4"},
+        ("spec.llm.server.dtype", '"auto", "bfloat16", "float16", "float32"'),
+    ),
+    Bad("twice-the-same-type", "recdataset", {"spec.tasks.types": ["classic"] * 2}, ("spec.tasks.types", "Duplicate")),
+    Bad("text-for-a-number", "teacherrun", {"spec.passes": "four"}, ("spec.passes", "integer")),
+    Bad("negative-count", "teacherrun", {"spec.shards": -1}, ("spec.shards", "greater than or equal to 1")),
+    Bad("negative-retries", "sftjob", {"spec.retries": -1}, ("spec.retries", "greater than or equal to 0")),
+    Bad("one-candidate", "recdataset", {"spec.tasks.candidates": 1}, ("spec.tasks.candidates", "equal to 2")),
+    Bad(
+        "zero-learning-rate",
+        "sftjob",
+        {"spec.hyperparameters.learningRate": 0},
+        ("spec.hyperparameters.learningRate", "greater than 0"),
+    ),
+    Bad("hot-sampling", "teacherrun", {"spec.sampling.temperature": 3}, ("spec.sampling.temperature", "equal to 2")),
+    # Formats.
+    Bad(
+        "file-uri",
+        "recdataset",
+        {"spec.source.uri": "file:///data"},
+        ("spec.source.uri", "must be s3://bucket/path"),
+    ),
+    Bad("slash-at-end", "recdataset", {"spec.source.uri": "s3://star/raw/"}, ("spec.source.uri", "no slash at the")),
+    Bad("bad-model-uri", "sftjob", {"spec.model.uri": "Qwen/Qwen3-8B"}, ("spec.model.uri", "must be hf://org/name")),
+    Bad("bad-digest", "checkpoint", {"spec.digest": "sha256:abc"}, ("spec.digest", "64 lower-case hex digits")),
+    Bad(
+        "bad-input-digest",
+        "checkpoint",
+        {"spec.lineage.inputs": {"dataset": "latest"}},
+        ("spec.lineage.inputs", "64 lower-case hex digits"),
+    ),
+    Bad(
+        "bad-quantity",
+        "sftjob",
+        {"spec.compute.resources.memory": "512 GB"},
+        ("spec.compute.resources.memory", "must be a quantity", "16Gi"),
+    ),
+    Bad("bad-pool-name", "sftjob", {"spec.compute.pool": "H20"}, ("spec.compute.pool", "must be a pool's name")),
+    Bad("bad-ref-name", "sftjob", {"spec.trajectories.name": "My Run"}, ("spec.trajectories.name", "resource's name")),
+    Bad(
+        "key-in-url",
+        "teacherrun",
+        {"spec.llm": {"endpoint": {**_ENDPOINT, "url": "https://user:key@llm/v1"}}},
+        ("spec.llm.endpoint.url", "must be an http:// or https:// URL"),
+    ),
+    Bad(
+        "bad-metric",
+        "stardeployment",
+        {"spec.gates.rules.0.metric": "HR@1"},
+        ("spec.gates.rules[0].metric", "e.g. hrAvg"),
+    ),
+    Bad(
+        "two-flags-in-one",
+        "stardeployment",
+        {"spec.server.engineArgs": ["max-num-seqs 8"]},
+        ("spec.server.engineArgs[0]", "must be one flag of vllm serve"),
+    ),
+    # What is missing.
+    Bad("no-dataset", "teacherrun", {"spec.dataset": GONE}, ("spec.dataset: Required value",)),
+    Bad("no-llm", "verbalization", {"spec.llm": GONE}, ("spec.llm: Required value",)),
+    Bad("no-ref-name", "sftjob", {"spec.trajectories": {}}, ("spec.trajectories.name: Required value",)),
+    Bad("no-spec", "recdataset", {"spec": GONE}, ("spec: Required value",)),
+    Bad("no-gate-rules", "stardeployment", {"spec.gates.rules": []}, ("spec.gates.rules", "at least 1 items")),
+    # Fields that do not go together.
+    Bad("endpoint-and-server", "teacherrun", {"spec.llm.endpoint": _ENDPOINT}, _EXACTLY_ONE_LLM),
+    Bad("neither-endpoint-nor-server", "teacherrun", {"spec.llm": {"concurrency": 8}}, _EXACTLY_ONE_LLM),
+    Bad(
+        "checkpoint-and-uri",
+        "sftjob",
+        {"spec.model.checkpoint": "base"},
+        ("spec.model:", "set exactly one of checkpoint", "and uri"),
+    ),
+    Bad("no-model", "stardeployment", {"spec.checkpoint": {}}, ("spec.checkpoint:", "set exactly one of checkpoint")),
+    Bad(
+        "s3-without-digest",
+        "sftjob",
+        {"spec.model": {"uri": "s3://star/models/base"}},
+        ("spec.model:", "needs digest (sha256:...)"),
+    ),
+    Bad(
+        "tools-without-verbalization",
+        "teacherrun",
+        {"spec.verbalization": GONE},
+        ("spec:", "agents.tools needs verbalization", "set agents.tools to false"),
+    ),
+    Bad(
+        "evaluated-tools-without-verbalization",
+        "evaluation",
+        {"spec.verbalization": GONE},
+        ("spec:", "settings.tools needs verbalization", "set settings.tools to false"),
+    ),
+    Bad(
+        "gated-tools-without-verbalization",
+        "stardeployment",
+        {"spec.verbalization": GONE},
+        ("spec:", "gates.settings.tools needs verbalization"),
+    ),
+    Bad(
+        "nothing-to-measure",
+        "evaluation",
+        {"spec.llm": GONE, "spec.settings.baselines": []},
+        ("spec:", "give llm (the model to measure), or at least one of settings.baselines"),
+    ),
+    Bad(
+        "equal-passes",
+        "teacherrun",
+        {"spec.sampling": {"temperature": 0}},
+        ("spec:", "passes above 1 need sampling.temperature above 0"),
+    ),
+    Bad(
+        "equal-answers",
+        "evaluation",
+        {"spec.settings.sampling.temperature": 0},
+        ("spec:", "settings.bestOf above 1 needs settings.sampling.temperature above 0"),
+    ),
+    Bad(
+        "parallel-size-mismatch",
+        "teacherrun",
+        {"spec.llm.server.tensorParallelSize": 8},
+        (
+            "spec.llm.server:",
+            "tensorParallelSize x pipelineParallelSize must equal compute.nodes x",
+        ),
+    ),
+    Bad(
+        "parallel-without-gpus",
+        "verbalization",
+        {"spec.llm.server.compute.gpusPerNode": 0},
+        ("spec.llm.server:", "parallel sizes above 1 need compute.gpusPerNode"),
+    ),
+    Bad(
+        "served-parallel-mismatch",
+        "stardeployment",
+        {"spec.server.tensorParallelSize": 2},
+        ("spec.server:", "tensorParallelSize must equal compute.nodes x compute.gpusPerNode"),
+    ),
+    Bad(
+        "reserved-engine-flag",
+        "stardeployment",
+        {"spec.server.engineArgs": ["--tensor-parallel-size=2"]},
+        ("spec.server:", "engineArgs must not contain", "use the server's own fields"),
+    ),
+    Bad(
+        "key-in-engine-args",
+        "stardeployment",
+        {"spec.server.engineArgs": ["--api-key=secret"]},
+        ("spec.server:", "engineArgs must not contain", "keys never belong into arguments"),
+    ),
+    Bad(
+        "zero-without-gpus",
+        "sftjob",
+        {"spec.compute.gpusPerNode": 0, "spec.hyperparameters.globalBatchSize": 2},
+        ("spec:", "hyperparameters.sharding (DeepSpeed) needs GPUs", "or sharding to None"),
+    ),
+    Bad(
+        "batch-not-a-multiple",
+        "sftjob",
+        {"spec.hyperparameters.globalBatchSize": 60},
+        ("spec:", "hyperparameters.globalBatchSize must be a multiple of microBatchSize"),
+    ),
+    Bad(
+        "group-on-cpus",
+        "sftjob",
+        {"spec.compute": {"nodes": 2}},
+        ("spec.compute:", "nodes above 1 needs gpusPerNode", "or nodes to 1"),
+    ),
+    Bad(
+        "group-of-workers",
+        "teacherrun",
+        {"spec.compute": {"nodes": 2, "gpusPerNode": 1}},
+        ("spec:", "compute.nodes must be 1", "use shards"),
+    ),
+    Bad(
+        "group-to-prepare",
+        "recdataset",
+        {"spec.compute": {"nodes": 2, "gpusPerNode": 1}},
+        ("spec:", "compute.nodes must be 1"),
+    ),
+    Bad(
+        "rollout-does-not-divide",
+        "grpojob",
+        {"spec.hyperparameters.tensorParallelSize": 3},
+        ("spec:", "hyperparameters.tensorParallelSize must divide compute.nodes x compute.gpusPerNode"),
+    ),
+    Bad(
+        "rollout-parallel-without-gpus",
+        "grpojob",
+        {"spec.compute": {}, "spec.hyperparameters.microBatchSize": 2},
+        ("spec:", "hyperparameters.tensorParallelSize above 1 needs compute.gpusPerNode"),
+    ),
+    Bad(
+        "mini-batch-not-a-divisor",
+        "grpojob",
+        {"spec.hyperparameters.trainBatchSize": 30},
+        ("spec:", "hyperparameters.trainBatchSize must be a multiple of miniBatchSize"),
+    ),
+    Bad(
+        "micro-batch-not-a-divisor",
+        "grpojob",
+        {"spec.hyperparameters.microBatchSize": 4},
+        ("spec:", "hyperparameters.miniBatchSize x groupSize must be a multiple of microBatchSize"),
+    ),
+    Bad(
+        "empty-mix",
+        "grpojob",
+        {"spec.sampling.mix": {"easy": 0, "medium": 0, "hard": 0}},
+        ("spec:", "sampling.mix must leave some instances", "set easy, medium or hard above 0"),
+    ),
+    Bad(
+        "value-and-baseline",
+        "stardeployment",
+        {"spec.gates.rules.0.value": 0.5},
+        ("spec.gates.rules[0]:", "set exactly one of value (a number) and baseline"),
+    ),
+    Bad(
+        "neither-value-nor-baseline",
+        "stardeployment",
+        {"spec.gates.rules.0.baseline": GONE},
+        ("spec.gates.rules[0]:", "set exactly one of value (a number) and baseline"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class BadChange:
+    """A change of a resource that is there already."""
+
+    name: str
+    kind: str
+    changes: dict[str, Any]
+    field: str
+    """The field that the refusal must name."""
+
+
+BAD_CHANGES: Final[tuple[BadChange, ...]] = (
+    BadChange("another-dataset", "teacherrun", {"spec.dataset.name": "other"}, "spec.dataset"),
+    BadChange("more-passes", "teacherrun", {"spec.passes": 8}, "spec.passes"),
+    BadChange("another-llm", "verbalization", {"spec.llm.concurrency": 1}, "spec.llm"),
+    BadChange("field-added", "teacherrun", {"spec.tasks": 10}, "spec.tasks"),
+    BadChange("field-removed", "grpojob", {"spec.verbalization": GONE}, "spec.verbalization"),
+    BadChange("another-source", "recdataset", {"spec.source.uri": "s3://star/raw/yelp"}, "spec.source"),
+    BadChange("another-rate", "sftjob", {"spec.hyperparameters.learningRate": 1.0e-4}, "spec.hyperparameters"),
+    BadChange("another-pool", "sftjob", {"spec.compute.pool": "cpu"}, "spec.compute.pool"),
+    BadChange("more-memory", "sftjob", {"spec.compute.resources.memory": "1Ti"}, "spec.compute.resources"),
+    BadChange("fewer-retries", "evaluation", {"spec.retries": 0}, "spec.retries"),
+    BadChange("another-digest", "checkpoint", {"spec.digest": f"sha256:{'0' * 64}"}, "spec.digest"),
+    BadChange("another-lineage", "checkpoint", {"spec.lineage.producerName": "me"}, "spec.lineage"),
+)
+
+GOOD_CHANGES: Final[tuple[BadChange, ...]] = (
+    BadChange("suspend", "teacherrun", {"spec.suspend": True}, "spec.suspend"),
+    BadChange("keep-longer", "sftjob", {"spec.ttlSecondsAfterFinished": 7200}, "spec.ttlSecondsAfterFinished"),
+    BadChange("deadline", "grpojob", {"spec.activeDeadlineSeconds": 86400}, "spec.activeDeadlineSeconds"),
+    BadChange("priority", "sftjob", {"spec.compute.priorityClassName": "high"}, "spec.compute.priorityClassName"),
+    BadChange("queue", "grpojob", {"spec.compute.queueName": "research"}, "spec.compute.queueName"),
+    BadChange("new-checkpoint", "stardeployment", {"spec.checkpoint.checkpoint": "new"}, "spec.checkpoint.checkpoint"),
+    BadChange("no-gates", "stardeployment", {"spec.gates": GONE}, "spec.gates"),
+)
+"""Changes that must be taken."""

@@ -1,0 +1,129 @@
+"""What the chart lets the operator do, as a real API server's authorizer sees it: all it needs, and no more."""
+
+import json
+
+import pytest
+
+from star_operator.kube import resources
+from tests.support.helm import render
+from tests.support.kubectl import Kubectl
+
+OPERATOR = "system:serviceaccount:star-system:star-operator"
+ROLES = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+SPECIAL = (resources.SECRET, resources.TOKEN_REVIEW, resources.LEASE)
+
+
+@pytest.fixture(scope="module")
+def installed(kubectl: Kubectl) -> Kubectl:
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "star-system"}})
+    kubectl.apply(*(obj for obj in render() if obj["kind"] in ROLES))
+    return kubectl
+
+
+def may(kubectl: Kubectl, action: str, namespace: str = "team-a", user: str = OPERATOR) -> bool:
+    """Ask for `<verb> <resource>[.<group>][/<subresource>][:<name>]` (authorization.k8s.io SubjectAccessReview)."""
+    verb, _, what = action.partition(" ")
+    what, _, name = what.partition(":")
+    what, _, subresource = what.partition("/")
+    resource, _, group = what.partition(".")
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": {**attributes, "subresource": subresource, "name": name}},
+    }
+    answer = json.loads(kubectl.run("create", "-o", "json", "-f", "-", stdin=json.dumps(review)))
+    return bool(answer["status"]["allowed"])
+
+
+def full_name(rtype: resources.ResourceType) -> str:
+    group, slash, _ = rtype.api_version.partition("/")
+    return f"{rtype.plural}.{group}" if slash else rtype.plural
+
+
+@pytest.mark.parametrize(
+    "rtype", [rtype for rtype in resources.BY_GVK.values() if rtype not in SPECIAL], ids=lambda rtype: rtype.kind
+)
+def test_it_may_see_every_type_it_knows(installed: Kubectl, rtype: resources.ResourceType) -> None:
+    assert may(installed, f"get {full_name(rtype)}")
+    assert may(installed, f"list {full_name(rtype)}")
+
+
+@pytest.mark.parametrize("rtype", resources.STAR_TYPES.values(), ids=lambda rtype: rtype.kind)
+def test_it_may_follow_its_kinds_and_write_their_status(installed: Kubectl, rtype: resources.ResourceType) -> None:
+    assert may(installed, f"watch {full_name(rtype)}")
+    assert may(installed, f"patch {full_name(rtype)}/status")
+    assert may(installed, f"update {full_name(rtype)}/finalizers")
+
+
+@pytest.mark.parametrize(
+    "rtype",
+    [
+        resources.JOB,
+        resources.SERVICE,
+        resources.CONFIG_MAP,
+        resources.DEPLOYMENT,
+        resources.STATEFUL_SET,
+        resources.POD_DISRUPTION_BUDGET,
+        resources.HPA,
+        resources.NETWORK_POLICY,
+    ],
+    ids=lambda rtype: rtype.kind,
+)
+def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resources.ResourceType) -> None:
+    # server-side apply of an object that is not there asks for both verbs
+    for verb in ("create", "patch", "delete", "watch"):
+        assert may(installed, f"{verb} {full_name(rtype)}")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "create checkpoints.star.recsys.dev",
+        "create evaluations.star.recsys.dev",
+        "delete pods",
+        "create events",
+        "patch events",
+        "get secrets:star-store",
+        "create tokenreviews.authentication.k8s.io",
+    ],
+)
+def test_what_else_it_needs(installed: Kubectl, action: str) -> None:
+    assert may(installed, action)
+
+
+def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
+    lease = "leases.coordination.k8s.io"
+    assert may(installed, f"create {lease}", "star-system")
+    assert may(installed, f"update {lease}:star-operator", "star-system")
+    assert not may(installed, f"update {lease}:another", "star-system")
+    assert not may(installed, f"update {lease}:star-operator", "kube-system")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "get secrets:another",
+        "list secrets",
+        "create secrets",
+        "create pods",
+        "get pods/log",
+        "create pods/exec",
+        "delete teacherruns.star.recsys.dev",
+        "delete checkpoints.star.recsys.dev",
+        "create stardeployments.star.recsys.dev",
+        "patch customresourcedefinitions.apiextensions.k8s.io",
+        "create serviceaccounts/token",
+        "create clusterrolebindings.rbac.authorization.k8s.io",
+        "list nodes",
+        "delete namespaces",
+    ],
+)
+def test_what_it_must_not(installed: Kubectl, action: str) -> None:
+    assert not may(installed, action)
+
+
+def test_another_store_secret_is_another_right(installed: Kubectl) -> None:
+    roles = [obj for obj in render("--set", "store.secretName=ours") if obj["kind"] == "ClusterRole"]
+    rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["secrets"]]
+    assert [rule["resourceNames"] for rule in rules] == [["ours"]]
