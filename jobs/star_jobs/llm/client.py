@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion
 
@@ -36,6 +37,7 @@ from star_jobs.llm.usage import add_usage
 
 _POLL_SECONDS = 2.0
 _PROBE_TIMEOUT = 10.0
+_CONNECT_TIMEOUT = 10.0
 _SERVER_ERRORS_PER_CALL = 8
 """A request that makes the server fail this often is given up, even while the server answers others."""
 
@@ -73,8 +75,8 @@ class LLMClient:
         self._api = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=_read_key(endpoint),
-            timeout=endpoint.timeout_seconds,
             max_retries=0,
+            http_client=_http_client(endpoint),
         )
 
     async def __aenter__(self) -> Self:
@@ -211,6 +213,15 @@ class LLMClient:
             finish_reason=completion.choices[0].finish_reason or "stop",
             usage=usage,
         )
+
+
+def _http_client(endpoint: LLMEndpoint) -> openai.DefaultAsyncHttpxClient:
+    """Return a client with a connection for each call in flight; openai's own stops at 1000 and keeps 100."""
+    calls = endpoint.concurrency + 1
+    return openai.DefaultAsyncHttpxClient(
+        limits=httpx2.Limits(max_connections=calls, max_keepalive_connections=calls),
+        timeout=httpx2.Timeout(endpoint.timeout_seconds, connect=_CONNECT_TIMEOUT),
+    )
 
 
 def _constrained(request: dict[str, Any], schema: JsonSchema, dialect: Dialect) -> dict[str, Any]:
