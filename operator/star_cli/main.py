@@ -6,6 +6,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from star_cli.demo import cli as demo_commands
+from star_cli.errors import StarctlError
+from star_cli.images.cli import app as images_app
+from star_cli.images.errors import ImagesError
 from star_cli.local.cli import app as local_app
 from star_cli.local.errors import LocalClusterError
 
@@ -16,7 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo_commands.demo)
+app.command()(demo_commands.install)
+app.command()(demo_commands.follow)
 app.add_typer(local_app, name="local")
+app.add_typer(images_app, name="images")
 
 
 @app.callback()
@@ -28,6 +36,6 @@ def main() -> None:
     """Run `starctl`; an error that a person can act on is shown as its sentence, and the exit status is 1."""
     try:
         app()
-    except LocalClusterError as error:
+    except (StarctlError, LocalClusterError, ImagesError) as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

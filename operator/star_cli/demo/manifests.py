@@ -1,0 +1,76 @@
+"""The demo's manifests, and the smaller size that tests run: the same chain with fewer samples and steps."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from star_cli.errors import StarctlError
+
+FOLDER = Path("manifests/samples/demo")
+Manifest = dict[str, Any]
+
+
+class Size(StrEnum):
+    """How much the demo does."""
+
+    DEMO = "demo"
+    """What manifests/samples/demo says."""
+    TINY = "tiny"
+    """Every stage for real, with just enough samples to pass through: for tests."""
+
+
+_FEW = {"settings": {"samples": 6}}
+OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
+    Size.DEMO: {},
+    Size.TINY: {
+        ("RecDataset", "ml-100k"): {"tasks": {"train": 60, "test": 8}},
+        ("Verbalization", "ml-100k"): {"limit": 4},
+        ("TeacherRun", "mars"): {"tasks": 24},
+        ("SFTJob", "sft"): {"hyperparameters": {"maxSteps": 4, "saveSteps": 2}},
+        ("GRPOJob", "grpo"): {
+            "sampling": {"samples": 2, "instances": 2, "tasks": 2},
+            "hyperparameters": {"groupSize": 2, "trainBatchSize": 2, "miniBatchSize": 2, "maxSteps": 1, "saveSteps": 1},
+        },
+        ("Evaluation", "base"): _FEW,
+        ("Evaluation", "sft"): _FEW,
+        # A model of four training steps: the gate is passed through, not proved.
+        ("StarDeployment", "star"): {"gates": {**_FEW, "rules": [{"metric": "valid", "value": 0.0}]}},
+    },
+}
+
+
+def load(root: Path, size: Size) -> list[Manifest]:
+    """The demo's resources of that size.
+
+    Raises:
+        StarctlError: the manifests are not there, or the size changes a resource that they lack.
+    """
+    files = sorted((root / FOLDER).glob("*.yaml"))
+    if not files:
+        raise StarctlError(f"{root / FOLDER} holds no manifests; run this in a checkout of the repository")
+    found = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
+    return resized(found, OVERRIDES[size])
+
+
+def resized(manifests: list[Manifest], overrides: Mapping[tuple[str, str], Manifest]) -> list[Manifest]:
+    """The manifests with changes merged into their specs: maps are merged, everything else is replaced."""
+    unknown = set(overrides) - {key(manifest) for manifest in manifests}
+    if unknown:
+        raise StarctlError(f"{FOLDER} has no {', '.join('/'.join(one) for one in sorted(unknown))}")
+    return [{**manifest, "spec": merged(manifest["spec"], overrides.get(key(manifest), {}))} for manifest in manifests]
+
+
+def key(manifest: Manifest) -> tuple[str, str]:
+    """Kind and name."""
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def merged(base: Any, change: Any) -> Any:
+    """`base` with `change` merged in (JSON merge patch, RFC 7386, without the removal of fields)."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return deepcopy(change)
+    return {**deepcopy(base), **{name: merged(base.get(name), value) for name, value in change.items()}}
