@@ -36,6 +36,33 @@ def test_a_missing_input_is_waited_for_by_name_and_taken_when_it_is_there(
     wait_phase(kubectl, "evaluation", namespace, "e", "Succeeded")
 
 
+@pytest.mark.bad_input
+def test_a_missing_store_secret_is_waited_for_by_name_and_no_pod_is_made(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubectl.run("delete", "secret", "star-store", "-n", namespace)
+    kubectl.apply(star("RecDataset", namespace, "a", DATASET))
+    found = wait_phase(kubectl, "recdataset", namespace, "a", "Waiting")
+    assert ready_message(found) == (
+        f"namespace {namespace} has no Secret star-store with the store's credentials; "
+        "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+    assert names(kubectl, "pods", namespace) == []
+
+
+@pytest.mark.bad_input
+def test_an_unknown_pool_fails_with_the_pools_there_are(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubectl.apply(star("RecDataset", namespace, "a", {**DATASET, "compute": {"pool": "h200"}}))
+    found = wait_phase(kubectl, "recdataset", namespace, "a", "Failed")
+    message = ready_message(found)
+    assert "spec.compute.pool" in message
+    assert "h200" in message
+    assert "h20" in message.replace("h200", "")
+    assert names(kubectl, "jobs", namespace) == []
+
+
 def test_a_terminal_error_ends_the_run_with_its_sentence_and_is_not_retried(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:

@@ -55,7 +55,7 @@ class OperatorProcess:
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
-        command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "default"]
+        command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})

@@ -28,6 +28,7 @@ from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import JOB, STAR_TYPES
+from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.reconcilers.context import Context, parse_timestamp, timestamp
@@ -36,6 +37,9 @@ from star_operator.reconcilers.write import write_status
 log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+
+UNWATCHED_SECONDS = 15.0
+"""How soon to look again at what sends no events, such as Secrets."""
 
 
 async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
@@ -117,6 +121,9 @@ class RunReconciler(Generic[ResourceT]):
         decision = policy.decide(resource.spec, await self._view_step(seen, status))
         try:
             return await self._act(decision, seen, status)
+        except Waiting as waiting:
+            self._context.queue.add_after(Key(owner.kind, owner.namespace, owner.name), UNWATCHED_SECONDS)
+            return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
 
@@ -175,6 +182,8 @@ class RunReconciler(Generic[ResourceT]):
 
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         assert seen.plan is not None
+        secret = self._context.settings.store.secret_name
+        await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
         for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
             await self._context.cluster.apply(obj)
         for plan in seen.plan.servers:

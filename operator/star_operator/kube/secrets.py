@@ -1,0 +1,20 @@
+"""Whether a namespace has the store's credentials: looked at before pods are made that could only wait for them."""
+
+from star_operator.core.errors import Waiting
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.resources import SECRET
+
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+async def require_store_secret(cluster: Cluster, namespace: str, name: str) -> None:
+    """Raise Waiting unless the Secret is there with both keys. Its values are not looked at."""
+    secret = await cluster.get(SECRET, namespace, name)
+    if secret is None:
+        wanted = " and ".join(STORE_KEYS)
+        text = f"namespace {namespace} has no Secret {name} with the store's credentials; create it with {wanted}"
+        raise Waiting("SecretMissing", text)
+    missing = [key for key in STORE_KEYS if key not in secret.get("data", {})]
+    if missing:
+        text = f"Secret {name} in namespace {namespace} has no {' and no '.join(missing)}; add what is missing"
+        raise Waiting("SecretIncomplete", text)
