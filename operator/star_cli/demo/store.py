@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from star_cli.errors import StarctlError
@@ -65,7 +66,7 @@ class Store:
             return digest, False
         try:
             self._client.upload_file(str(file), bucket, key, ExtraArgs={"Metadata": {_SHA256: digest}})
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, S3UploadFailedError) as error:
             raise self._refused(uri, error) from error
         return digest, True
 
