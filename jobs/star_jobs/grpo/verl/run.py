@@ -24,10 +24,8 @@ from star_jobs.training.logs import JsonLinesFollower
 from star_jobs.training.staging import FOLDER, CheckpointStager
 
 ENGINE = "verl"
-_SET_BY_VERL = frozenset(
-    {"MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES"}
-)
-"""The pods' torchrun variables would confuse the process groups that verl and Ray set up themselves."""
+_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "RANK", "WORLD_SIZE")
+"""What the pods of a group are told for torchrun: it would confuse the process groups that verl sets up itself."""
 STAGING_SECONDS = 1800.0
 """How long the leading pod waits for the others to stage their parts of the last checkpoint."""
 
@@ -122,7 +120,9 @@ def environment(ready: Prepared, base: Mapping[str, str], metrics: Path) -> dict
             "VERL_USE_EXTERNAL_MODULES": "star_jobs.grpo.verl.cpu_platform",
             "OMP_NUM_THREADS": base.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0))),
         }
-    kept = {name: value for name, value in base.items() if name not in _SET_BY_VERL}
+    # Ray counts the logical GPU of a CPU run and refuses one that is hidden.
+    unwanted = {*_TORCHRUN, "CUDA_VISIBLE_DEVICES"} if ready.stage.devices_per_node == 0 else {*_TORCHRUN}
+    kept = {name: value for name, value in base.items() if name not in unwanted}
     return process.engine_environment(kept, extra)
 
 

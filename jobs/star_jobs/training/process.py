@@ -1,0 +1,109 @@
+"""Run a training engine as a child process.
+
+The engine's output goes to the pod's log line by line, its last lines are kept for the error sentence, and its whole
+process group is ended when the pod is told to stop, so that no worker outlives the job.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TAIL_LINES = 400
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to start: program and arguments, its whole environment, and its working folder."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the engine ended."""
+
+    returncode: int
+    """Exit status; -n when signal n ended it."""
+    tail: tuple[str, ...]
+    """Its last lines of output, oldest first, without line ends."""
+    interrupted: bool = False
+    """True when it was ended because the pod was told to stop."""
+
+
+def engine_environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of an engine: the job's own without store credentials, which no engine needs."""
+    kept = {name: value for name, value in base.items() if name not in CREDENTIALS}
+    return kept | dict(extra)
+
+
+def run(
+    command: Command,
+    stopping: threading.Event,
+    tick: Callable[[], None],
+    *,
+    tick_seconds: float = 2.0,
+    grace_seconds: float = 10.0,
+) -> Ended:
+    """Run the command to its end and return how it ended; `tick` is called between polls and must not raise."""
+    command.cwd.mkdir(parents=True, exist_ok=True)
+    child = subprocess.Popen(
+        command.argv,
+        env=dict(command.env),
+        cwd=command.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    pump = threading.Thread(target=_pump, args=(child, tail), name="engine-output", daemon=True)
+    pump.start()
+    interrupted = False
+    try:
+        while child.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=tick_seconds)
+            tick()
+            if stopping.is_set() and child.poll() is None:
+                interrupted = True
+                _end_group(child, grace_seconds)
+    finally:
+        _end_group(child, grace_seconds)
+    pump.join(timeout=5)
+    return Ended(returncode=child.returncode, tail=tuple(tail), interrupted=interrupted)
+
+
+def _pump(child: "subprocess.Popen[str]", tail: deque[str]) -> None:
+    """Copy the child's output to our stderr and remember its last lines."""
+    if child.stdout is None:
+        return
+    for line in child.stdout:
+        sys.stderr.write(line)
+        tail.append(line.rstrip())
+    sys.stderr.flush()
+
+
+def _end_group(child: "subprocess.Popen[str]", grace_seconds: float) -> None:
+    """End what is left of the child's process group: asked first, then killed."""
+    _signal_group(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=grace_seconds)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
