@@ -1,11 +1,14 @@
 """What the LLM is asked about one entry, and how its answer is read back.
 
 The model sees numbered neighbours and answers with their numbers: shorter than ids, and nothing else can be named.
-Tight token budgets get the brief form: few neighbours, no reasoning, every string bounded.
+Tight token budgets get the brief form: few neighbours, one category without reasoning, every string bounded, and its
+name chosen among the kinds of the items shown, as very small models invent names.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,8 +26,10 @@ _SHOWN = 50
 _TOKENS_A_CATEGORY = 96
 _MOST_CATEGORIES = 6
 _REPRESENTATIVES = 5
+_BRIEF_REPRESENTATIVES = 3
 _NAME_CHARS, _SUMMARY_CHARS = 60, 300
-_BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 64
+_BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 48
+_BRIEF_KINDS = 4
 _TEMPLATES = {SignalKind.ITEM_CF: "item_cf.j2", SignalKind.USER_CF: "user_cf.j2"}
 
 # Prompts are plain text for a model: escaping for HTML would only damage titles.
@@ -63,22 +68,25 @@ class Prompter:
         """Return the JSON schema that the answer must follow."""
         numbers = list(range(1, len(self._shown(entry)) + 1))
         category = _object(
-            name={"type": "string", "minLength": 2, "maxLength": self._name_chars()},
+            name=self._name_schema(entry),
             summary={"type": "string", "minLength": 2, "maxLength": self._summary_chars()},
             items={
                 "type": "array",
                 "items": {"type": "integer", "enum": numbers},
                 "minItems": 1,
-                "maxItems": min(_REPRESENTATIVES, len(numbers)),
+                "maxItems": min(self._representatives(), len(numbers)),
             },
         )
+        if self.brief:
+            return category
         array: JsonSchema = {"type": "array", "items": category, "minItems": 1, "maxItems": self._categories}
-        return _object(categories=array) if self.brief else _object(thinking={"type": "string"}, categories=array)
+        return _object(thinking={"type": "string"}, categories=array)
 
     def read(self, entry: Entry, text: str) -> tuple[SignalCategory, ...]:
         """Return the answer's categories. Raises UnusableAnswer."""
         try:
-            found = json.loads(text)["categories"]
+            answer = json.loads(text)
+            found = [answer] if self.brief else answer["categories"]
             categories = [self._category(entry, raw) for raw in found][: self._categories]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
@@ -95,11 +103,26 @@ class Prompter:
         return SignalCategory(
             name=shorten(name, self._name_chars()),
             summary=shorten(summary, self._summary_chars()),
-            representative_items=tuple(shown[n - 1] for n in known)[:_REPRESENTATIVES],
+            representative_items=tuple(shown[n - 1] for n in known)[: self._representatives()],
         )
 
     def _shown(self, entry: Entry) -> tuple[str, ...]:
         return entry.neighbours[: _BRIEF_SHOWN if self.brief else _SHOWN]
+
+    def _name_schema(self, entry: Entry) -> JsonSchema:
+        kinds = self._kinds(entry) if self.brief else []
+        if kinds:
+            return {"type": "string", "enum": kinds + [f"{one}, {two}" for one, two in combinations(kinds, 2)]}
+        return {"type": "string", "minLength": 2, "maxLength": self._name_chars()}
+
+    def _kinds(self, entry: Entry) -> list[str]:
+        """Return the commonest categories of the items shown."""
+        items = (self._items.get(item) for item in self._shown(entry))
+        counts = Counter(clean(kind) for item in items if item for kind in item.categories)
+        return [kind for kind, _ in counts.most_common(_BRIEF_KINDS) if 2 <= len(kind) <= _BRIEF_NAME_CHARS // 2 - 1]
+
+    def _representatives(self) -> int:
+        return _BRIEF_REPRESENTATIVES if self.brief else _REPRESENTATIVES
 
     def _name_chars(self) -> int:
         return _BRIEF_NAME_CHARS if self.brief else _NAME_CHARS

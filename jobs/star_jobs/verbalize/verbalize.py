@@ -27,6 +27,8 @@ from star_jobs.verbalize.worklist import PARTS, Chunk, Entry, chunks
 
 ATTEMPTS = 3
 """Answers asked for before an entry is left without categories."""
+_WARMER = 0.4
+"""Temperature of a second attempt, at least; of a third twice as much."""
 _JUDGED_FROM = 40
 """Entries before a model is judged by the share without categories."""
 
@@ -147,11 +149,12 @@ class _Writer:
         return Signal(kind=entry.kind, key=entry.key, categories=categories, neighbours=entry.neighbours)
 
     async def _ask(self, entry: Entry, attempt: int) -> tuple[SignalCategory, ...]:
-        # Each attempt draws anew, and a retried pod draws what the killed one would have drawn.
+        # Each attempt draws anew (a greedy one would repeat itself), and a retried pod draws what the killed one did.
         seed = derived_seed(f"{self.sampling.seed or 0}/{entry.kind}/{entry.key}/{attempt}")
+        temperature = max(self.sampling.temperature, _WARMER * attempt)
         reply = await self.client.chat(
             self.prompter.messages(entry),
-            sampling=self.sampling.model_copy(update={"seed": seed}),
+            sampling=self.sampling.model_copy(update={"seed": seed, "temperature": temperature}),
             schema=self.prompter.schema(entry),
         )
         return self.prompter.read(entry, reply.text)

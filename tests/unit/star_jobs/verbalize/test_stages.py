@@ -106,8 +106,7 @@ def shown(request: Request) -> list[str]:
 def tidy(request: Request) -> str:
     """A good answer, different for each prompt."""
     titles = shown(request)
-    category = {"name": titles[0][:20], "summary": f"Like {titles[-1]}"[:60], "items": [1, len(titles), 1]}
-    return json.dumps({"categories": [category]})
+    return json.dumps({"name": titles[0][:20], "summary": f"Like {titles[-1]}"[:48], "items": [1, len(titles), 1]})
 
 
 def test_the_whole_way(library: Library) -> None:
@@ -218,9 +217,10 @@ def sometimes(share: int, bad: str | Answer) -> Callable[[Request], Answer | str
     "bad",
     [
         "not json at all",
-        '{"categories": []}',
-        '{"categories": [{"name": "", "summary": "x", "items": [1]}]}',
-        '{"categories": [{"name": "cut off',
+        "[]",
+        '{"name": "", "summary": "spaces", "items": [1]}',
+        '{"name": "space", "summary": "all in space", "items": 1}',
+        '{"name": "cut off',
         Answer("prompt too long", status=400),
     ],
 )
@@ -325,7 +325,7 @@ def test_scope_all_takes_every_key_with_neighbours(library: Library) -> None:
 
 def test_longer_budgets_get_room_to_reason(library: Library) -> None:
     def thoughtful(request: Request) -> str:
-        return json.dumps({"thinking": "films", **json.loads(tidy(request))})
+        return json.dumps({"thinking": "films", "categories": [json.loads(tidy(request))] * 2})
 
     with fake_llm(thoughtful) as llm:
         done = library.verbalize(llm.endpoint(), sampling=Sampling(), limit=3)
@@ -333,7 +333,20 @@ def test_longer_budgets_get_room_to_reason(library: Library) -> None:
         prompts = [r["messages"][-1]["content"] for r in llm.requests]
     assert done.result.metrics["withoutCategories"] == 0
     assert all("thinking" in schema["properties"] for schema in schemas)
+    signals = [
+        Signal.model_validate_json(line) for data in library.parts().values() for line in (data or b"").splitlines()
+    ]
+    assert all(len(signal.categories) == 2 for signal in signals)
     assert all(len(prompt.splitlines()) > 10 and "year: " in prompt for prompt in prompts)
+
+
+def test_brief_answers_are_named_after_the_kinds_shown(library: Library) -> None:
+    with fake_llm() as llm:  # any valid answer
+        done = library.verbalize(llm.endpoint(), limit=10)
+        schemas = [r["response_format"]["json_schema"]["schema"] for r in llm.requests]
+    assert done.result.metrics["withoutCategories"] == 0
+    assert all("Drama" in s["properties"]["name"]["enum"] for s in schemas[:1])
+    assert all(len(s["properties"]["name"]["enum"]) <= 10 for s in schemas)
 
 
 def test_brief_prompts_are_short(library: Library) -> None:
