@@ -1,6 +1,7 @@
 """What each pattern wants, in words: the message a person gets instead of a regular expression.
 
-Every pattern of the API must be in here; the generator of the CRDs refuses one that is not.
+Every pattern of a spec must be in here; the generator of the CRDs refuses one that is not. Only the operator writes
+status, where patterns stay what they are.
 """
 
 from star_contracts.artifact import DIGEST_PATTERN, S3_URI_PATTERN
@@ -13,7 +14,6 @@ from star_operator.api.common import (
     NAME_PATTERN,
     QUANTITY_PATTERN,
 )
-from star_operator.api.meta import CONDITION_TYPE_PATTERN, REASON_PATTERN
 from star_operator.api.stardeployment import METRIC_PATTERN
 
 SENTENCES: dict[str, str] = {
@@ -27,6 +27,4 @@ SENTENCES: dict[str, str] = {
     DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",
     ENGINE_FLAG_PATTERN: "must be one flag of vllm serve, --name or --name=value, each in an entry of its own",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
-    CONDITION_TYPE_PATTERN: "must be a condition type: CamelCase letters",
-    REASON_PATTERN: "must be a reason: CamelCase letters and digits",
 }
