@@ -1,0 +1,130 @@
+"""The whole chain with real pods, at the smallest size: `starctl demo --size tiny`, run by the demo's own code."""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from star_cli.demo.manifests import Size
+from star_cli.demo.run import Demo, Options, Result
+from star_cli.demo.target import Target, local_target
+from star_cli.local.cluster import LocalCluster
+from star_cli.local.objectstore import load_credentials
+from star_cli.local.progress import Terminal
+from tests.support.kubectl import Kubectl, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "star-tiny"
+ARTIFACTS = {
+    "RecDataset/ml-100k",
+    "Verbalization/ml-100k",
+    "TeacherRun/mars",
+    "SFTJob/sft",
+    "GRPOJob/grpo",
+    "Evaluation/base",
+    "Evaluation/sft",
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A demo that has ended, and what it printed."""
+
+    result: Result
+    printed: str
+
+
+class Tee(io.StringIO):
+    """Keeps what is printed and shows it: the run takes minutes, and whoever waits wants to see it move."""
+
+    def write(self, text: str) -> int:
+        os.write(2, text.encode())
+        return super().write(text)
+
+
+def run_demo(cluster: LocalCluster) -> Ran:
+    """Run the demo at its smallest size."""
+    console = Console(file=Tee(), width=160)
+    reporter = Terminal(console)
+
+    def target() -> Target:
+        return local_target(cluster.name, ROOT, reporter)
+
+    result = Demo(Options(ROOT, NAMESPACE, Size.TINY, 1800.0), target, console, reporter).run()
+    assert isinstance(console.file, Tee)
+    return Ran(result, console.file.getvalue())
+
+
+@pytest.fixture(scope="module")
+def ran(cluster: LocalCluster) -> Ran:
+    return run_demo(cluster)
+
+
+def test_every_stage_made_its_artifact_and_the_gateway_serves_the_last_one(ran: Ran) -> None:
+    made = {f"{one.kind}/{one.metadata.name}" for one in ran.result.resources if one.status.artifact is not None}
+    assert made >= ARTIFACTS
+    grpo = next(one for one in ran.result.resources if one.kind == "GRPOJob")
+    assert grpo.status.artifact is not None
+    assert ran.result.digest == grpo.status.artifact.digest
+    assert f"served by the gateway: {ran.result.digest}" in ran.printed
+
+
+def test_the_end_tells_lineage_figures_verdict_and_how_to_go_on(ran: Ran) -> None:
+    for one in ran.result.resources:
+        for step in one.status.steps:
+            assert step.artifact is None or step.artifact.digest in ran.printed, f"{one.kind}/{one.metadata.name}"
+    for ranker in ("baseline: itemcf", "teacher: mars", "model: base", "model: sft", "model: grpo"):
+        assert ranker in ran.printed
+    assert "required >=" in ran.printed
+    assert "starctl local down" in ran.printed
+
+
+def test_credentials_are_never_shown(ran: Ran, cluster: LocalCluster, kubectl: Kubectl) -> None:
+    secret = load_credentials(cluster.layout.credentials).secret_key
+    assert secret not in ran.printed
+    seen = kubectl.run("get", "recsys,pods,jobs,configmaps,events", "-n", NAMESPACE, "-o", "json")
+    assert secret not in seen
+
+
+def test_a_gate_out_of_reach_starts_no_serving_pod_and_says_measured_against_required(
+    ran: Ran, kubectl: Kubectl
+) -> None:
+    served = kubectl.get("stardeployment", "star", NAMESPACE)
+    spec = json.loads(json.dumps(served["spec"]))
+    spec["gates"]["rules"] = [{"metric": "hrAvg", "comparison": "AtLeast", "value": 1.01}]
+    manifest: dict[str, Any] = {
+        "apiVersion": served["apiVersion"],
+        "kind": "StarDeployment",
+        "metadata": {"name": "ambitious", "namespace": NAMESPACE},
+        "spec": spec,
+    }
+    kubectl.apply(manifest)
+
+    def gated() -> bool:
+        status = kubectl.get("stardeployment", "ambitious", NAMESPACE).get("status", {})
+        assert status.get("phase") not in ("Ready", "Failed"), status
+        return bool(status.get("phase") == "Gated")
+
+    eventually(gated, "the deployment is held back by its gate", seconds=300)
+    status = kubectl.get("stardeployment", "ambitious", NAMESPACE)["status"]
+    ready = next(one for one in status["conditions"] if one["type"] == "Ready")
+    assert "hrAvg measured" in ready["message"]
+    assert "required >= 1.01" in ready["message"]
+    label = "star.recsys.dev/kind=stardeployment,star.recsys.dev/name=ambitious"
+    owned = json.loads(kubectl.run("get", "deployments,pods", "-n", NAMESPACE, "-l", label, "-o", "json"))
+    assert owned["items"] == []
+    kubectl.run("delete", "stardeployment", "ambitious", "-n", NAMESPACE)
+
+
+def test_a_second_run_finds_everything_done(ran: Ran, cluster: LocalCluster) -> None:
+    again = run_demo(cluster)
+    assert again.result.digest == ran.result.digest
+    assert again.result.chain_seconds < 120
+    assert "already in the store" in again.printed

@@ -1,0 +1,65 @@
+import time
+from typing import Any
+
+from star_contracts.names import LABEL_KIND, LABEL_NAME
+from star_operator.api.evaluation import Evaluation
+from star_operator.api.sftjob import SFTJob
+from star_operator.core.labels import LABEL_SERVER, label_value
+from star_operator.core.queue import Key, WorkQueue
+from star_operator.handlers.intake import Intake
+
+
+class Recorder(WorkQueue):
+    """Keeps what was added."""
+
+    def __init__(self) -> None:
+        super().__init__(time.monotonic)
+        self.added: list[Key] = []
+
+    def add(self, key: Key) -> None:
+        self.added.append(key)
+
+
+def event(name: str, version: int = 1, **changes: Any) -> dict[str, Any]:
+    meta = {"uid": f"uid-{name}", "name": name, "namespace": "ns", "resourceVersion": str(version)}
+    metadata = {**meta, **changes.pop("metadata", {})}
+    return {"type": None, "object": {"metadata": metadata, **changes}}
+
+
+def test_a_childs_labels_lead_to_its_resource_however_long_its_name() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    name = "n" * 100
+    intake.resource_event(SFTJob, event(name))
+    labels = {LABEL_KIND: "sftjob", LABEL_NAME: label_value(name)}
+    queue.added.clear()
+    intake.child_event(event("pod", metadata={"labels": labels}, kind="Pod"))
+    assert queue.added == [Key("SFTJob", "ns", name)]
+
+
+def test_a_servers_pods_lead_to_its_users() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    owners = [{"kind": "TeacherRun", "name": "t"}, {"kind": "Other", "name": "x"}]
+    meta = {"labels": {LABEL_SERVER: "llm-1"}, "ownerReferences": owners}
+    intake.child_event(event("llm-1", metadata=meta, kind="Service"))
+    queue.added.clear()
+    intake.child_event(event("llm-1-abc", metadata={"labels": {LABEL_SERVER: "llm-1"}}, kind="Pod"))
+    assert queue.added == [Key("TeacherRun", "ns", "t")]
+
+
+def test_an_owned_resource_has_its_owner_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    owners = [{"kind": "StarDeployment", "name": "live"}]
+    intake.resource_event(Evaluation, event("gate", metadata={"ownerReferences": owners}))
+    assert Key("StarDeployment", "ns", "live") in queue.added
+
+
+def test_a_watch_that_stopped_delivering_is_behind_a_fresh_listing() -> None:
+    intake = Intake(Recorder())
+    intake.resource_event(SFTJob, event("a", version=5))
+    assert intake.has_seen("uid-a", 5)
+    assert intake.has_seen("uid-a", 4), "a later version makes up for an earlier one"
+    assert not intake.has_seen("uid-a", 6)
+    assert not intake.has_seen("uid-b", 1), "never delivered at all"
