@@ -31,8 +31,10 @@ from star_jobs.reporting import Reporter
 from star_jobs.storage import ArtifactWriter, ObjectStore, WorkArea, fetch, find_manifest, read_manifest
 
 TERMINATION_LOG = "/dev/termination-log"
-STOP_GRACE_SECONDS = 20.0
-"""After SIGTERM a stage has this long to stop by itself (env STAR_STOP_GRACE_SECONDS); then the process ends anyway."""
+STOP_GRACE_SECONDS = {"train-sft": 105.0, "train-grpo": 105.0}
+"""After SIGTERM a stage has this long to put its last checkpoint away; then the process answers and ends. Less than
+the pods' terminationGracePeriodSeconds (120 for training, 60 for the rest), so that the answer is always given."""
+DEFAULT_STOP_GRACE_SECONDS = 45.0
 
 T = TypeVar("T")
 Logger = structlog.stdlib.BoundLogger
@@ -101,14 +103,14 @@ def main(load_entry: Callable[[str], Entry]) -> int:
     """Run the job that STAR_JOB_SPEC names; return the exit code. `load_entry` maps a stage's name to its entry."""
     configure_logging()
     path = Path(os.environ.get("STAR_JOB_SPEC", JOB_SPEC_PATH))
-    return answer(lambda stopping: run_job(read_spec(path), load_entry, stopping))
+    return answer(lambda stopping: run_job(read_spec(path), load_entry, stopping), _stop_grace(path))
 
 
-def answer(work: Callable[[threading.Event], JobResult]) -> int:
+def answer(work: Callable[[threading.Event], JobResult], stop_grace: float = DEFAULT_STOP_GRACE_SECONDS) -> int:
     """Run `work` under SIGTERM handling, write its result as the termination message, return the exit code."""
     log: Logger = structlog.get_logger()
     stopping = threading.Event()
-    with _sigterm(stopping):
+    with _sigterm(stopping, stop_grace):
         try:
             result = work(stopping)
         except BaseException as error:
@@ -241,9 +243,8 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _sigterm(stopping: threading.Event) -> Iterator[None]:
+def _sigterm(stopping: threading.Event, grace: float) -> Iterator[None]:
     """Set `stopping` on SIGTERM; a stage that has not stopped after the grace time is ended with its answer given."""
-    grace = float(os.environ.get("STAR_STOP_GRACE_SECONDS", STOP_GRACE_SECONDS))
     deadline = threading.Timer(grace, _give_up)
     deadline.daemon = True
 
@@ -258,6 +259,16 @@ def _sigterm(stopping: threading.Event) -> Iterator[None]:
     finally:
         deadline.cancel()
         signal.signal(signal.SIGTERM, previous)
+
+
+def _stop_grace(spec_path: Path) -> float:
+    override = os.environ.get("STAR_STOP_GRACE_SECONDS")
+    if override is not None:
+        return float(override)
+    try:
+        return STOP_GRACE_SECONDS.get(read_spec(spec_path).stage.stage, DEFAULT_STOP_GRACE_SECONDS)
+    except JobFailure:  # it is about to be reported
+        return DEFAULT_STOP_GRACE_SECONDS
 
 
 def _interrupted() -> JobFailure:
