@@ -61,13 +61,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_s3() -> Iterator[S3Server]:
-    """Run a server with an empty bucket `star` for the length of a `with` block."""
+def start_s3(port: int | None = None) -> Iterator[S3Server]:
+    """Run a server with an empty bucket `star` for the length of a `with` block; on a free port, or on this one."""
     binary = Binaries().ensure("versitygw")
     folder = Path(tempfile.mkdtemp(prefix="star-s3-"))
     root = folder / "data"
     (root / BUCKET).mkdir(parents=True)
-    port = free_port()
+    port = port or free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "test-access", uuid.uuid4().hex, root)
     environment = {**os.environ, "ROOT_ACCESS_KEY_ID": server.access_key, "ROOT_SECRET_ACCESS_KEY": server.secret_key}
     with (folder / "log").open("wb") as log:

@@ -36,8 +36,8 @@ CONCURRENCY = 8
 """Requests in flight in one transfer, and files in flight in a tree."""
 _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=CONCURRENCY)
-_ATTEMPTS = 8
-"""Tries of one request, with growing pauses: a store that restarts is waited for, a dead one is not for long."""
+ATTEMPTS = 10
+"""Tries of one request, with growing pauses of a quarter of a minute in all: a store that restarts is waited for."""
 _DENIED = {401, 403}
 _DENIED_CODES = {"XAdminUserNotFound"}  # versitygw's word, with status 404, for an unknown access key
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
@@ -67,12 +67,12 @@ def split_uri(uri: str) -> tuple[str, str]:
 class ObjectStore:
     """An S3-compatible store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, attempts: int = ATTEMPTS) -> None:
         self.endpoint = store.endpoint or "AWS S3"
         config = Config(
             connect_timeout=5,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=CONCURRENCY * (CONCURRENCY + 1),
             s3={"addressing_style": "path" if store.path_style else "virtual"},
             # Not every S3-compatible server understands the trailing checksums that boto3 sends by default;
@@ -163,9 +163,7 @@ def _failure(error: Exception, what: str, endpoint: str) -> JobFailure:
     if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
         return _unreachable(what, endpoint, error)
     if isinstance(error, ValueError | BotoCoreError):
-        return TerminalFailure(
-            Reason.INVALID_JOB_SPEC, f"{what}: {error}; check the store's settings"
-        )
+        return TerminalFailure(Reason.INVALID_JOB_SPEC, f"{what}: {error}; check the store's settings")
     return _unreachable(what, endpoint, error)
 
 

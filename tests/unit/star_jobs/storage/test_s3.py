@@ -2,6 +2,7 @@
 
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from star_contracts.errors import Reason
 from star_contracts.job import Store
 from star_jobs.errors import RetryableFailure, TerminalFailure
 from star_jobs.storage import ObjectStore
-from tests.support.s3 import S3Server, free_port
+from tests.support.s3 import S3Server, free_port, start_s3
 
 
 def test_small_objects_read_back_and_list_in_order(store: ObjectStore, uri: str) -> None:
@@ -62,12 +63,26 @@ def test_large_files_move_in_parts_with_flat_memory(store: ObjectStore, uri: str
 def test_an_unreachable_store_is_retryable_and_named(
     endpoint: str, store: ObjectStore, uri: str, tmp_path: Path
 ) -> None:
-    unreachable = ObjectStore(Store(endpoint=endpoint.format(port=free_port())))
+    unreachable = ObjectStore(Store(endpoint=endpoint.format(port=free_port())), attempts=2)
     (tmp_path / "file").write_bytes(b"1")
     with pytest.raises(RetryableFailure, match="does not answer") as failure:
         unreachable.upload(tmp_path / "file", f"{uri}/x")
     assert failure.value.reason is Reason.STORE_UNREACHABLE
     assert unreachable.endpoint in failure.value.message
+
+
+def test_a_store_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "late")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "late")
+    late = ObjectStore(Store(endpoint=f"http://127.0.0.1:{port}"))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(late.find_bytes, "s3://star/x")
+        assert not wait([answer], timeout=1).done, "it keeps trying"
+        with start_s3(port) as server:
+            assert server.endpoint == late.endpoint
+            with pytest.raises(TerminalFailure, match="refused the credentials"):  # and so it was reached
+                answer.result(timeout=60)
 
 
 @pytest.mark.bad_input
