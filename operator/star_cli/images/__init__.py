@@ -1,1 +1,1 @@
-"""Container images: what goes into each (`recipes`), its tag (`plan`), its making (`build`), and its dependencies (`locks`)."""
+"""Container images: what goes into each (`recipes`), its tag (`plan`), its making (`build`), its packages (`locks`)."""

@@ -1,8 +1,8 @@
 """Dependency locks: hashed requirements files, one a role and variant, made by uv from loose requirements.
 
 A lock's requirements are an extra or group of pyproject.toml, `locks/<name>.in`, or both. The role locks of a variant
-leave out what the variant's torch layer holds, at the very versions that it holds: `layer` and role lock together are
-the whole environment. Locks name no index: whoever installs from them uses an index of their own.
+leave out what the layer below holds (torch, or for the gateway the jobs), at the very versions that it holds: `layer`
+and role lock together are the whole environment. Locks name no index: whoever installs from them uses their own.
 
 Format: https://pip.pypa.io/en/stable/topics/secure-installs/. Options: https://docs.astral.sh/uv/pip/compile/.
 """
@@ -60,7 +60,7 @@ SPECS = (
     LockSpec("rollout-cpu", extra="rollout", variant="cpu", layer="torch-cpu"),
     LockSpec("rollout-cuda", extra="rollout", variant="cuda"),
     LockSpec("jobs", extra="jobs"),
-    LockSpec("gateway", extra="gateway"),
+    LockSpec("gateway", extra="gateway", layer="jobs"),
     LockSpec("operator", extra="operator"),
     LockSpec("dev", group="dev"),
     LockSpec("build"),
@@ -136,6 +136,11 @@ def recorded_digest(lock: str) -> str:
     """The inputs' digest that a lock's text carries, or an empty string."""
     match = _DIGEST_LINE.search(lock)
     return match.group(1) if match else ""
+
+
+def in_sync(root: Path, spec: LockSpec) -> bool:
+    """Whether a lock was made from the inputs that lie beside it now."""
+    return recorded_digest((root / spec.file).read_text()) == inputs_digest(root, spec)
 
 
 def compile_command(root: Path, spec: LockSpec, output: Path, uv: str = "uv") -> list[str]:

@@ -65,9 +65,9 @@ def test_the_engines_are_where_they_belong() -> None:
     assert not {"torch", "vllm", "transformers"} & pins["operator"].keys()
 
 
-@every_lock
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.variant == "cuda"], ids=lambda spec: spec.name)
 def test_resolves_from_the_index_to_what_is_locked(spec: LockSpec, tmp_path: Path) -> None:
-    """Every variant, CUDA too, can be had as it is locked: uv resolves it again and keeps all pins."""
+    """No CUDA image is built on a machine without GPUs, so uv resolves each lock again and must keep all pins."""
     output = tmp_path / "lock.txt"
     output.write_text(text(spec))
     locks.resolve(ROOT, spec, output, str(find_uv()))
@@ -85,7 +85,7 @@ def test_requirements_of_a_group_include_the_extras_it_refers_to() -> None:
 
 
 def test_an_unknown_extra_is_named() -> None:
-    with pytest.raises(ImagesError, match="lock x: pyproject.toml has no extra or group 'nosuch'"):
+    with pytest.raises(ImagesError, match=r"lock x: pyproject\.toml has no extra or group 'nosuch'"):
         locks.project_requirements(PYPROJECT, LockSpec("x", extra="nosuch"))
 
 
