@@ -284,3 +284,12 @@ def test_answer_ends_the_watch_for_signals() -> None:
     before = threading.active_count()
     runtime.answer(lambda stopping: JobResult())
     assert threading.active_count() == before
+
+
+@pytest.mark.bad_input
+def test_an_unknown_command_says_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["star-job", "dance"])
+    assert entry_point.main() == 64
+    assert "star-job fetch" in capsys.readouterr().err
