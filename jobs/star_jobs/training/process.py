@@ -46,6 +46,16 @@ def engine_environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dic
     return kept | dict(extra)
 
 
+def cpu_threads(base: Mapping[str, str]) -> dict[str, str]:
+    """Return how an engine on the CPU is to use its cores, where the pod does not say so itself.
+
+    Threads that wait must sleep: spinning ones take the cores from whoever they wait for, and a step becomes several
+    times slower as soon as anything else runs on the machine.
+    """
+    wanted = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: base.get(name) or value for name, value in wanted.items()}
+
+
 def run(
     command: Command,
     stopping: threading.Event,

@@ -15,7 +15,7 @@ from typing import Any
 from star_contracts.settings import Precision, Sharding
 from star_jobs.models.folder import ModelFolder, is_whole_safetensors
 from star_jobs.training.cluster import Node
-from star_jobs.training.process import Command, engine_environment
+from star_jobs.training.process import Command, cpu_threads, engine_environment
 from star_jobs.training.staging import LocalCheckpoint, folders
 
 LOG_FILE = "logging.jsonl"
@@ -78,7 +78,7 @@ def environment(base: Mapping[str, str], node: Node, devices: int, offline: bool
     if offline:
         extra |= {"HF_HUB_OFFLINE": "1", "MODELSCOPE_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     if devices == 0:
-        extra["CUDA_VISIBLE_DEVICES"] = ""
+        extra |= {"CUDA_VISIBLE_DEVICES": "", **cpu_threads(base)}
     elif devices > 1 or node.nodes > 1:
         extra |= {
             "NPROC_PER_NODE": str(devices),

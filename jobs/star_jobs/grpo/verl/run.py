@@ -118,7 +118,7 @@ def environment(ready: Prepared, base: Mapping[str, str], metrics: Path) -> dict
         extra |= {
             "VERL_PLATFORM": "cpu",
             "VERL_USE_EXTERNAL_MODULES": "star_jobs.grpo.verl.cpu_platform",
-            "OMP_NUM_THREADS": base.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0))),
+            **process.cpu_threads(base),
         }
     # Ray counts the logical GPU of a CPU run and refuses one that is hidden.
     unwanted = {*_TORCHRUN, "CUDA_VISIBLE_DEVICES"} if ready.stage.devices_per_node == 0 else {*_TORCHRUN}

@@ -1,0 +1,1 @@
+"""A stand-in for verl's command line: same overrides, metrics and checkpoint files, no training."""

@@ -1,0 +1,117 @@
+"""Stage train-sft as a whole: real S3, a stand-in for ms-swift."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from star_contracts.job import ModelSource, TrainSFT
+from star_contracts.result import ExitCode
+from star_contracts.settings import Precision, SFTHyperparameters, Sharding, Variant
+from star_jobs.sft import train as stage_module
+from star_jobs.storage import ObjectStore
+from tests.support.jobs import JobRunner
+from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory
+
+
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+    monkeypatch.setattr(stage_module, "token_counter", lambda _folder: len)
+
+
+@pytest.fixture
+def inputs(store: ObjectStore, uri: str, tmp_path: Path) -> TrainingInputs:
+    return TrainingInputs(store, uri, tmp_path)
+
+
+def stage(inputs: TrainingInputs, **changes: Any) -> TrainSFT:
+    tasks = train_tasks()
+    values: dict[str, Any] = {
+        "model": inputs.model(),
+        "trajectories": inputs.trajectories([trajectory(task) for task in tasks]),
+        "dataset": inputs.dataset(tasks),
+        "variant": Variant.FULL,
+        "hyperparameters": SFTHyperparameters(
+            max_steps=5,
+            save_steps=2,
+            global_batch_size=2,
+            micro_batch_size=1,
+            max_length=3000,
+            precision=Precision.FP32,
+            sharding=Sharding.NONE,
+        ),
+    }
+    return TrainSFT(**values | changes)
+
+
+def test_the_final_model_alone_is_the_artifact(inputs: TrainingInputs, jobs: JobRunner) -> None:
+    job = stage(inputs)
+    done = jobs.run(job)
+    assert done.code == ExitCode.DONE, done.result
+    folder = jobs.fetch(done.artifact)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert (folder / "model.safetensors").read_bytes().endswith(bytes([5]) * 16)
+    assert json.loads((folder / "manifest.json").read_bytes())["inputs"] == {
+        "dataset": job.dataset.digest,
+        "model": job.model.artifact.digest if job.model.artifact else "",
+        "trajectories": job.trajectories.digest,
+    }
+    assert {"steps": 5.0, "sequences": 6.0, "leftOut": 0.0, "loss": 0.8}.items() <= done.result.metrics.items()
+
+
+def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = stage(inputs)
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 4, "last_words": "ConnectionError: node lost"}))
+    broken = jobs.run(job, output="1")
+    assert broken.code == ExitCode.RETRYABLE
+    assert broken.error.reason == "TrainerFailed"
+    assert "ConnectionError: node lost" in broken.error.message
+    assert jobs.work().trees("checkpoints") == ["checkpoints/checkpoint-2/node-0"]
+    # From step 1 it would meet this again.
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 2, "last_words": "started anew"}))
+    done = jobs.run(job, output="2")
+    assert done.code == ExitCode.DONE, done.result
+    assert done.result.metrics["steps"] == 5.0
+
+
+@pytest.mark.bad_input
+def test_out_of_memory_is_told_apart_and_not_retried(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "torch.OutOfMemoryError: CUDA out of memory."
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 1, "last_words": words}))
+    ended = jobs.run(stage(inputs))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "OutOfMemory")
+
+
+@pytest.mark.bad_input
+def test_no_trajectory_was_kept(inputs: TrainingInputs, jobs: JobRunner) -> None:
+    none_kept = inputs.trajectories([trajectory(train_tasks()[0], kept=False)])
+    job = stage(inputs).model_copy(update={"trajectories": none_kept})
+    ended = jobs.run(job)
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "NothingToTrainOn")
+
+
+@pytest.mark.bad_input
+def test_a_model_that_is_no_checkpoint(inputs: TrainingInputs, jobs: JobRunner) -> None:
+    dataset = inputs.dataset(train_tasks())
+    ended = jobs.run(stage(inputs).model_copy(update={"model": ModelSource(artifact=dataset), "dataset": dataset}))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "InvalidModel")
+    assert "dataset artifact" in ended.error.message
+
+
+def test_engines_never_see_the_stores_credentials(
+    inputs: TrainingInputs, jobs: JobRunner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs.run(stage(inputs))
+    assert "no credentials" in capfd.readouterr().err
