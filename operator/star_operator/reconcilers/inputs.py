@@ -6,8 +6,10 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.job import ModelSource
 from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.common import LLM, ModelRef, Ref
+from star_operator.api.grpojob import GRPOJob
 from star_operator.api.meta import Phase, Resource
 from star_operator.api.recdataset import RecDataset
+from star_operator.api.sftjob import SFTJob
 from star_operator.api.verbalization import Verbalization
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.kube.cluster import Cluster
@@ -60,11 +62,24 @@ async def model_source(cluster: Cluster, namespace: str, ref: ModelRef, field: s
         assert ref.digest is not None  # refused at admission otherwise
         return ModelSource(artifact=ArtifactRef(uri=ref.uri, digest=ref.digest))
     assert ref.checkpoint is not None
-    checkpoint = await get_resource(cluster, Checkpoint, namespace, ref.checkpoint, f"{field}.checkpoint")
+    checkpoint = await _checkpoint(cluster, namespace, ref.checkpoint, f"{field}.checkpoint")
     if ref.digest is not None and ref.digest != checkpoint.spec.digest:
         text = f"{field}.digest is {ref.digest}, but Checkpoint {ref.checkpoint} is {checkpoint.spec.digest}"
         raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
     return ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
+
+
+async def _checkpoint(cluster: Cluster, namespace: str, name: str, field: str) -> Checkpoint:
+    """Return a Checkpoint; while there is none, Waiting tells of the training job that will bring it."""
+    try:
+        return await get_resource(cluster, Checkpoint, namespace, name, field)
+    except Waiting as missing:
+        makers: tuple[type[SFTJob] | type[GRPOJob], ...] = (SFTJob, GRPOJob)
+        for maker in makers:
+            body = await cluster.get(STAR_TYPES[maker.INFO.kind], namespace, name)
+            if body is not None:
+                raise _not_ready(maker.parse(body), field) from missing
+        raise
 
 
 async def llm_models(cluster: Cluster, namespace: str, llm: LLM | None) -> dict[str, ModelSource]:
