@@ -10,11 +10,14 @@ from rich.table import Table
 from star_cli.images import locks as lockfiles
 from star_cli.images import venvs
 from star_cli.images.build import Builder, write_values
+from star_cli.images.engine import Buildah, choose
 from star_cli.images.errors import ImagesError
 from star_cli.images.hostconfig import find_uv
 from star_cli.images.plan import Options
 from star_cli.images.plan import plan as plan_images
+from star_cli.images.prune import prune as prune_images
 from star_cli.images.recipes import REGISTRY, Variant
+from star_cli.local.binaries import Binaries
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Terminal
 
@@ -110,6 +113,27 @@ def venv(
         with Terminal().step(f"environment of {role}"):
             target = venvs.make(root.resolve(), cache_dir(), role, variant)
         typer.echo(str(target))
+
+
+@app.command()
+def prune(
+    registry: Annotated[bool, typer.Option(help="Also the local registry, which must not run.")] = True,
+    base_image: Base = "",
+    torch_index: Torch = "",
+    root: Root = Path(),
+) -> None:
+    """Remove the images of earlier sources from buildah's storage and from the local registry."""
+    engine = choose(cache_dir())
+    if not isinstance(engine, Buildah):
+        raise ImagesError("Docker keeps its images itself; remove them with: docker image prune")
+    kept = {
+        image.reference
+        for variant in Variant
+        for image in plan_images(root.resolve(), [], Options(variant, REGISTRY, base_image, torch_index))
+    }
+    binaries = Binaries(cache_dir(), Terminal())
+    for sentence in prune_images(engine, binaries, REGISTRY, kept, registry=registry):
+        typer.echo(sentence)
 
 
 def main() -> None:

@@ -108,6 +108,19 @@ class Buildah:
         finally:
             _run(self.command("rm", container))
 
+    def references(self) -> list[str]:
+        """All tagged images in our storage."""
+        listing = _run(self.command("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}"))
+        return [line for line in listing.split() if not line.startswith("<none>")]
+
+    def remove(self, reference: str) -> None:
+        """Remove an image; layers that others use stay."""
+        _run(self.command("rmi", reference))
+
+    def remove_dangling(self) -> None:
+        """Remove untagged images that no other stands on."""
+        _run(self.command("rmi", "--prune", "--force"))
+
 
 @dataclass(frozen=True)
 class Docker:
