@@ -41,9 +41,12 @@ class Ended:
 
 
 def engine_environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of an engine: the job's own without store credentials, which no engine needs."""
+    """Return the environment of an engine: the job's own without store credentials, which no engine needs.
+
+    It always has a USER: libraries ask for the name of a user who, in a pod, need not be in /etc/passwd.
+    """
     kept = {name: value for name, value in base.items() if name not in CREDENTIALS}
-    return kept | dict(extra)
+    return {"USER": "star"} | kept | dict(extra)
 
 
 def cpu_threads(base: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +67,7 @@ def run(
     tick_seconds: float = 2.0,
     grace_seconds: float = 10.0,
 ) -> Ended:
-    """Run the command to its end and return how it ended; `tick` is called between polls and must not raise."""
+    """Run the command to its end and return how it ended; `tick` is called between polls and at the end."""
     command.cwd.mkdir(parents=True, exist_ok=True)
     child = subprocess.Popen(
         command.argv,
@@ -92,6 +95,7 @@ def run(
     finally:
         _end_group(child, grace_seconds)
     pump.join(timeout=5)
+    tick()
     return Ended(returncode=child.returncode, tail=tuple(tail), interrupted=interrupted)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from star_jobs.training.process import Command, engine_environment, run
@@ -14,7 +15,7 @@ def python(code: str, cwd: Path) -> Command:
 
 def test_output_is_passed_on_and_its_end_is_kept(tmp_path: Path) -> None:
     ticks: list[int] = []
-    code = "import sys; [print(n) for n in range(1000)]; print('last', file=sys.stderr); sys.exit(3)"
+    code = "import sys; [print(n, flush=True) for n in range(1000)]; print('last', file=sys.stderr); sys.exit(3)"
     ended = run(python(code, tmp_path / "new"), threading.Event(), lambda: ticks.append(1), tick_seconds=0.01)
     assert (ended.returncode, ended.interrupted) == (3, False)
     assert len(ended.tail) == 400
@@ -43,17 +44,22 @@ def test_a_stop_ends_the_whole_process_group(tmp_path: Path) -> None:
     ended = run(python(engine, tmp_path), stopping, tick, tick_seconds=0.05, grace_seconds=0.5)
     assert ended.interrupted
     assert ended.returncode < 0
-    assert not _alive(int((tmp_path / "pid").read_text()))
+    assert _is_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_engines_get_no_store_credentials() -> None:
     base = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "HOME": "/tmp"}
-    assert engine_environment(base, {"X": "1"}) == {"HOME": "/tmp", "X": "1"}
+    assert engine_environment(base, {"X": "1"}) == {"USER": "star", "HOME": "/tmp", "X": "1"}
 
 
-def _alive(pid: int) -> bool:
-    """Tell whether a process runs; one that is dead and not yet reaped does not."""
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+def _is_gone(pid: int, seconds: float = 10) -> bool:
+    """Wait until a process has ended; one that is dead and not yet reaped has."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if " Z " in Path(f"/proc/{pid}/stat").read_text():
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.02)  # between polls, under the deadline above
+    return False
