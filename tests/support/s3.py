@@ -81,9 +81,13 @@ def start_s3(port: int | None = None) -> Iterator[S3Server]:
         _wait(process, port, folder / "log")
         yield server
     finally:
+        died = process.poll()
         process.terminate()
         process.wait(timeout=10)
+        said = (folder / "log").read_text()[-2000:]
         shutil.rmtree(folder, ignore_errors=True)
+        if died is not None:
+            raise RuntimeError(f"versitygw ended in mid-test with {died}: {said}")
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
