@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from star_cli.demo.manifests import Size
 from star_cli.demo.run import Demo, Options, Result
 from star_cli.demo.target import Target, local_target
 from star_cli.local.cluster import LocalCluster
+from star_cli.local.manifests import S3_PORT
 from star_cli.local.objectstore import load_credentials
 from star_cli.local.progress import Terminal
+from star_contracts.names import LABEL_KIND, LABEL_NAME, LABEL_STEP
+from tests.support.chaos import Disturbance, disturbance
 from tests.support.kubectl import Kubectl, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "star-tiny"
+STEP_LABELS = (LABEL_KIND, LABEL_NAME, LABEL_STEP)
 ARTIFACTS = {
     "RecDataset/ml-100k",
     "Verbalization/ml-100k",
@@ -63,7 +68,16 @@ def run_demo(cluster: LocalCluster) -> Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(cluster: LocalCluster) -> Ran:
+def disturbed(cluster: LocalCluster, kubectl: Kubectl) -> Iterator[Disturbance]:
+    """Kills a teacher's worker and the operator while the chain runs."""
+    kills = disturbance(kubectl, NAMESPACE, f"http://127.0.0.1:{S3_PORT}", load_credentials(cluster.layout.credentials))
+    kills.start()
+    yield kills
+    kills.stop()
+
+
+@pytest.fixture(scope="module")
+def ran(cluster: LocalCluster, disturbed: Disturbance) -> Ran:
     return run_demo(cluster)
 
 
@@ -74,6 +88,17 @@ def test_every_stage_made_its_artifact_and_the_gateway_serves_the_last_one(ran: 
     assert grpo.status.artifact is not None
     assert ran.result.digest == grpo.status.artifact.digest
     assert f"served by the gateway: {ran.result.digest}" in ran.printed
+
+
+def test_kills_in_mid_run_lose_nothing_and_repeat_nothing(ran: Ran, disturbed: Disturbance, kubectl: Kubectl) -> None:
+    assert len(disturbed.killed) == 2, disturbed.error
+    after = disturbed.finished()
+    assert {name: after[name] for name in disturbed.before} == disturbed.before, "a finished trajectory was made again"
+    teacher = next(one for one in ran.result.resources if one.kind == "TeacherRun")
+    assert len(after) == teacher.status.metrics["trajectories"] == teacher.spec.tasks * teacher.spec.passes
+    jobs = json.loads(kubectl.run("get", "jobs", "-n", NAMESPACE, "-o", "json"))["items"]
+    steps = [tuple(job["metadata"]["labels"].get(label) for label in STEP_LABELS) for job in jobs]
+    assert len(steps) == len(set(steps)), "a step has one Job"
 
 
 def test_the_end_tells_lineage_figures_verdict_and_how_to_go_on(ran: Ran) -> None:
