@@ -20,6 +20,9 @@ MODEL_DIR = "/work/model"
 HUB_DIR = "/work/huggingface"
 DRAIN_SECONDS = 30
 """Requests in flight get this long to finish after SIGTERM."""
+CPU_ARGS = ("--enforce-eager", "--no-enable-chunked-prefill")
+"""Eager mode saves minutes of compilation at each start. Prompts are taken in whole: where one is split, vLLM 0.32 puts
+back the state of a seeded request's generator, which a CPU's generator cannot do ("does not use offset"), and dies."""
 RANK_LABEL = "metadata.labels['apps.kubernetes.io/pod-index']"
 
 
@@ -36,8 +39,8 @@ class Peers:
 def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = None) -> tuple[str, ...]:
     """Return the arguments behind `vllm serve`. `field` is the path of the server in the spec, for errors.
 
-    `--generation-config vllm` keeps defaults that ship with a model out: requests say how they are sampled. On CPU
-    pools `--enforce-eager` saves minutes of compilation at each start; engineArgs come last and can switch it back.
+    `--generation-config vllm` keeps defaults that ship with a model out: requests say how they are sampled. engineArgs
+    come last and win.
     Raises InvalidSpec(ReservedEngineFlag) for a flag that a field of the spec sets.
     """
     server = plan.server
@@ -50,7 +53,7 @@ def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = N
     args += ["--tensor-parallel-size", str(server.tensor_parallel_size)]
     args += ["--pipeline-parallel-size", str(server.pipeline_parallel_size)]
     args += ["--max-model-len", str(server.max_model_len)] if server.max_model_len else []
-    args += ["--enforce-eager"] if pool.image_variant == "cpu" else []
+    args += CPU_ARGS if pool.image_variant == "cpu" else []
     args += _group_args(server.compute.nodes, peers) if peers else []
     return (*args, *server.engine_args)
 
