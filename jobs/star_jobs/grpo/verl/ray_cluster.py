@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from star_contracts.errors import Reason
-from star_jobs.errors import RetryableFailure
+from star_jobs.errors import JobFailure, RetryableFailure
 from star_jobs.grpo.context import Prepared
 from star_jobs.runtime import JobContext
 from star_jobs.training import process
@@ -23,6 +23,7 @@ PORT = 6379
 JOIN_SECONDS = 1800.0
 """How long pods wait for each other: images may still be pulled."""
 _POLL_SECONDS = 10.0
+_TICK_SECONDS = 2.0
 
 _WAIT_FOR_GPUS = """
 import sys, time, ray
@@ -52,14 +53,19 @@ def follow(ready: Prepared, job: JobContext, env: Mapping[str, str]) -> None:
 
     def look() -> None:
         nonlocal last_look
-        if time.monotonic() - last_look >= _POLL_SECONDS:
+        if job.stopping.is_set():
+            finished.set()
+        elif time.monotonic() - last_look >= _POLL_SECONDS:
             last_look = time.monotonic()
-            if job.stopping.is_set() or job.work.get(note) is not None:
-                finished.set()
+            try:
+                if job.work.get(note) is not None:
+                    finished.set()
+            except JobFailure as failure:  # the next look may do better, and nothing is lost by then
+                job.log.warning("could not look for the end of the run", error=failure.message)
 
     while True:
         command = process.Command(join_arguments(ready), env, job.scratch)
-        ended = process.run(command, finished, look)
+        ended = process.run(command, finished, look, tick_seconds=_TICK_SECONDS)
         if finished.is_set():
             job.raise_if_stopping()
             return

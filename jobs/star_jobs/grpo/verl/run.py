@@ -1,10 +1,14 @@
 """Run verl: write its inputs, start it (alone, or on a Ray cluster of the pods), follow it, find its model."""
 
+import hashlib
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from star_contracts.errors import Reason
@@ -17,7 +21,7 @@ from star_jobs.grpo.verl.layout import HUGGING_FACE, VerlLayout, VerlStep, parse
 from star_jobs.grpo.verl.overrides import AGENT, Plan, overrides
 from star_jobs.models import chat_template
 from star_jobs.models.folder import is_whole_safetensors
-from star_jobs.runtime import JobContext
+from star_jobs.runtime import JobContext, work_dir
 from star_jobs.training import process
 from star_jobs.training.failure import classify
 from star_jobs.training.logs import JsonLinesFollower
@@ -32,13 +36,35 @@ STAGING_SECONDS = 1800.0
 
 def train(ready: Prepared, job: JobContext) -> Trained | None:
     """Train to the last step, resuming where an earlier pod was killed; None on a node that does not lead."""
-    folder = job.scratch / "checkpoints"
+    with run_folder(job) as run:
+        model = _train(ready, job, run)
+        if model is None:
+            return None
+        # The folder goes with the run; the model is wanted a moment longer.
+        return replace(model, model=Path(shutil.move(model.model, job.scratch / "model")))
+
+
+@contextmanager
+def run_folder(job: JobContext) -> Iterator[Path]:
+    """Give a folder of the same path in every pod of the group: verl's workers are told of it by name."""
+    name = hashlib.sha256(job.spec.output.encode()).hexdigest()[:16]
+    folder = work_dir() / "runs" / name
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train(ready: Prepared, job: JobContext, run: Path) -> Trained | None:
+    folder = run / "checkpoints"
+    folder.mkdir()
     layout = VerlLayout(ready.steps, ready.node.nodes)
     stager = CheckpointStager(job.work, folder, layout, node=ready.node.rank, nodes=ready.node.nodes)
     resumed = stager.restore()
-    watcher = Watcher(ready, job, job.scratch / "metrics.jsonl")
-    plan = write_inputs(ready, job.scratch / "inputs", folder)
+    watcher = Watcher(ready, job, run / "metrics.jsonl")
+    plan = write_inputs(ready, run / "inputs", folder)
     if resumed is None or resumed.step < ready.steps:
         watcher.begin(resumed.step if resumed else 0)
         stager.start()
@@ -162,7 +188,7 @@ def _run_engine(ready: Prepared, job: JobContext, plan: Plan, watcher: Watcher) 
     if ready.node.nodes > 1:
         ray_cluster.lead(ready, job, env)
     argv = (sys.executable, "-m", "verl.trainer.main_ppo", *overrides(ready.stage, plan), "hydra.run.dir=.")
-    ended = process.run(process.Command(argv, env, job.scratch / "run"), job.stopping, watcher.tick)
+    ended = process.run(process.Command(argv, env, watcher.path.parent / "engine"), job.stopping, watcher.tick)
     watcher.tick()
     if ended.returncode != 0:
         raise classify(ENGINE, ended)
