@@ -1,7 +1,7 @@
 """Kills in mid-run: a teacher's worker pod and the operator, while trajectories are being made.
 
-Runs beside the chain in a thread of its own. It remembers which finished trajectories it saw at the kills, so that a test
-can tell whether any of them was made again.
+Runs beside the chain in a thread of its own. It remembers which finished trajectories it saw at the kills, so that a
+test can tell whether any of them was made again.
 """
 
 import json
