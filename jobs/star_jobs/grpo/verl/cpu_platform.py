@@ -196,9 +196,19 @@ def accept_doubled_backend() -> None:
 def register_engine() -> None:
     """Register verl's FSDP engine for the device `cpu`."""
     from verl.workers.engine.base import EngineRegistry
-    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+    from verl.workers.engine.fsdp import transformer_impl
 
-    EngineRegistry.register(model_type="language_model", backend="fsdp2", device=NAME)(FSDPEngineWithLMHead)
+    engine = transformer_impl.FSDPEngineWithLMHead
+    EngineRegistry.register(model_type="language_model", backend="fsdp2", device=NAME)(engine)
+    # The engine moves a reference policy (kl_coefficient > 0) to pinned host memory, which takes a driver to pin.
+    transformer_impl.CPUOffloadPolicy = _stay_where_it_is
+
+
+def _stay_where_it_is(**_options: Any) -> Any:
+    """Return the policy that offloads nothing: the weights are in the host's memory already."""
+    from torch.distributed.fsdp import OffloadPolicy
+
+    return OffloadPolicy()
 
 
 def register_rollout() -> None:
