@@ -12,7 +12,7 @@ from star_cli.demo.manifests import Size
 from star_cli.demo.store import Store
 from star_cli.demo.target import Target
 from star_cli.errors import StarctlError
-from star_cli.follow import Watch, clock_text, follow
+from star_cli.follow import BAD, Watch, clock_text, follow
 from star_cli.install import Chart
 from star_cli.kubectl import Kubectl
 from star_cli.local.binaries import Binaries
@@ -20,7 +20,7 @@ from star_cli.local.kubeapi import KubeApi
 from star_cli.local.manifests import store_secret
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Reporter
-from star_cli.resources import StarResource, title
+from star_cli.resources import StarResource, list_resources, title
 from star_contracts.artifact import ArtifactRef
 from star_operator.api.stardeployment import StarDeployment
 
@@ -134,10 +134,19 @@ class Demo:
     def _chain(self, cluster: importing.Cluster) -> list[StarResource]:
         wanted = manifests.load(self.options.root, self.options.size)
         self._head(f"{len(wanted)} resources, applied at once")
+        self._clear_failed(cluster, {"/".join(manifests.key(one)) for one in wanted})
         cluster.kubectl.apply(wanted, namespace=self.options.namespace)
         expected = frozenset("/".join(manifests.key(one)) for one in wanted)
         watch = Watch(cluster.api, self.options.namespace, expected, self.options.deadline_seconds)
         return follow(watch, self.console)
+
+    def _clear_failed(self, cluster: importing.Cluster, ours: set[str]) -> None:
+        """Delete what failed in an earlier run: a run that ended is never tried again by itself."""
+        for one in list_resources(cluster.api, cluster.namespace):
+            if title(one) in ours and one.status.phase in BAD:
+                self._say(f"    {title(one)} was {one.status.phase}: deleted, to be tried again")
+                place = f"--namespace={cluster.namespace}"
+                cluster.kubectl.run("delete", one.INFO.plural, one.metadata.name, place, "--cascade=foreground")
 
     def _report(self, resources: Sequence[StarResource], store: Store, target: Target) -> None:
         self._head("Lineage")
