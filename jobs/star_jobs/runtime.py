@@ -47,7 +47,7 @@ class Outcome:
     kind: ArtifactKind | None
     """Kind of the artifact written to `job.output`; None for a shard that left only part files in `job.work`."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Digests of the artifacts it was made from, by role."""
+    """Digests of what it was made from, by role; those that the job spec names go into the manifest by themselves."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -213,7 +213,8 @@ def _reused(manifest: Manifest, ref: ArtifactRef) -> JobResult:
 def _commit(job: JobContext, outcome: Outcome) -> JobResult:
     if outcome.kind is None:
         return JobResult(metrics=dict(outcome.metrics))
-    manifest = job.output.commit(outcome.kind, job.spec.producer, outcome.inputs, outcome.metrics)
+    inputs = {**job.spec.inputs, **outcome.inputs}
+    manifest = job.output.commit(outcome.kind, job.spec.producer, inputs, outcome.metrics)
     ref = ArtifactRef(uri=job.spec.output, digest=manifest.digest())
     if job.spec.memo is not None:
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from star_contracts.artifact import ArtifactRef, Producer, S3Uri
+from star_contracts.artifact import ArtifactRef, Digest, Producer, S3Uri
 from star_contracts.base import Model
 from star_contracts.progress import ProgressTarget
 from star_contracts.settings import (
@@ -234,6 +234,9 @@ class JobSpec(Model):
     """Prefix for resumable state: part files, training checkpoints."""
     memo: S3Uri | None = None
     """Object that remembers the artifact of this work; None never looks and never writes (cachePolicy Never)."""
+    inputs: dict[str, Digest] = {}
+    """Digests of what the work is made from, by role, as the operator resolved them. They go into the manifest, so that
+    a step that only collects others' parts still names the model and the signals behind them."""
     shard: Shard = Shard()
     progress: ProgressTarget | None = None
     stage: Stage

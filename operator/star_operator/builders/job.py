@@ -10,9 +10,10 @@ queue (Kueue, `Run A Kubernetes Job`) or to whoever suspends the resource. There
 count from the end of the step, and a result that is not read yet would be gone.
 """
 
+import re
 from typing import Any
 
-from star_contracts.artifact import Producer, artifact_uri, memo_uri, work_uri
+from star_contracts.artifact import DIGEST_PATTERN, Producer, artifact_uri, memo_uri, work_uri
 from star_contracts.base import canonical_json, value_hash
 from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard
 from star_contracts.progress import ProgressTarget
@@ -95,6 +96,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         output=artifact_uri(*place, owner.name, attempt, output_step),
         work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
+        inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
         shard=Shard(count=step.shards),
         progress=ProgressTarget(
             url=settings.progress_url,

@@ -49,6 +49,7 @@ def pod(s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path, monke
         output=f"{uri}/out/1",
         work=f"{uri}/work",
         memo=f"{uri}/memo/1.json",
+        inputs={"model": value_hash(1)},
         stage=ImportModel(source=f"{uri}/model.gguf"),
     )
     return Pod(tmp_path, spec)
@@ -76,7 +77,7 @@ def test_a_finished_job_leaves_artifact_memo_and_message(pod: Pod, store: Object
     manifest = Manifest.model_validate_json(store.get_bytes(f"{pod.spec.output}/manifest.json"))
     assert manifest.digest() == result.artifact.digest
     assert manifest.producer == pod.spec.producer
-    assert manifest.inputs == {"source": value_hash(0)}
+    assert manifest.inputs == {"model": value_hash(1), "source": value_hash(0)}, "the operator's and the stage's own"
     assert ArtifactRef.model_validate_json(store.get_bytes(str(pod.spec.memo))) == result.artifact
 
 

@@ -51,6 +51,12 @@ def test_the_mounted_file_is_the_job_spec() -> None:
     assert {"name": "STAR_JOB_SPEC", "value": "/etc/star/job.json"} in container["env"]
 
 
+def test_the_spec_names_what_the_work_is_made_from_by_digest() -> None:
+    digest = ARTIFACTS["dataset"].digest
+    step = replace(STEP, inputs={"dataset": digest, "model": "a/b"})
+    assert spec_of(step).inputs == {"dataset": digest}, "a hub's model has no digest"
+
+
 def test_only_retryable_failures_are_tried_again_and_disruptions_are_free() -> None:
     rules = made()["Job"]["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["FailJob", "Ignore"]
