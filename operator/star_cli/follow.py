@@ -4,6 +4,7 @@
 as a line for each change elsewhere. `follow` joins them until everything has ended.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ PATIENCE_SECONDS = 60.0
 """An API server that does not answer is asked again for this long."""
 GOOD = frozenset({Phase.SUCCEEDED, Phase.READY})
 BAD = frozenset({Phase.FAILED, Phase.GATED})
+_DIGITS = re.compile(r"\d+")
 _STYLES = {Phase.RUNNING: "cyan", Phase.WAITING: "yellow", Phase.QUEUED: "yellow", Phase.PENDING: "dim"}
 
 
@@ -132,7 +134,8 @@ class Lines:
 
 
 def _news(before: Row, row: Row, seconds: float) -> bool:
-    if (before.phase, before.says) != (row.phase, row.says):
+    # "RecDataset d is Running (3/80 entries)" and "(4/80 entries)" are the same news to whoever waits for it.
+    if (before.phase, _DIGITS.sub("", before.says)) != (row.phase, _DIGITS.sub("", row.says)):
         return True
     return before.doing != row.doing and seconds >= QUIET_SECONDS
 

@@ -90,6 +90,8 @@ def test_without_a_terminal_there_is_a_line_for_each_change_and_progress_is_not_
     looks = [
         (1.0, evaluation("Waiting", "no dataset yet")),
         (2.0, evaluation("Waiting", "no dataset yet")),
+        (2.2, evaluation("Waiting", "RecDataset d is Running (1/8 files)")),
+        (2.4, evaluation("Waiting", "RecDataset d is Running (2/8 files)")),
         (3.0, evaluation(**progress(1))),
         (5.0, evaluation(**progress(2))),
         (20.0, evaluation(**progress(9))),
@@ -97,6 +99,7 @@ def test_without_a_terminal_there_is_a_line_for_each_change_and_progress_is_not_
     ]
     assert [line.split(": ", 1)[1] for line in lines_of(looks)] == [
         "Waiting  no dataset yet",
+        "Waiting  RecDataset d is Running (1/8 files)",
         "Running  evaluate 1/40 answers  step evaluate is running",
         "Running  evaluate 9/40 answers  about 1:05 left  step evaluate is running",
         "Succeeded  hrAvg 0.61",
