@@ -174,7 +174,7 @@ def test_a_retry_asks_only_what_is_missing(stage: Stage) -> None:
     def breaks_down(request: Request) -> Answer | str:
         nonlocal asked
         asked += 1
-        return world.scripted_student()(request) if asked <= 24 else Answer("gone", status=503)
+        return world.scripted_student()(request) if asked <= 36 else Answer("gone", status=503)
 
     with fake_llm(breaks_down) as server:
         code, result = stage.run(server.endpoint(concurrency=1, startup_seconds=0.1), attempt=1)
