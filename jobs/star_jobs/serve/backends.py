@@ -30,6 +30,10 @@ _CALL_TIMEOUT = 3600.0
 
 _log = structlog.get_logger("star.gateway")
 
+_CALLS_IN_FLIGHT = 512
+"""Calls to one backend at once, several times what an engine batches; more wait here, within their deadlines. The
+client holds a pool of connections for every 64 of them."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -52,7 +56,7 @@ class BackendHandle:
                 base_url=backend.base_url,
                 model=backend.model,
                 timeout_seconds=_CALL_TIMEOUT,
-                concurrency=100_000,
+                concurrency=_CALLS_IN_FLIGHT,
                 startup_seconds=_CONNECT_TIMEOUT,
             )
         )
