@@ -94,9 +94,9 @@ class Buildah:
         run_logged(self.build_command(request), log, progress, {"TMPDIR": str(temporary)})
 
     def push(self, reference: str, address: str, *, secure: bool) -> None:
-        """See Engine. Layers go uncompressed to a registry on this machine: packing them takes longer than storing."""
+        """See Engine. Layers that the registry has are not sent again."""
         target = f"docker://{address}/{reference.partition('/')[2]}"
-        options = [] if secure else ["--tls-verify=false", "--disable-compression"]
+        options = [] if secure else ["--tls-verify=false"]
         _run(self.command("push", "--quiet", *options, reference, target))
 
     def import_rootfs(self, archive: Path, reference: str) -> None:
