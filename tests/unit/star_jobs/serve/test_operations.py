@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from star_contracts.errors import Reason
 from star_contracts.serving import Backend, GatewayConfig
@@ -272,11 +273,12 @@ async def test_other_data_is_loaded_without_a_break(setup: Setup, fake: FakeBack
 FEEDBACK = {"request_id": "r1", "item_id": "i1", "event": "click", "user_id": "u1", "rank": 1}
 
 
-async def test_feedback_is_counted_and_logged(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    response = await running.http.post("/v1/feedback", json=FEEDBACK)
+async def test_feedback_is_counted_and_logged(running: Running) -> None:
+    with capture_logs() as logged:
+        response = await running.http.post("/v1/feedback", json=FEEDBACK)
     assert (response.status_code, response.json()) == (202, {"accepted": True, "durable": False})
     assert 'star_gateway_feedback_total{event="click"} 1.0' in (await running.http.get("/metrics")).text
-    assert "'request_id': 'r1'" in capsys.readouterr().out
+    assert [line["feedback"]["request_id"] for line in logged if line["event"] == "feedback"] == ["r1"]
 
 
 @pytest.mark.bad_input
