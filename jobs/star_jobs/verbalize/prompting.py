@@ -26,7 +26,6 @@ _SHOWN = 50
 _TOKENS_A_CATEGORY = 96
 _MOST_CATEGORIES = 6
 _REPRESENTATIVES = 5
-_BRIEF_REPRESENTATIVES = 3
 _NAME_CHARS, _SUMMARY_CHARS = 60, 300
 _BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 48
 _BRIEF_KINDS = 4
@@ -66,19 +65,19 @@ class Prompter:
 
     def schema(self, entry: Entry) -> JsonSchema:
         """Return the JSON schema that the answer must follow."""
-        numbers = list(range(1, len(self._shown(entry)) + 1))
-        category = _object(
-            name=self._name_schema(entry),
-            summary={"type": "string", "minLength": 2, "maxLength": self._summary_chars()},
-            items={
-                "type": "array",
-                "items": {"type": "integer", "enum": numbers},
-                "minItems": 1,
-                "maxItems": min(self._representatives(), len(numbers)),
-            },
-        )
+        numbers = range(1, len(self._shown(entry)) + 1)
+        summary: JsonSchema = {"type": "string", "minLength": 2, "maxLength": self._summary_chars()}
         if self.brief:
-            return category
+            # No array: very small models lose themselves in the white space that JSON allows between its elements.
+            examples = [f"{one}, {two}" for one, two in combinations(numbers, 2)] or ["1"]
+            return _object(name=self._name_schema(entry), summary=summary, items={"type": "string", "enum": examples})
+        items: JsonSchema = {
+            "type": "array",
+            "items": {"type": "integer", "enum": list(numbers)},
+            "minItems": 1,
+            "maxItems": min(_REPRESENTATIVES, len(numbers)),
+        }
+        category = _object(name=self._name_schema(entry), summary=summary, items=items)
         array: JsonSchema = {"type": "array", "items": category, "minItems": 1, "maxItems": self._categories}
         return _object(thinking={"type": "string"}, categories=array)
 
@@ -95,15 +94,15 @@ class Prompter:
         return tuple(categories)
 
     def _category(self, entry: Entry, raw: Mapping[str, object]) -> SignalCategory:
-        name, summary, numbers = clean(str(raw["name"])), clean(str(raw["summary"])), raw["items"]
-        if len(name) < 2 or len(summary) < 2 or not isinstance(numbers, list):
-            raise ValueError("a category without name, summary or items")
+        name, summary, numbers = clean(str(raw["name"])), clean(str(raw["summary"])), _numbers(raw["items"])
+        if len(name) < 2 or len(summary) < 2:
+            raise ValueError("a category without name or summary")
         shown = self._shown(entry)
-        known = dict.fromkeys(n for n in numbers if isinstance(n, int) and 1 <= n <= len(shown))
+        known = dict.fromkeys(n for n in numbers if 1 <= n <= len(shown))
         return SignalCategory(
             name=shorten(name, self._name_chars()),
             summary=shorten(summary, self._summary_chars()),
-            representative_items=tuple(shown[n - 1] for n in known)[: self._representatives()],
+            representative_items=tuple(shown[n - 1] for n in known)[:_REPRESENTATIVES],
         )
 
     def _shown(self, entry: Entry) -> tuple[str, ...]:
@@ -121,14 +120,20 @@ class Prompter:
         counts = Counter(clean(kind) for item in items if item for kind in item.categories)
         return [kind for kind, _ in counts.most_common(_BRIEF_KINDS) if 2 <= len(kind) <= _BRIEF_NAME_CHARS // 2 - 1]
 
-    def _representatives(self) -> int:
-        return _BRIEF_REPRESENTATIVES if self.brief else _REPRESENTATIVES
-
     def _name_chars(self) -> int:
         return _BRIEF_NAME_CHARS if self.brief else _NAME_CHARS
 
     def _summary_chars(self) -> int:
         return _BRIEF_SUMMARY_CHARS if self.brief else _SUMMARY_CHARS
+
+
+def _numbers(value: object) -> list[int]:
+    """Return the whole numbers of a list, or of a text such as `1, 3`. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        return [int(part) for part in value.split(",")]
+    if isinstance(value, list):
+        return [part for part in value if isinstance(part, int)]
+    raise ValueError("items are neither a list nor text")
 
 
 def _object(**properties: JsonSchema) -> JsonSchema:

@@ -106,7 +106,8 @@ def shown(request: Request) -> list[str]:
 def tidy(request: Request) -> str:
     """A good answer, different for each prompt."""
     titles = shown(request)
-    return json.dumps({"name": titles[0][:20], "summary": f"Like {titles[-1]}"[:48], "items": [1, len(titles), 1]})
+    items = f"1, {len(titles)}, 1"
+    return json.dumps({"name": titles[0][:20], "summary": f"Like {titles[-1]}"[:48], "items": items})
 
 
 def test_the_whole_way(library: Library) -> None:
@@ -325,7 +326,7 @@ def test_scope_all_takes_every_key_with_neighbours(library: Library) -> None:
 
 def test_longer_budgets_get_room_to_reason(library: Library) -> None:
     def thoughtful(request: Request) -> str:
-        return json.dumps({"thinking": "films", "categories": [json.loads(tidy(request))] * 2})
+        return json.dumps({"thinking": "films", "categories": [{**json.loads(tidy(request)), "items": [1, 2]}] * 2})
 
     with fake_llm(thoughtful) as llm:
         done = library.verbalize(llm.endpoint(), sampling=Sampling(), limit=3)
