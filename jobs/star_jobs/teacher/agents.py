@@ -5,13 +5,14 @@ one enumeration of all orders. `brief` schemas have no room for reasoning and bo
 """
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import perm
 from typing import Any
 
-from star_contracts.data import RankingTask, SignalKind
+from star_contracts.data import Item, RankingTask, SignalKind
 from star_jobs.llm.structured import JsonSchema
 from star_jobs.trajectory.format import ANALYSTS
 from star_jobs.trajectory.text import clean
@@ -24,8 +25,12 @@ TITLES = {
     "interest_divergence": "search for neighbouring interests",
 }
 
+SUGGESTIONS = ("weigh the ratings", "look at the newest items", "use the signals", "be more specific")
+"""What a brief reflector may suggest."""
+
 _BRIEF_CHARS = 48
 _BRIEF_CONCLUSIONS = 2
+_TASTES = 12
 _CONCLUSIONS = 12
 _ORDERS = 200
 """Orders of a set are enumerated up to this many."""
@@ -69,7 +74,7 @@ def read_plan(answer: dict[str, Any]) -> list[str]:
 def calls_schema(options: Sequence[ToolCall], limit: int) -> JsonSchema:
     """Ask for up to `limit` of the possible look-ups."""
     shown = [call.render() for call in options]
-    return _object(True, calls={"type": "array", "items": {"type": "string", "enum": shown}, "maxItems": limit})
+    return _object(True, calls=_list({"type": "string", "enum": shown}, 0, limit))
 
 
 def read_calls(answer: dict[str, Any], options: Sequence[ToolCall], limit: int) -> list[ToolCall]:
@@ -89,11 +94,22 @@ def call_options(task: RankingTask, recent: int) -> list[ToolCall]:
     return options
 
 
-def analysis_schema(brief: bool) -> JsonSchema:
-    """Ask for conclusions."""
-    text: JsonSchema = {"type": "string", "maxLength": _BRIEF_CHARS} if brief else {"type": "string"}
-    most = _BRIEF_CONCLUSIONS if brief else _CONCLUSIONS
-    return _object(brief, conclusions={"type": "array", "items": text, "minItems": 1, "maxItems": most})
+def tastes(task: RankingTask, items: Mapping[str, Item]) -> list[str]:
+    """Return the categories of the items at hand, most frequent first: what a brief analyst chooses its words from.
+
+    A very small model writes noise where it may write freely; a choice is a statement that can be right or wrong.
+    """
+    shown = [*(entry.item_id for entry in task.history), *task.candidates]
+    counts = Counter(clean(name) for item_id in shown if (item := items.get(item_id)) for name in item.categories)
+    return sorted((name for name in counts if name), key=lambda name: (-counts[name], name))[:_TASTES]
+
+
+def analysis_schema(brief: bool, tastes: Sequence[str] = ()) -> JsonSchema:
+    """Ask for conclusions: in brief one or two of the `tastes`, or a few words where there are none."""
+    if not brief:
+        return _object(False, conclusions=_list({"type": "string"}, 1, _CONCLUSIONS))
+    text: JsonSchema = {"type": "string"} | ({"enum": list(tastes)} if tastes else {"maxLength": _BRIEF_CHARS})
+    return _object(True, conclusions=_list(text, 1, _BRIEF_CONCLUSIONS))
 
 
 def read_analysis(answer: dict[str, Any]) -> list[str]:
@@ -106,11 +122,9 @@ def read_analysis(answer: dict[str, Any]) -> list[str]:
 
 def reflection_schema(analysts: Sequence[str], brief: bool) -> JsonSchema:
     """Ask for the analyses to redo; an empty list approves of all."""
-    suggestion: JsonSchema = {"type": "string", "maxLength": _BRIEF_CHARS} if brief else {"type": "string"}
-    names: JsonSchema = {"type": "string", "enum": list(analysts)}
-    problem = _object(True, agent_name=names, suggestion=suggestion)
-    most = 1 if brief else len(analysts)
-    return _object(brief, problematic_agent={"type": "array", "items": problem, "maxItems": most})
+    suggestion: JsonSchema = {"type": "string"} | ({"enum": list(SUGGESTIONS)} if brief else {})
+    problem = _object(True, agent_name={"type": "string", "enum": list(analysts)}, suggestion=suggestion)
+    return _object(brief, problematic_agent=_list(problem, 0, 1 if brief else len(analysts)))
 
 
 def read_reflection(answer: dict[str, Any], analysts: Sequence[str]) -> dict[str, str]:
@@ -140,8 +154,7 @@ def ranking_schema(candidates: Sequence[str], brief: bool) -> JsonSchema:
         orders = [_SEPARATOR.join(order) for order in permutations(candidates)]
         return _object(brief, ranking={"type": "string", "enum": orders})
     count = len(candidates)
-    places: JsonSchema = {"type": "array", "items": {"type": "string", "enum": list(candidates)}}
-    return _object(brief, ranking=places | {"minItems": count, "maxItems": count})
+    return _object(brief, ranking=_list({"type": "string", "enum": list(candidates)}, count, count))
 
 
 def read_ranking(answer: dict[str, Any], candidates: Sequence[str], seed: int) -> Ranked:
@@ -162,6 +175,10 @@ def read_ranking(answer: dict[str, Any], candidates: Sequence[str], seed: int) -
 def _object(brief: bool, **properties: JsonSchema) -> JsonSchema:
     shown: JsonSchema = properties if brief else {"thinking": {"type": "string"}} | properties
     return {"type": "object", "properties": shown, "required": list(shown), "additionalProperties": False}
+
+
+def _list(items: JsonSchema, least: int, most: int) -> JsonSchema:
+    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
 
 
 def _strings(value: Any) -> list[str]:

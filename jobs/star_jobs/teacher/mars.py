@@ -34,6 +34,7 @@ from star_jobs.trajectory.prompt import (
 )
 from star_jobs.trajectory.reward import hit_rank
 from star_jobs.trajectory.text import clean
+from star_jobs.trajectory.tools import ToolBox
 
 ATTEMPTS = 2
 """Times an agent is asked before its part is done without it."""
@@ -80,6 +81,7 @@ class _Run:
         self.item = item
         self.task = item.task.model_copy(update={"candidates": tuple(candidates)})
         self.style = style_of(len(candidates))
+        self.tastes = agents.tastes(self.task, team.items)
         self.summary = ""
         self.findings: dict[str, list[str]] = {}
         self.looked_up: dict[str, tuple[ToolExchange, ...]] = {}
@@ -137,7 +139,7 @@ class _Run:
         exchanges: tuple[ToolExchange, ...] = ()
         # A brief revision keeps to the evidence it has: a second look-up would cost as much as the analysis.
         if self.team.toolbox is not None and not (revision and self.team.brief):
-            exchanges = await self._look_up(analyst)
+            exchanges = await self._look_up(analyst, self.team.toolbox)
             self.looked_up[analyst] = exchanges
         instruction = render(analyst, brief=self.team.brief)
         if revision:
@@ -145,29 +147,32 @@ class _Run:
                 "revision", brief=self.team.brief, previous=previous or ["nothing"], suggestion=suggestion
             )
         found = await self._ask(
-            analyst, instruction, agents.analysis_schema(self.team.brief), agents.read_analysis, str(revision)
+            analyst,
+            instruction,
+            agents.analysis_schema(self.team.brief, self.tastes),
+            agents.read_analysis,
+            str(revision),
         )
         thinking, conclusions = found or ("", previous)
         self.findings[analyst] = conclusions
         self._record(analyst, conclusions, thinking, exchanges, revision)
 
-    async def _look_up(self, analyst: str) -> tuple[ToolExchange, ...]:
-        toolbox = self.team.toolbox
-        options = agents.call_options(self.task, self.style.history)
+    async def _look_up(self, analyst: str, toolbox: ToolBox) -> tuple[ToolExchange, ...]:
+        """Let an analyst choose among the look-ups that have an answer, and answer them."""
+        options = [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
+        if not options:
+            return ()
         limit = _BRIEF_CALLS if self.team.brief else _CALLS
-        instruction = render("tools", brief=self.team.brief, title=agents.TITLES[analyst])
         chosen = await self._ask(
             analyst,
-            instruction,
+            render("tools", brief=self.team.brief, title=agents.TITLES[analyst]),
             agents.calls_schema(options, limit),
             lambda answer: agents.read_calls(answer, options, limit),
             "tools",
         )
-        if chosen is None or toolbox is None:
-            return ()
         return tuple(
             ToolExchange(tool=call.tool, argument=call.argument, response=toolbox.answer(call, self.style.tool_chars))
-            for call in chosen[1]
+            for call in (chosen[1] if chosen else ())
         )
 
     async def _reflect(self, plan: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ class PromptStyle:
 BRIEF: Final = PromptStyle(
     history=6,
     title_chars=48,
-    history_categories=0,
+    history_categories=1,
     candidate_categories=1,
     attribute_chars=0,
     review_chars=0,

@@ -98,6 +98,10 @@ class ToolBox:
         text = clean(self._render(signal, self._items, limit)) if signal is not None else ""
         return shorten(text, limit) if text else NO_SIGNAL
 
+    def knows(self, call: ToolCall) -> bool:
+        """Tell whether a call has a signal to answer it."""
+        return self._store.get(call.tool, call.argument) is not None
+
     def respond(self, body: str, max_chars: int | None = None) -> str:
         """Return the `<tool_response>` element for the text between the `<tool_call>` tags."""
         try:

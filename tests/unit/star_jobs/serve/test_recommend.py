@@ -61,7 +61,7 @@ async def test_the_order_of_the_candidates_does_not_reach_the_student(running: R
 
 async def test_a_known_users_history_comes_from_the_dataset(running: Running, fake: FakeBackend) -> None:
     await running.ask(user_id="u2")
-    assert "i6 Film 6 rated 4" in fake.requests[0]["messages"][1]["content"]
+    assert "i6 Film 6 [Drama] rated 4" in fake.requests[0]["messages"][1]["content"]
 
 
 async def test_a_history_in_the_request_replaces_the_stored_one(running: Running, fake: FakeBackend) -> None:
@@ -69,7 +69,7 @@ async def test_a_history_in_the_request_replaces_the_stored_one(running: Running
     response = await running.ask(user_id="stranger", history=history)
     assert response.json()["warnings"] == ["history: left out 1 unknown items, e.g. 'gone'"]
     prompt = fake.requests[0]["messages"][1]["content"]
-    assert "i11 Film 11 rated 2" in prompt
+    assert "i11 Film 11 [Drama] rated 2" in prompt
     assert "i0 Film 0" not in prompt
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_contracts.data import SignalKind
+from star_contracts.data import Item, SignalKind
 from star_jobs.teacher import agents
 from star_jobs.teacher.agents import InvalidOutput
 from star_jobs.trajectory.format import ANALYSTS
@@ -58,6 +58,18 @@ def test_whatever_a_schema_allows_can_be_read(seed: int, brief: bool, candidates
 def test_options_are_the_user_the_latest_items_and_the_candidates() -> None:
     assert OPTIONS[0] == ToolCall(SignalKind.USER_CF, "u1")
     assert [call.argument for call in OPTIONS[1:]] == ["i2", "i1", "i0", *IDS]
+
+
+def test_tastes_are_the_categories_at_hand_the_most_frequent_first() -> None:
+    task = tasks(1)[0]
+    films = {"i0": ("War", "Drama"), "i1": ("Drama",), "i5": ("<plan>",)}
+    items = {name: Item(item_id=name, title=name, categories=kinds) for name, kinds in films.items()}
+    assert agents.tastes(task, items) == ["Drama", "< plan>", "War"]
+    assert agents.tastes(task, {}) == []
+
+
+def test_without_categories_brief_conclusions_are_short() -> None:
+    assert agents.analysis_schema(True)["properties"]["conclusions"]["items"] == {"type": "string", "maxLength": 48}
 
 
 def test_a_whole_ranking_is_not_repaired() -> None:

@@ -154,6 +154,23 @@ async def test_tool_answers_reach_the_analyst_and_the_record() -> None:
     assert f"User-CF u1: {exchange.response}" in analysis["messages"][1]["content"]
 
 
+async def test_only_look_ups_with_an_answer_are_offered() -> None:
+    _, llm = await run(Script(), task=TASK.model_copy(update={"user_id": "stranger"}))
+    calls = next(schema_of(request)["properties"]["calls"] for request in llm.requests if kind_of(request) == "calls")
+    assert [call for call in calls["items"]["enum"] if "User-CF" in call] == []
+    assert 'Item-CF("i2")' in calls["items"]["enum"]
+
+
+async def test_without_any_signal_nobody_is_asked_for_look_ups() -> None:
+    task = TASK.model_copy(update={"user_id": "stranger", "history": (), "candidates": ("x1", "i7")})
+    script = Script(rank="i7 > x1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "get", lambda self, kind, key: None)
+        record, _ = await run(script, task=task)
+    assert "calls" not in script.turns
+    assert steps(record)[1].tools == ()
+
+
 async def test_all_prompts_of_a_run_begin_alike() -> None:
     """The server reads user, history and candidates once: what differs comes last."""
     _, llm = await run(Script())
@@ -162,6 +179,13 @@ async def test_all_prompts_of_a_run_begin_alike() -> None:
     shared = prompts[0][1]["content"].split("\n\nTask:")[0]
     assert "Candidates:" in shared
     assert all(messages[1]["content"].startswith(shared) for messages in prompts)
+
+
+async def test_brief_analysts_choose_their_words_and_full_ones_write() -> None:
+    for sampling, words in ((BRIEF, {"type": "string", "enum": ["Drama"]}), (FULL, {"type": "string"})):
+        _, llm = await run(Script(), sampling=sampling)
+        asked = next(schema_of(r)["properties"] for r in llm.requests if kind_of(r) == "analyse")
+        assert asked["conclusions"]["items"] == words
 
 
 async def test_brief_prompts_are_short() -> None:

@@ -19,12 +19,12 @@ def test_the_brief_prompt() -> None:
 User u9: age 24, gender F
 History, newest last:
 3 earlier: Drama 2, War 2, Comedy 1
-34 Film 34 (1994) rated 4
-35 Film 35 (1995) rated 4
-36 Film 36 (1996) rated 4
-37 Film 37 (1997) rated 4
-38 Film 38 (1998) rated 4
-39 Film 39 (1999) rated 4
+34 Film 34 (1994) [Comedy] rated 4
+35 Film 35 (1995) [Drama] rated 4
+36 Film 36 (1996) [Comedy] rated 4
+37 Film 37 (1997) [Drama] rated 4
+38 Film 38 (1998) [Comedy] rated 4
+39 Film 39 (1999) [Drama] rated 4
 Candidates:
 7 Film 7 (1997) [Drama]
 3 Film 3 (1993) [Drama]
