@@ -67,8 +67,13 @@ def open_call(text: str) -> str | None:
 
 
 def render_response(answer: str) -> str:
-    """Return what is appended after `</tool_call>`, byte for byte, in training and in serving."""
-    return f"<tool_response>{clean(answer)}</tool_response>"
+    """Return what is appended after `</tool_call>`, byte for byte, in training and in serving.
+
+    The white space around it is for the tokens' sake: training and rollouts tokenize an answer piece by piece, a server
+    that continues one tokenizes the whole text, and would join `>` and `<` of neighbours into a token that the student
+    has never seen there. Byte-pair tokenizers never join a sign to a space after it, nor a line break to a sign after it.
+    """
+    return f" <tool_response>{clean(answer)}</tool_response>\n"
 
 
 class SignalSource(Protocol):

@@ -23,7 +23,7 @@ def test_tool_answers_are_shown_but_not_learnt() -> None:
     answer = messages[2:]
     assert {message["role"] for message in answer} == {"assistant"}
     masked = [message["content"] for message in answer if not message["loss"]]
-    assert masked == ["<tool_response>quiet films</tool_response>"]
+    assert masked == [" <tool_response>quiet films</tool_response>\n"]
     text = "".join(message["content"] for message in answer)
     assert text.startswith('<plan><JSON>["user_profile"]</JSON></plan>')
     assert text.endswith("</recommend>")

@@ -30,7 +30,8 @@ from tests.unit.star_jobs.trajectory.samples import RUN
 
 FULL = """\
 <plan><JSON>["user_profile","recent_analysis"]</JSON></plan>
-<user_profile><tool_call>Item-CF("7")</tool_call><tool_response>War epics: Film 3</tool_response>\
+<user_profile><tool_call>Item-CF("7")</tool_call> <tool_response>War epics: Film 3</tool_response>
+\
 <Thinking>they rate war films high</Thinking><JSON>["likes war films"]</JSON></user_profile>
 <recent_analysis><JSON>["comedies"]</JSON></recent_analysis>
 <reflection><JSON>{"correct":"no","problematic_agent":[{"agent_name":"recent_analysis","suggestion":"say more"}]}\
@@ -43,13 +44,18 @@ def joined(segments: tuple[Segment, ...]) -> str:
     return "".join(segment.text for segment in segments)
 
 
+def sections_of(text: str) -> list[str]:
+    """One section a line, but for the line break after a tool's answer."""
+    return text.replace("</tool_response>\n", "</tool_response> ").split("\n")
+
+
 def test_the_full_variant_reads_like_the_paper() -> None:
     assert joined(serialize(RUN)) == FULL
 
 
 def test_only_tool_answers_are_masked() -> None:
     masked = [segment.text for segment in serialize(RUN) if not segment.trainable]
-    assert masked == ["<tool_response>War epics: Film 3</tool_response>"]
+    assert masked == [" <tool_response>War epics: Film 3</tool_response>\n"]
     assert [segment.trainable for segment in serialize(RUN)] == [True, False, True]
 
 
@@ -64,9 +70,9 @@ def test_without_planner_drops_the_plan() -> None:
 
 
 def test_without_reflector_keeps_the_revised_analysis_in_its_first_place() -> None:
-    lines = joined(serialize(RUN, Variant.WITHOUT_REFLECTOR)).split("\n")
-    assert [line[1 : line.index(">")] for line in lines] == ["plan", "user_profile", "recent_analysis", "recommend"]
-    assert "war comedies" in lines[2]
+    sections = parse(joined(serialize(RUN, Variant.WITHOUT_REFLECTOR)), Variant.WITHOUT_REFLECTOR).sections
+    assert [section.tag for section in sections] == ["plan", "user_profile", "recent_analysis", "recommend"]
+    assert sections[2].payload == ["war comedies"]
 
 
 def test_planner_only_is_the_plan() -> None:
@@ -198,13 +204,13 @@ def test_a_fault_is_reported_where_it_is(damage: tuple[str, str], message: str) 
     ],
 )
 def test_phases_out_of_place(lines: list[int], message: str) -> None:
-    whole = FULL.split("\n")
+    whole = sections_of(FULL)
     with pytest.raises(FormatError, match=message):
         parse("\n".join(whole[i] for i in lines))
 
 
 def test_no_revision_after_a_reflection_that_is_content() -> None:
-    whole = FULL.split("\n")
+    whole = sections_of(FULL)
     whole[3] = '<reflection><JSON>{"correct":"yes"}</JSON></reflection>'
     with pytest.raises(FormatError, match="expected <recommend>, found <recent_analysis>"):
         parse("\n".join(whole))

@@ -10,7 +10,7 @@ from star_contracts.settings import Sampling
 from star_jobs.llm.client import LLMClient
 from star_jobs.trajectory.format import serialize
 from star_jobs.trajectory.student import StudentAnswer, answer
-from star_jobs.trajectory.tools import CALLS_USED_UP, MALFORMED, ToolBox
+from star_jobs.trajectory.tools import CALLS_USED_UP, MALFORMED, ToolBox, ToolCall
 from tests.support.fakellm import Answer, Request, fake_llm
 from tests.unit.star_jobs.trajectory.samples import CANDIDATES, ITEMS, RUN, TASK, Store
 
@@ -51,7 +51,7 @@ async def test_a_call_is_answered_inside_the_same_generation() -> None:
 async def test_an_answer_equals_what_is_trained_on() -> None:
     """A student that repeats its training text byte for byte is fed the very tool answer it was trained with."""
     looked_up = ToolExchange(
-        tool=SignalKind.ITEM_CF, argument="7", response=ToolBox(Store(), ITEMS).respond('Item-CF("7")')[15:-16]
+        tool=SignalKind.ITEM_CF, argument="7", response=ToolBox(Store(), ITEMS).answer(ToolCall(SignalKind.ITEM_CF, "7"))
     )
     steps = (RUN.steps[0], RUN.steps[1].model_copy(update={"tools": (looked_up,)}), *RUN.steps[2:])
     trained = serialize(RUN.model_copy(update={"steps": steps}))

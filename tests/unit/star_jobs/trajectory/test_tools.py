@@ -54,7 +54,7 @@ def test_a_call_is_read_back(tool: SignalKind, key: str) -> None:
 def test_anything_else_is_malformed(text: str, toolbox: ToolBox) -> None:
     with pytest.raises(ToolCallError, match="expected Item-CF"):
         parse_tool_call(text)
-    assert toolbox.respond(text) == f"<tool_response>{MALFORMED}</tool_response>"
+    assert toolbox.respond(text) == f" <tool_response>{MALFORMED}</tool_response>\n"
 
 
 def test_a_key_that_cannot_be_written() -> None:
@@ -65,7 +65,7 @@ def test_a_key_that_cannot_be_written() -> None:
 def test_answers_from_the_store(toolbox: ToolBox) -> None:
     answer = toolbox.answer(ToolCall(SignalKind.ITEM_CF, "7"))
     assert "War epics" in answer
-    assert toolbox.respond('Item-CF("7")') == f"<tool_response>{answer}</tool_response>"
+    assert toolbox.respond('Item-CF("7")') == f" <tool_response>{answer}</tool_response>\n"
 
 
 def test_a_key_without_a_signal_is_answered_clearly(toolbox: ToolBox) -> None:

@@ -61,14 +61,14 @@ class StudentScheduler(MultiTurnScheduler):  # type: ignore[misc] # ms-swift is 
     def step(self, infer_request: Any, response_choice: Any, current_turn: int) -> dict[str, Any]:
         """Append the tool's answer, as tokens with loss mask 0, so that the generation goes on after it."""
         response = self._respond(self._call(response_choice) or "", infer_request, current_turn)
-        token_ids, mask, log_probs = self.prepare_response_continuation(response_choice)
         answer = self.tokenizer.encode(response, add_special_tokens=False)
-        infer_request.messages[-1]["content"] = self._text(infer_request.messages[-1]["content"]) + response
+        written = self._written(response_choice)
+        _, _, log_probs = self.prepare_response_continuation(response_choice)
         return {
-            "infer_request": infer_request,
-            "response_token_ids": token_ids + answer,
-            "response_loss_mask": mask + [0] * len(answer),
-            "rollout_logprobs": log_probs,
+            "infer_request": infer_request,  # ms-swift puts the tokens below into its last message
+            "response_token_ids": written + answer,
+            "response_loss_mask": [1] * len(written) + [0] * len(answer),
+            "rollout_logprobs": log_probs[: len(written)],
         }
 
     def _respond(self, body: str, infer_request: Any, calls: int) -> str:
@@ -78,11 +78,18 @@ class StudentScheduler(MultiTurnScheduler):  # type: ignore[misc] # ms-swift is 
 
     def _call(self, response_choice: Any) -> str | None:
         """Return the tool call that the newest piece of the generation ends with, or None."""
-        text = str(self.tokenizer.decode(response_choice.token_ids or [], skip_special_tokens=False)).rstrip()
+        text = str(self.tokenizer.decode(self._written(response_choice), skip_special_tokens=False)).rstrip()
         return open_call(text) if text.endswith(TOOL_STOP) else None
 
-    def _text(self, content: Any) -> str:
-        return content if isinstance(content, str) else str(self.tokenizer.decode(content))
+    def _written(self, response_choice: Any) -> list[int]:
+        """Return the newest piece's tokens without what ends or pads it.
+
+        A row of a batch that stopped at a call is padded, with the end-of-sequence token, while others go on.
+        """
+        token_ids = list(response_choice.token_ids or [])
+        while token_ids and token_ids[-1] in (self.tokenizer.eos_token_id, self.tokenizer.pad_token_id):
+            token_ids.pop()
+        return token_ids
 
 
 orms.update(dict(zip(REWARDS, (FormatReward, OutcomeReward), strict=True)))
