@@ -71,7 +71,7 @@ def render_response(answer: str) -> str:
 
     The white space around it is for the tokens' sake: training and rollouts tokenize an answer piece by piece, a server
     that continues one tokenizes the whole text, and would join `>` and `<` of neighbours into a token that the student
-    has never seen there. Byte-pair tokenizers never join a sign to a space after it, nor a line break to a sign after it.
+    has never seen there. Byte-pair tokenizers join no sign to a space after it and no line break to a sign after it.
     """
     return f" <tool_response>{clean(answer)}</tool_response>\n"
 

@@ -50,9 +50,8 @@ async def test_a_call_is_answered_inside_the_same_generation() -> None:
 
 async def test_an_answer_equals_what_is_trained_on() -> None:
     """A student that repeats its training text byte for byte is fed the very tool answer it was trained with."""
-    looked_up = ToolExchange(
-        tool=SignalKind.ITEM_CF, argument="7", response=ToolBox(Store(), ITEMS).answer(ToolCall(SignalKind.ITEM_CF, "7"))
-    )
+    response = ToolBox(Store(), ITEMS).answer(ToolCall(SignalKind.ITEM_CF, "7"))
+    looked_up = ToolExchange(tool=SignalKind.ITEM_CF, argument="7", response=response)
     steps = (RUN.steps[0], RUN.steps[1].model_copy(update={"tools": (looked_up,)}), *RUN.steps[2:])
     trained = serialize(RUN.model_copy(update={"steps": steps}))
     turns = [
