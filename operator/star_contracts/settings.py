@@ -164,7 +164,7 @@ class SFTHyperparameters(Model):
     max_length: int = Field(default=16384, ge=16)
     """Tokens of prompt and answer together; longer sequences are left out and counted."""
     precision: Precision = Precision.BF16
-    """Number format of the weights; `float32` on CPUs."""
+    """Number format of the computation; the optimizer's weights stay in float32."""
     sharding: Sharding = Sharding.ZERO2
     """How DeepSpeed spreads the optimizer over the GPUs; `None` on CPUs."""
     save_steps: int = Field(default=50, ge=1)

@@ -4,7 +4,7 @@
 
 It runs in a cluster of its own (`bench`), which is removed before and after. The last line is the result:
 
-    RESULT wall_s=... peak_mem_gb=... operator_rss_mb=... operator_idle_cpu_percent=...
+    RESULT {"wall_s": ..., "peak_mem_gb": ..., "operator_rss_mb": ..., "operator_idle_cpu_percent": ...}
 
 wall_s                     from the command to its exit
 peak_mem_gb                most memory in use on the machine (MemTotal - MemAvailable), less what was in use before
@@ -13,6 +13,7 @@ operator_idle_cpu_percent  of one core, over a minute after the run
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def main() -> int:
     finally:
         cluster.down()
     figures = {"wall_s": wall, "peak_mem_gb": peak, "operator_rss_mb": rss, "operator_idle_cpu_percent": idle}
-    print("RESULT", *(f"{name}={value:.1f}" for name, value in figures.items()))
+    print("RESULT", json.dumps({name: round(value, 2) for name, value in figures.items()}))
     return 0
 
 

@@ -1,7 +1,7 @@
 """What every ms-swift run shares: how it is started, its checkpoints on disk, and its log.
 
 Written for ms-swift 4.6 (https://swift.readthedocs.io, "Command Line Parameters"); the CPU flags are those that a run
-without a GPU needs: no flash attention, no mixed precision, no gradient checkpointing.
+without a GPU needs: no flash attention, no gradient checkpointing.
 """
 
 import json
@@ -36,7 +36,11 @@ class SwiftStep:
 
 
 def model_arguments(model: ModelFolder, precision: Precision, devices: int, sharding: Sharding) -> list[str]:
-    """Return the arguments that say which model is trained on what device in which number format."""
+    """Return the arguments that say which model is trained on what device in which number format.
+
+    DeepSpeed's optimizers keep master weights in float32 by themselves; without them the loaded weights are the master
+    weights, and the computation alone is in `precision` (autocast): bfloat16 would round small updates away.
+    """
     arguments = ["--model", str(model.path), "--tuner_type", "full", "--check_model", "false"]
     if model.model_type in _MODEL_TYPES:
         arguments += ["--model_type", _MODEL_TYPES[model.model_type]]
@@ -44,7 +48,8 @@ def model_arguments(model: ModelFolder, precision: Precision, devices: int, shar
         arguments += ["--template", "chatml"]
     on_gpu = devices > 0
     bf16 = precision is Precision.BF16
-    arguments += ["--torch_dtype", precision.value, "--bf16", _flag(bf16), "--fp16", "false", "--attn_impl", "sdpa"]
+    weights = precision if sharding in _DEEPSPEED else Precision.FP32
+    arguments += ["--torch_dtype", weights.value, "--bf16", _flag(bf16), "--fp16", "false", "--attn_impl", "sdpa"]
     arguments += ["--use_cpu", _flag(not on_gpu), "--gradient_checkpointing", _flag(on_gpu)]
     if sharding in _DEEPSPEED:
         arguments += ["--deepspeed", _DEEPSPEED[sharding]]

@@ -31,10 +31,17 @@ def test_on_a_cpu() -> None:
     assert "--deepspeed" not in found
 
 
+def test_without_deepspeed_the_weights_stay_in_float32() -> None:
+    for devices in (0, 1):
+        found = pairs(swift.model_arguments(MODEL, Precision.BF16, devices, Sharding.NONE))
+        assert (found["--torch_dtype"], found["--bf16"]) == ("float32", "true")
+
+
 def test_on_gpus() -> None:
     other = ModelFolder(Path("/m"), "gemma", "GemmaForCausalLM", chatml=False)
     found = pairs(swift.model_arguments(other, Precision.BF16, 8, Sharding.ZERO3))
     assert (found["--use_cpu"], found["--bf16"], found["--deepspeed"]) == ("false", "true", "zero3")
+    assert found["--torch_dtype"] == "bfloat16"
     assert "--template" not in found
     assert "--model_type" not in found
 
