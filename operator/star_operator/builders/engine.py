@@ -83,7 +83,8 @@ def serve_defaults(plan: ServerPlan, pool: Pool) -> Mapping[str, str]:
     if pool.image_variant == "cpu":
         env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         cpus = plan.server.compute.resources.cpu
-        env |= {"OMP_NUM_THREADS": str(_whole_cpus(cpus))} if cpus else {}
+        threads = _whole_cpus(cpus) if cpus else 0
+        env |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     return env
 
 
@@ -110,5 +111,6 @@ def _group_args(nodes: int, peers: Peers) -> list[str]:
 
 
 def _whole_cpus(quantity: str) -> int:
+    """Return the cores asked for, rounded up; 0 for less than one, which is a share of the node and not a width."""
     cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
-    return max(1, ceil(cores))
+    return ceil(cores) if cores >= 1 else 0
