@@ -21,7 +21,7 @@ Root = Annotated[Path | None, typer.Option("--root", help="The repository. Defau
 def demo(
     name: Name = DEFAULT_NAME,
     namespace: Namespace = "star-demo",
-    size: Annotated[str, typer.Option("--size", help="demo, or tiny as the tests run it.")] = "demo",
+    size: Annotated[str, typer.Option("--size", help="demo, tiny as the tests run it, or learning.")] = "demo",
     kubeconfig: Annotated[
         Path | None, typer.Option("--kubeconfig", help="Use this cluster instead; needs --values.")
     ] = None,

@@ -1,4 +1,4 @@
-"""The demo's manifests, and the smaller size that tests run: the same chain with fewer samples and steps."""
+"""The demo's manifests in three sizes: as they are, with fewer samples for tests, with more to measure learning."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -21,9 +21,12 @@ class Size(StrEnum):
     """What manifests/samples/demo says."""
     TINY = "tiny"
     """Every stage for real, with just enough samples to pass through: for tests."""
+    LEARNING = "learning"
+    """More trajectories, steps and test tasks, so that a gain shows: for `make bench-learning`."""
 
 
 _FEW = {"settings": {"samples": 6}}
+_MANY = {"settings": {"samples": 120}}
 OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
     Size.DEMO: {},
     Size.TINY: {
@@ -39,6 +42,18 @@ OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
         ("Evaluation", "sft"): _FEW,
         # A model of four training steps: the gate is passed through, not proved.
         ("StarDeployment", "star"): {"gates": {**_FEW, "rules": [{"metric": "valid", "value": 0.0}]}},
+    },
+    Size.LEARNING: {
+        ("RecDataset", "ml-100k"): {"tasks": {"train": 480, "test": 120}},
+        ("TeacherRun", "mars"): {"tasks": 240},
+        ("SFTJob", "sft"): {"hyperparameters": {"maxSteps": 80, "saveSteps": 20}},
+        ("GRPOJob", "grpo"): {
+            "sampling": {"instances": 24, "tasks": 48},
+            "hyperparameters": {"maxSteps": 6, "saveSteps": 3},
+        },
+        ("Evaluation", "base"): _MANY,
+        ("Evaluation", "sft"): _MANY,
+        ("StarDeployment", "star"): {"gates": _MANY},
     },
 }
 

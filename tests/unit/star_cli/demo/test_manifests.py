@@ -15,8 +15,9 @@ def test_every_size_fits_the_kinds(size: Size) -> None:
         BY_KIND[manifest["kind"]].parse(manifest)
 
 
-def test_both_sizes_are_the_same_chain() -> None:
-    assert [key(one) for one in load(ROOT, Size.TINY)] == [key(one) for one in load(ROOT, Size.DEMO)]
+@pytest.mark.parametrize("size", list(Size))
+def test_every_size_is_the_same_chain(size: Size) -> None:
+    assert [key(one) for one in load(ROOT, size)] == [key(one) for one in load(ROOT, Size.DEMO)]
 
 
 def test_the_stages_of_the_base_model_share_one_server() -> None:
