@@ -25,6 +25,7 @@ from star_contracts.settings import (
     SFTHyperparameters,
     SignalScope,
     TaskSettings,
+    TaskSplit,
     TrajectoryFilter,
     Variant,
 )
@@ -129,8 +130,9 @@ class GenerateTrajectories(Model):
     agents: Agents
     passes: int = Field(ge=1)
     sampling: Sampling
+    split: TaskSplit = TaskSplit.TRAIN
     tasks: int | None = None
-    """Training tasks at most."""
+    """Tasks at most."""
     filter: TrajectoryFilter
 
 
@@ -140,6 +142,7 @@ class CollectTrajectories(Model):
     stage: Literal["collect-trajectories"] = "collect-trajectories"
     dataset: ArtifactRef
     passes: int = Field(ge=1)
+    split: TaskSplit = TaskSplit.TRAIN
     tasks: int | None = None
     filter: TrajectoryFilter
 
@@ -153,6 +156,8 @@ class TrainSFT(Model):
     dataset: ArtifactRef
     """The dataset the trajectories were made on: tasks and titles for the prompts."""
     variant: Variant
+    samples: int | None = None
+    """Kept trajectories at most, in the artifact's order; all by default."""
     hyperparameters: SFTHyperparameters
     nodes: int = Field(default=1, ge=1)
     devices_per_node: int = Field(default=0, ge=0)
@@ -166,6 +171,8 @@ class SampleDifficulty(Model):
     dataset: ArtifactRef
     signals: ArtifactRef | None = None
     llm: LLMEndpoint
+    variant: Variant = Variant.FULL
+    """As in TrainGRPO."""
     sampling: DifficultySampling
     temperature: float
     max_tokens: int
@@ -179,6 +186,8 @@ class TrainGRPO(Model):
     dataset: ArtifactRef
     samples: ArtifactRef
     signals: ArtifactRef | None = None
+    variant: Variant = Variant.FULL
+    """Which phases the student was trained to write; without signals always WithoutTools."""
     backend: GRPOBackend
     rewards: Rewards
     hyperparameters: GRPOHyperparameters

@@ -86,6 +86,15 @@ class SignalScope(StrEnum):
     """Users of the dataset's tasks, and the items in their histories and candidates."""
 
 
+class TaskSplit(StrEnum):
+    """Which of a dataset's tasks."""
+
+    TRAIN = "Train"
+    """Training tasks, in balance over the task types."""
+    TEST = "Test"
+    """Test tasks: to measure with, never to train on."""
+
+
 class Agents(Model):
     """Which of MARS's parts take part (paper Table 2, ablations)."""
 
@@ -283,5 +292,7 @@ class EvaluationSettings(Model):
     """Resamples for the confidence intervals."""
     sampling: Sampling = Sampling()
     """How the model is sampled."""
+    variant: Variant = Variant.FULL
+    """Which phases the student was trained to write: what counts as well-formed. With tools false, WithoutTools."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draw of test tasks and of the bootstrap."""

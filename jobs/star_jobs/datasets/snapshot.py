@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from star_contracts.data import GroundTruth, Item, RankingTask, TaskType
 from star_contracts.errors import Reason
+from star_contracts.settings import TaskSplit
 from star_jobs.errors import TerminalFailure
 from star_jobs.storage.records import read_jsonl
 
@@ -21,6 +22,11 @@ INTERACTIONS = "interactions.parquet"
 STATS = "stats.json"
 TABLES = "tables"
 USER_TABLE = f"{TABLES}/user.jsonl"
+
+
+def split_of(split: TaskSplit) -> Split:
+    """Return a split's name in the files."""
+    return "test" if split is TaskSplit.TEST else "train"
 
 
 def tasks_file(split: Split) -> str:

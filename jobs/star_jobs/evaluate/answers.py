@@ -66,7 +66,9 @@ class Examinee:
         if sampling.seed is not None:
             sampling = sampling.model_copy(update={"seed": sampling.seed + sample})
         try:
-            given = await answer(self.client, task, self.items, self.toolbox, sampling, MAX_TOOL_CALLS)
+            given = await answer(
+                self.client, task, self.items, self.toolbox, sampling, MAX_TOOL_CALLS, settings.variant
+            )
         except RequestRefused as refusal:
             return AnswerRecord(task_id=task.task_id, sample=sample, refused=True, format_error=refusal.message)
         return _record(given, task, sample, truth)

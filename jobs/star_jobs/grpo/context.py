@@ -15,6 +15,7 @@ from star_jobs.models.tokens import token_counter
 from star_jobs.runtime import JobContext
 from star_jobs.storage import read_jsonl
 from star_jobs.training.cluster import Node
+from star_jobs.trajectory.student import student_variant
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Prepared:
     """What the model's template puts before an answer."""
     prompts: PromptSet
     variant: Variant
-    """`Full` with a look-up store, `WithoutTools` without."""
+    """The stage's with a look-up store, `WithoutTools` without."""
     items: Path
     """`items.jsonl` of the dataset."""
     signals: Path | None
@@ -57,7 +58,7 @@ def prepare(stage: TrainGRPO, job: JobContext, node: Node) -> Prepared:
     model = resolve(stage.model, job)
     folder = job.fetch(stage.dataset, only=("*.jsonl",))
     dataset = Dataset(folder)
-    variant = Variant.FULL if stage.signals is not None else Variant.WITHOUT_TOOLS
+    variant = student_variant(stage.variant, tools=stage.signals is not None)
     source = Tasks(
         tasks={task.task_id: task for task in dataset.tasks("train")},
         truth=dataset.ground_truth("train"),

@@ -78,7 +78,7 @@ async def _sample(
 
         async def ask(task: RankingTask, response: int) -> StudentAnswer:
             sampling = Sampling(temperature=stage.temperature, top_p=1.0, max_tokens=stage.max_tokens, seed=response)
-            return await student.answer(client, task, dataset.items, toolbox, sampling, MAX_TOOL_CALLS)
+            return await student.answer(client, task, dataset.items, toolbox, sampling, MAX_TOOL_CALLS, stage.variant)
 
         sampler = Sampler(ask, truth, stage.sampling.samples, job)
         return await sampler.all(tasks, in_flight=chunks_in_flight(stage.llm.concurrency, stage.sampling.samples))

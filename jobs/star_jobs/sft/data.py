@@ -30,6 +30,8 @@ class Limits:
     count: TokenCounter
     answer_prefix: str = ""
     """What the model's template puts before an answer: shown, not learnt."""
+    samples: int | None = None
+    """Rows at most; all by default."""
 
 
 @dataclass
@@ -58,6 +60,8 @@ def build(
     """
     made = TrainingSet()
     for trajectory in trajectories:
+        if len(made.rows) == limits.samples:
+            break
         if trajectory.kept:
             _add(made, trajectory, _task_of(trajectory, tasks), items, variant, limits)
     if not made.rows:

@@ -89,6 +89,7 @@ def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> Traini
         max_length=stage.hyperparameters.max_length,
         count=token_counter(model.path),
         answer_prefix=answer_prefix(model.path) if model.chatml else "",
+        samples=stage.samples,
     )
     tasks = {task.task_id: task for task in dataset.tasks("train")}
     return build(trajectories, tasks, dataset.items, stage.variant, limits)

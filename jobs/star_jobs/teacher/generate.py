@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from star_contracts.errors import Reason
 from star_contracts.job import GenerateTrajectories
-from star_jobs.datasets.snapshot import Dataset
+from star_jobs.datasets.snapshot import Dataset, split_of
 from star_jobs.errors import TerminalFailure
 from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext, Outcome
@@ -75,17 +75,18 @@ class _Shard:
     @classmethod
     def open(cls, stage: GenerateTrajectories, job: JobContext) -> "_Shard":
         dataset = Dataset(job.fetch(stage.dataset))
-        tasks = dataset.tasks("train", limit=stage.tasks)
+        split = split_of(stage.split)
+        tasks = dataset.tasks(split, limit=stage.tasks)
         if not tasks:
             raise TerminalFailure(
-                Reason.INVALID_DATASET, "the dataset has no training tasks; set tasks.train of the RecDataset above 0"
+                Reason.INVALID_DATASET, f"the dataset has no {split} tasks; set tasks.{split} of the RecDataset above 0"
             )
         items = job.mine(work_items(tasks, stage.passes, stage.sampling.seed))
-        truth = dataset.ground_truth("train")
+        truth = dataset.ground_truth(split)
         if unanswered := [task.task_id for task in tasks if task.task_id not in truth]:
             raise TerminalFailure(
                 Reason.INVALID_DATASET,
-                f"training task {unanswered[0]} has no ground truth; prepare the RecDataset again",
+                f"{split} task {unanswered[0]} has no ground truth; prepare the RecDataset again",
             )
         done = set(job.work.list(FOLDER)) & {item.name for item in items}
         return cls(job, dataset, items, truth, done, found=len(done))

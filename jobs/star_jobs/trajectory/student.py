@@ -53,15 +53,15 @@ async def answer(
     toolbox: ToolBox | None,
     sampling: Sampling,
     max_tool_calls: int = 8,
-    variant: Variant | None = None,
+    variant: Variant = Variant.FULL,
 ) -> StudentAnswer:
     """Let the student answer a task.
 
     Without a toolbox it is prompted as a student without tools, and stops at none. `sampling.max_tokens` bounds the
-    tokens generated in the whole answer. `variant` says which phases the answer is expected to have: by default all,
-    or all but the tools. Raises what the client raises; a poor answer is not an error.
+    tokens generated in the whole answer. `variant` says which phases the answer is expected to have. Raises what the
+    client raises; a poor answer is not an error.
     """
-    expected = variant or (Variant.FULL if toolbox else Variant.WITHOUT_TOOLS)
+    expected = student_variant(variant, tools=toolbox is not None)
     started = time.monotonic()
     generation = _Generation(client, student_messages(task, items, expected), sampling)
     chars = style_of(len(task.candidates)).tool_chars
@@ -77,6 +77,11 @@ async def answer(
         usage=generation.usage,
         seconds=time.monotonic() - started,
     )
+
+
+def student_variant(trained: Variant, *, tools: bool) -> Variant:
+    """Return what a student is prompted and judged as: one that has no tools at hand is one without tools."""
+    return trained if tools or trained is Variant.PLANNER_ONLY else Variant.WITHOUT_TOOLS
 
 
 def format_error(text: str, variant: Variant) -> str | None:

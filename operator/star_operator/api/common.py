@@ -46,6 +46,11 @@ ONE_POD = (
     "self.compute.nodes == 1",
     "compute.nodes must be 1: this stage runs in one pod; leave compute.nodes out",
 )
+MEASURED_VARIANT = (
+    "self.settings.variant != 'PlannerOnly' && (self.settings.variant != 'WithoutTools' || !self.settings.tools) && "
+    "(self.settings.tools || self.settings.variant in ['Full', 'WithoutTools'])",
+    "settings.variant must be one that ranks (not PlannerOnly), and WithoutTools is the one with settings.tools false",
+)
 PODS_BY_SHARDS = (
     "self.compute.nodes == 1",
     "compute.nodes must be 1: the pods of this stage work on their own; use shards for more of them",

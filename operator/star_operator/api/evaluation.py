@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from star_contracts.settings import EvaluationSettings
-from star_operator.api.common import LLM, ONE_POD, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -24,6 +24,7 @@ class EvaluationSpec(RunSpec):
             "self.settings.bestOf == 1 || self.settings.sampling.temperature > 0.0",
             "settings.bestOf above 1 needs settings.sampling.temperature above 0: without it every answer is the same",
         ),
+        MEASURED_VARIANT,
         ONE_POD,
     ).config()
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from star_contracts.settings import DifficultySampling, GRPOBackend, GRPOHyperparameters, Rewards
+from star_contracts.settings import DifficultySampling, GRPOBackend, GRPOHyperparameters, Rewards, Variant
 from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 from star_operator.api.serving import ServerTemplate
@@ -36,6 +36,15 @@ class GRPOJobSpec(RunSpec):
             "self.sampling.mix.easy + self.sampling.mix.medium + self.sampling.mix.hard > 0",
             "sampling.mix must leave some instances: set easy, medium or hard above 0",
         ),
+        (
+            "self.variant != 'PlannerOnly'",
+            "variant PlannerOnly ranks nothing, so there is nothing to reward; choose another variant",
+        ),
+        (
+            "has(self.verbalization) ? self.variant != 'WithoutTools' : self.variant in ['Full', 'WithoutTools']",
+            "a student of variant WithoutTools has no verbalization, one of any other variant has; "
+            "change variant, or name or leave out verbalization",
+        ),
     ).config()
 
     model: ModelRef
@@ -44,6 +53,8 @@ class GRPOJobSpec(RunSpec):
     """The RecDataset whose training tasks the RL set is chosen from."""
     verbalization: Ref | None = None
     """Where tool calls inside rollouts are looked up; without it the student has no tools."""
+    variant: Variant = Variant.FULL
+    """What the starting checkpoint was trained to write: the phases that the format reward asks for."""
     sampling: DifficultySampling = DifficultySampling()
     """How the RL set is chosen by difficulty."""
     server: ServerTemplate = ServerTemplate()

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from star_contracts.settings import SFTHyperparameters, Variant
 from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
@@ -29,6 +31,8 @@ class SFTJobSpec(RunSpec):
     """The TeacherRun whose kept trajectories are trained on."""
     variant: Variant = Variant.FULL
     """What the trajectories are serialized into."""
+    samples: int | None = Field(default=None, ge=1)
+    """Kept trajectories used at most, the first passes first and in balance over the task types; all by default."""
     hyperparameters: SFTHyperparameters = SFTHyperparameters()
     """Defaults: the paper's appendix, Table 4."""
     compute: Compute = Compute()

@@ -7,7 +7,16 @@ from pydantic import Field
 
 from star_contracts.base import Model
 from star_contracts.settings import EvaluationSettings, Sampling
-from star_operator.api.common import ONE_POD, Compute, ModelRef, PoolName, Ref, Resources, SecretKeyRef
+from star_operator.api.common import (
+    MEASURED_VARIANT,
+    ONE_POD,
+    Compute,
+    ModelRef,
+    PoolName,
+    Ref,
+    Resources,
+    SecretKeyRef,
+)
 from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Status, list_map
 from star_operator.api.serving import ServerTemplate
 
@@ -44,7 +53,7 @@ class GateRule(Model):
 class Gates(Model):
     """What a checkpoint must show before it takes traffic."""
 
-    model_config = CEL(ONE_POD).config()
+    model_config = CEL(MEASURED_VARIANT, ONE_POD).config()
 
     settings: EvaluationSettings = EvaluationSettings()
     """How it is evaluated."""

@@ -4,9 +4,20 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from star_contracts.settings import Agents, Sampling, TrajectoryFilter
+from star_contracts.settings import Agents, Sampling, TaskSplit, TrajectoryFilter
 from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
+
+AGENTS = (
+    "planner",
+    "user_profile",
+    "historical_analysis",
+    "recent_analysis",
+    "interest_divergence",
+    "reflection",
+    "recommend",
+)
+"""The agents of MARS (paper 3.2, F.1)."""
 
 
 class TeacherRunSpec(RunSpec):
@@ -22,21 +33,35 @@ class TeacherRunSpec(RunSpec):
             "self.passes == 1 || self.sampling.temperature > 0.0",
             "passes above 1 need sampling.temperature above 0: without it every pass gives the same answer",
         ),
+        (
+            f"self.agentLlms.all(agent, agent in {list(AGENTS)})",
+            f"agentLlms names an agent that MARS does not have; its agents are {', '.join(AGENTS)}",
+        ),
+        (
+            "self.split != 'Test' || self.filter == 'None'",
+            "split Test measures the teacher, so its misses count too: set filter to None",
+        ),
         PODS_BY_SHARDS,
     ).config()
 
     dataset: Ref
-    """The RecDataset whose training tasks are worked on."""
+    """The RecDataset whose tasks are worked on."""
     verbalization: Ref | None = None
     """The Verbalization the agents' tools look collaborative signals up in."""
     llm: LLM
-    """The model behind all agents."""
+    """The model behind all agents but those in agentLlms."""
+    agent_llms: dict[str, LLM] = Field(default={}, max_length=len(AGENTS))
+    """Models of single agents, by agent: planner, user_profile, historical_analysis, recent_analysis,
+    interest_divergence, reflection, recommend. A planner of its own is asked as a student of variant PlannerOnly, which
+    makes the hybrid that the paper calls MARS-Planner (4.1)."""
     agents: Agents = Agents()
     """Which of MARS's parts take part."""
     passes: int = Field(default=1, ge=1, le=64)
     """Inference passes over each sample; all that hit are kept (paper A.1)."""
+    split: TaskSplit = TaskSplit.TRAIN
+    """Test measures the teacher itself (hit rates in status and stats.json); no SFTJob takes its trajectories."""
     tasks: int | None = Field(default=None, ge=1)
-    """Training tasks at most; all by default."""
+    """Tasks at most; all by default."""
     filter: TrajectoryFilter = TrajectoryFilter.HIT_AT_1
     """Which trajectories are kept for training."""
     sampling: Sampling = Sampling()

@@ -21,19 +21,21 @@ class ResolvedLLM:
     api_keys: dict[str, SecretKeyRef] = field(default_factory=dict)
 
 
-def resolve_llm(llm: LLM, source: ModelSource | None, namespace: str, settings: Settings) -> ResolvedLLM:
-    """Return how to call this LLM; `source` is the model of `llm.server`, resolved."""
+def resolve_llm(
+    llm: LLM, source: ModelSource | None, namespace: str, settings: Settings, role: str = "llm"
+) -> ResolvedLLM:
+    """Return how to call this LLM; `source` is the model of `llm.server`, resolved, `role` names its API key's file."""
     if llm.endpoint is not None:
         key = llm.endpoint.secret_ref
         endpoint = LLMEndpoint(
             base_url=llm.endpoint.url.rstrip("/"),
             model=llm.endpoint.model,
-            api_key_file=f"{SPEC_DIR}/keys/llm" if key else None,
+            api_key_file=f"{SPEC_DIR}/keys/{role}" if key else None,
             concurrency=llm.concurrency,
             timeout_seconds=llm.timeout_seconds,
         )
         identity = f"{endpoint.base_url}#{endpoint.model}"
-        return ResolvedLLM(endpoint, identity, api_keys={"llm": key} if key else {})
+        return ResolvedLLM(endpoint, identity, api_keys={role: key} if key else {})
     assert llm.server is not None  # exactly one of both: refused at admission otherwise
     assert source is not None
     plan = ServerPlan(llm.server, source)

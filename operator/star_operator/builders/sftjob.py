@@ -19,6 +19,7 @@ def plan(name: str, resource: SFTJob, inputs: Inputs, done: dict[str, ArtifactRe
         trajectories=trajectories,
         dataset=dataset,
         variant=spec.variant,
+        samples=spec.samples,
         hyperparameters=spec.hyperparameters,
         nodes=spec.compute.nodes,
         devices_per_node=spec.compute.gpus_per_node,

@@ -105,4 +105,4 @@ class Inputs:
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
     """By role: `dataset`, `signals`, `trajectories`."""
     models: dict[str, ModelSource] = field(default_factory=dict)
-    """By role: `model` (to train), `llm` (to serve)."""
+    """By role: `model` (to train), `llm` (to serve), `llm.<agent>` (to serve to one agent)."""

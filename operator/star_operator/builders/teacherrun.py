@@ -18,18 +18,24 @@ def plan(name: str, resource: TeacherRun, inputs: Inputs, done: dict[str, Artifa
 
 def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
     spec, dataset, signals = resource.spec, inputs.artifacts["dataset"], inputs.artifacts.get("signals")
-    llm = resolve_llm(spec.llm, inputs.models.get("llm"), resource.metadata.namespace, settings)
+    roles = {"llm": spec.llm} | {f"llm.{agent}": llm for agent, llm in sorted(spec.agent_llms.items())}
+    namespace, models = resource.metadata.namespace, inputs.models
+    llms = {role: resolve_llm(llm, models.get(role), namespace, settings, role) for role, llm in roles.items()}
     stage = GenerateTrajectories(
         dataset=dataset,
         signals=signals,
-        llm=llm.endpoint,
+        llm=llms["llm"].endpoint,
+        agent_llms={agent: llms[f"llm.{agent}"].endpoint for agent in sorted(spec.agent_llms)},
         agents=spec.agents,
         passes=spec.passes,
         sampling=spec.sampling,
+        split=spec.split,
         tasks=spec.tasks,
         filter=spec.filter,
     )
-    digests = {"dataset": dataset.digest, "llm": llm.identity} | ({"signals": signals.digest} if signals else {})
+    digests = {"dataset": dataset.digest} | {role: llm.identity for role, llm in llms.items()}
+    digests |= {"signals": signals.digest} if signals else {}
+    servers = {server.name: server for llm in llms.values() for server in llm.servers}
     return Step(
         "generate",
         stage,
@@ -38,14 +44,18 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         inputs=digests,
         shards=spec.shards,
         has_artifact=False,
-        servers=llm.servers,
-        api_keys=llm.api_keys,
+        servers=tuple(servers.values()),
+        api_keys={role: key for llm in llms.values() for role, key in llm.api_keys.items()},
     )
 
 
 def _collect(resource: TeacherRun, inputs: Inputs, generate: Step) -> Step:
     spec = resource.spec
     stage = CollectTrajectories(
-        dataset=inputs.artifacts["dataset"], passes=spec.passes, tasks=spec.tasks, filter=spec.filter
+        dataset=inputs.artifacts["dataset"],
+        passes=spec.passes,
+        split=spec.split,
+        tasks=spec.tasks,
+        filter=spec.filter,
     )
     return Step("collect", stage, "jobs", spec.compute, inputs=dict(generate.inputs), continues=generate)

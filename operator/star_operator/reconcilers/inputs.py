@@ -82,11 +82,13 @@ async def _checkpoint(cluster: Cluster, namespace: str, name: str, field: str) -
         raise
 
 
-async def llm_models(cluster: Cluster, namespace: str, llm: LLM | None) -> dict[str, ModelSource]:
-    """Return the model that `spec.llm.server` serves, by role."""
+async def llm_models(
+    cluster: Cluster, namespace: str, llm: LLM | None, field: str = "spec.llm"
+) -> dict[str, ModelSource]:
+    """Return the model that the server of an `llm` block serves, by role."""
     if llm is None or llm.server is None:
         return {}
-    return {"llm": await model_source(cluster, namespace, llm.server.model, "spec.llm.server.model")}
+    return {"llm": await model_source(cluster, namespace, llm.server.model, f"{field}.server.model")}
 
 
 def _not_ready(resource: Resource[Any, Any], field: str) -> Waiting:

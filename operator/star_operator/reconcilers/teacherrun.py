@@ -13,7 +13,11 @@ async def inputs(cluster: Cluster, resource: TeacherRun) -> Inputs:
     namespace, spec = resource.metadata.namespace, resource.spec
     verbalization = spec.verbalization if spec.agents.tools else None
     artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, verbalization)
-    return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))
+    models = await llm_models(cluster, namespace, spec.llm)
+    for agent, llm in spec.agent_llms.items():
+        found = await llm_models(cluster, namespace, llm, f"spec.agentLlms.{agent}")
+        models |= {f"{role}.{agent}": source for role, source in found.items()}
+    return Inputs(artifacts, models)
 
 
 def headline(metrics: dict[str, float]) -> str:
