@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,15 @@ from star_contracts.result import JobResult
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
 RUNNING = "running"
+GROUP = "star.recsys.dev/group"
 
 Script = Callable[[JobSpec, dict[str, Any]], JobResult | str]
 """(job spec, pod) -> how the pod ends, or RUNNING to leave it running for now."""
+
+
+Pods = list[dict[str, Any]]
+Stuck = Callable[[dict[str, Any]], str]
+"""pod -> the waiting message of a container that cannot be configured, or nothing for a pod that starts."""
 
 
 def succeed(spec: JobSpec, pod: dict[str, Any]) -> JobResult:
@@ -45,6 +52,9 @@ class FakeKubelet:
         self.script: Script = succeed
         self.started: Counter[str] = Counter()
         """How often a pod of each (namespace/job) was started."""
+        self.pods: Counter[str] = Counter()
+        """How many pods of each namespace/name there have been."""
+        self.stuck: Stuck = lambda pod: ""
         self.errors: list[str] = []
         self._seen: set[str] = set()
         self._stop = threading.Event()
@@ -54,8 +64,9 @@ class FakeKubelet:
         while not self._stop.wait(POLL_SECONDS):
             try:
                 pods = self._core.list_pod_for_all_namespaces(label_selector=OURS, _preload_content=False)
-                for pod in json.loads(pods.data)["items"]:
-                    self._play(pod)
+                found = json.loads(pods.data)["items"]
+                for pod in found:
+                    self._play(pod, found)
             except client.ApiException as error:
                 if error.status not in (404, 409):
                     self.errors.append(str(error))
@@ -66,24 +77,27 @@ class FakeKubelet:
         """Stop playing."""
         self._stop.set()
 
-    def _play(self, pod: dict[str, Any]) -> None:
-        status = pod.get("status", {})
-        if status.get("phase") not in (None, "Pending", "Running") or "deletionTimestamp" in pod["metadata"]:
+    def _play(self, pod: dict[str, Any], pods: Pods) -> None:
+        status, meta = pod.get("status", {}), pod["metadata"]
+        if status.get("phase") not in (None, "Pending", "Running") or "deletionTimestamp" in meta:
             return
-        if LABEL_STEP not in pod["metadata"]["labels"]:
-            if status.get("phase") != "Running":
-                self._write(pod, "Running", {"running": {}}, ready=True)
+        uid, namespace = meta["uid"], meta["namespace"]
+        new = uid not in self._seen
+        self._seen.add(uid)
+        self.pods[f"{namespace}/{meta['name']}"] += new
+        if why := self.stuck(pod):
+            self._write(pod, "Pending", _stuck(why), ready=False)
             return
-        uid, namespace = pod["metadata"]["uid"], pod["metadata"]["namespace"]
-        job = pod["metadata"]["labels"].get("batch.kubernetes.io/job-name", "")
-        if uid not in self._seen:
-            self._seen.add(uid)
-            self.started[f"{namespace}/{job}"] += 1
+        if LABEL_STEP not in meta["labels"]:
+            self._play_server(pod, pods)
+            return
+        job = meta["labels"].get("batch.kubernetes.io/job-name", "")
+        self.started[f"{namespace}/{job}"] += new
         config_map: Any = self._core.read_namespaced_config_map(job, namespace)
         outcome = self.script(JobSpec.model_validate_json(config_map.data["job.json"]), pod)
         if isinstance(outcome, str):
             if status.get("phase") != "Running":
-                self._write(pod, "Running", {"running": {}}, ready=True)
+                self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
             return
         code = int(outcome.exit_code())
         ended = {
@@ -92,6 +106,20 @@ class FakeKubelet:
             "reason": "Completed" if not code else "Error",
         }
         self._write(pod, "Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    def _play_server(self, pod: dict[str, Any], pods: Pods) -> None:
+        """A server is ready at once; the pods of a group are when all of them run and none has formed before."""
+        if pod.get("status", {}).get("phase") != "Running":
+            alone = GROUP not in pod["metadata"]["labels"]
+            self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=alone)
+            return
+        peers = _group_of(pod, pods)
+        arguments = pod["spec"]["containers"][0].get("args", [])
+        size = int(arguments[arguments.index("--nnodes") + 1]) if "--nnodes" in arguments else 0
+        running = [peer for peer in peers if peer["status"].get("phase") == "Running"]
+        if len(peers) == len(running) == size and not any(_is_ready(peer) for peer in peers):
+            for peer in peers:
+                self._write(peer, "Running", peer["status"]["containerStatuses"][0]["state"], ready=True)
 
     def _write(self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, ready: bool) -> None:
         meta = pod["metadata"]
@@ -104,9 +132,34 @@ class FakeKubelet:
             "restartCount": 0,
             "state": state,
         }
-        condition = {"type": "Ready", "status": "True" if ready else "False"}
+        condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": _now()}
         body = {"status": {"phase": phase, "conditions": [condition], "containerStatuses": [container]}}
+        pod["status"] = {**pod.get("status", {}), **body["status"]}
         self._core.patch_namespaced_pod_status(meta["name"], meta["namespace"], body)
+
+
+def _group_of(pod: dict[str, Any], pods: Pods) -> Pods:
+    labels, namespace = pod["metadata"]["labels"], pod["metadata"]["namespace"]
+    keys = (GROUP, "star.recsys.dev/server")
+    return [
+        other
+        for other in pods
+        if other["metadata"]["namespace"] == namespace
+        and all(other["metadata"]["labels"].get(key) == labels.get(key) for key in keys)
+    ]
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _stuck(message: str) -> dict[str, Any]:
+    return {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager

@@ -5,9 +5,8 @@ the leader (rank 0, the only one that answers) and `<name>-<replica>-w` with the
 parallel because they wait for each other. The Service reaches leaders only.
 
 A group works as one: a process that comes back alone finds peers that wait for the old one, so all of it starts anew.
-Workers are live as long as their leader answers: when it goes, they restart. When a worker goes, `policy.llmgroup`
-names the leader to delete; without the operator, the leader ends itself at vLLM's execution timeout (300 s) as soon as
-a request comes, and the workers follow.
+`policy.llmgroup` says which pods have to go. Without the operator it takes longer: workers are live as long as their
+leader answers, and the leader ends itself at vLLM's execution timeout (300 s) as soon as a request comes.
 """
 
 from collections.abc import Sequence
@@ -31,6 +30,8 @@ START_SECONDS = 3600
 PROBE_SECONDS = 5
 PRE_STOP_SECONDS = 5
 """Time for endpoints to forget a pod before it stops taking connections."""
+FORM_SECONDS = 30
+"""No group forms faster. A new worker asks for its leader only then: a leader that is about to go may answer before."""
 PEER_SUFFIX = "peers"
 
 
@@ -211,6 +212,6 @@ def _worker_probes(leader: str) -> KubeObject:
     ask = f"from urllib.request import urlopen; urlopen('http://{leader}:{PORT}/health', timeout=5)"
     check = {"exec": {"command": ["python3", "-c", ask]}, "periodSeconds": 10, "timeoutSeconds": 10}
     return {
-        "startupProbe": check | {"failureThreshold": START_SECONDS // 10},
+        "startupProbe": check | {"initialDelaySeconds": FORM_SECONDS, "failureThreshold": START_SECONDS // 10},
         "livenessProbe": check | {"failureThreshold": 12},
     }

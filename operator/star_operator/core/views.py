@@ -67,3 +67,18 @@ class ServerView:
     trouble: str = ""
     fatal: JobError | None = None
     """Set when it can never start, e.g. its checkpoint's digest does not match."""
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """A pod of a multi-node server. Times are RFC 3339 in UTC, as the API gives them: they sort as text."""
+
+    name: str
+    uid: str
+    group: str
+    """Which replica of the server it works for."""
+    started: str | None
+    """When its main container's present process started; None while there is none."""
+    ready_since: str | None
+    """When it became ready; None while it is not."""
+    deleting: bool = False

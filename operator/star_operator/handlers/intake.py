@@ -11,7 +11,7 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import Resource
-from star_operator.core.labels import LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 
 REGISTRY = kopf.OperatorRegistry()
@@ -75,6 +75,7 @@ class Intake:
             references = meta.get("ownerReferences", [])
             users = {Key(ref["kind"], namespace, ref["name"]) for ref in references if ref["kind"] in KIND_NAMES}
             self._users[namespace, server] = users
+        if obj.get("kind") == "Service" or LABEL_GROUP in labels:
             self._queue.add(Key("LLMServer", namespace, server))
         for key in self._users.get((namespace, server), set()):
             self._queue.add(key)

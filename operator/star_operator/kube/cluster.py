@@ -15,7 +15,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from star_contracts.names import FIELD_MANAGER
 from star_operator.core.errors import InvalidSpec, Retryable, StarError
 from star_operator.core.objects import KubeObject, identity
-from star_operator.kube.resources import BY_GVK, ResourceType
+from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -99,6 +99,14 @@ class Cluster:
         options: KubeObject = {"propagationPolicy": "Foreground" if foreground else "Background"}
         if version is not None:
             options["preconditions"] = {"resourceVersion": version}
+        return await self._delete(rtype, namespace, name, options)
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
+        """Delete this very pod, not a successor of its name. False when it is gone."""
+        options = {"gracePeriodSeconds": grace_seconds, "preconditions": {"uid": uid}}
+        return await self._delete(POD, namespace, name, options)
+
+    async def _delete(self, rtype: ResourceType, namespace: str, name: str, options: KubeObject) -> bool:
         try:
             await self._call("DELETE", rtype.path(namespace, name), body=options)
         except NotFound:

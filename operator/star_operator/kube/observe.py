@@ -12,6 +12,8 @@ from star_operator.core.views import JobView, PodView, RunView
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import JOB, POD
 
+MAIN = "main"
+"""Name of the container that does the work."""
 BAD_WAITING = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -56,7 +58,7 @@ def job_view(job: KubeObject) -> JobView:
 def pod_view(pod: KubeObject) -> PodView:
     """Reduce a pod."""
     labels, status = _labels(pod), pod.get("status", {})
-    main: dict[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == "main"), {})
+    main: dict[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == MAIN), {})
     ended = main.get("state", {}).get("terminated") or {}
     return PodView(
         name=pod["metadata"]["name"],

@@ -10,11 +10,11 @@ collector removes it.
 from star_contracts.names import GROUP
 from star_contracts.result import ErrorClass, JobError
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import LABEL_COMPONENT, LABEL_SERVER, LEADER
+from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER, LEADER
 from star_operator.core.objects import KubeObject
-from star_operator.core.views import ServerView
+from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.observe import parse_result, pod_trouble, pod_view
+from star_operator.kube.observe import MAIN, parse_result, pod_trouble, pod_view
 from star_operator.kube.resources import POD, SERVICE
 
 IDLE_SINCE = f"{GROUP}/idle-since"
@@ -70,6 +70,28 @@ async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView
     trouble = next((text for pod in pods if (text := pod_trouble(pod.get("status", {})))), "")
     fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
     return ServerView(name, ready=False, trouble=trouble, fatal=fatal)
+
+
+async def group_pods(cluster: Cluster, namespace: str, name: str) -> tuple[GroupMember, ...]:
+    """Look at the pods of a multi-node server; none for a server of single pods."""
+    pods = await cluster.list_objects(POD, namespace, {LABEL_SERVER: name})
+    return tuple(_member(pod) for pod in pods if LABEL_GROUP in pod["metadata"]["labels"])
+
+
+def _member(pod: KubeObject) -> GroupMember:
+    meta, status = pod["metadata"], pod.get("status", {})
+    main: KubeObject = next((c for c in status.get("containerStatuses", []) if c["name"] == MAIN), {})
+    ready: KubeObject = next(
+        (c for c in status.get("conditions", []) if c["type"] == "Ready" and c["status"] == "True"), {}
+    )
+    return GroupMember(
+        name=meta["name"],
+        uid=meta["uid"],
+        group=meta["labels"][LABEL_GROUP],
+        started=(main.get("state", {}).get("running") or {}).get("startedAt"),
+        ready_since=ready.get("lastTransitionTime"),
+        deleting="deletionTimestamp" in meta,
+    )
 
 
 def _fatal_error(pod: KubeObject) -> JobError | None:

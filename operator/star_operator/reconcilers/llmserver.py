@@ -1,31 +1,39 @@
-"""Shared vLLM servers that nobody uses any more: kept for a while, then removed."""
+"""vLLM servers: groups that lost a pod start anew, and shared servers that nobody uses any more are removed."""
 
 from datetime import timedelta
 
 import structlog
 
 from star_operator.core.errors import Retryable
+from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
+from star_operator.kube.events import post_event
 from star_operator.kube.resources import SERVICE
-from star_operator.kube.servers import idle_since
-from star_operator.reconcilers.context import Context, parse_timestamp
+from star_operator.kube.servers import group_pods, idle_since
+from star_operator.metrics import GROUP_RESTARTS
+from star_operator.policy.llmgroup import pods_to_delete
+from star_operator.reconcilers.context import Context, parse_timestamp, timestamp
 
 log = structlog.get_logger(__name__)
 
+GROUP_GRACE_SECONDS = 10
+"""What is left of a group has nothing to finish: without its peers no answer can be completed."""
+
 
 class LLMServerReconciler:
-    """Reconciles the anchors of shared servers."""
+    """Reconciles the anchors of servers."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def reconcile(self, key: Key) -> None:
-        """Delete the server if it has been idle for long enough; look again later if not yet."""
+        """Mend the server while it is used; delete it once it has been idle for long enough."""
         anchor = await self._context.cluster.get(SERVICE, key.namespace, key.name)
         if anchor is None:
             return
         since = idle_since(anchor)
         if since is None:
+            await self._restart_broken_groups(key, anchor)
             return
         keep = timedelta(seconds=self._context.settings.llm_idle_seconds)
         left = (parse_timestamp(since) + keep - self._context.now()).total_seconds()
@@ -38,3 +46,16 @@ class LLMServerReconciler:
             log.info("idle server removed", namespace=key.namespace, server=key.name)
         except Retryable:
             self._context.queue.add_after(key, 1.0)  # it changed since it was read: a user may have come
+
+    async def _restart_broken_groups(self, key: Key, anchor: KubeObject) -> None:
+        stale = pods_to_delete(await group_pods(self._context.cluster, key.namespace, key.name))
+        for pod in stale:
+            await self._context.cluster.delete_pod(
+                key.namespace, pod.name, uid=pod.uid, grace_seconds=GROUP_GRACE_SECONDS
+            )
+        for group in sorted({pod.group for pod in stale}):
+            names = ", ".join(pod.name for pod in stale if pod.group == group)
+            text = f"replica {group} of server {key.name} lost a pod: {names} start anew with it"
+            log.warning("group restarted", namespace=key.namespace, server=key.name, pods=names)
+            GROUP_RESTARTS.inc()
+            await post_event(self._context.cluster, anchor, "GroupRestarted", text, timestamp(self._context.now()))

@@ -4,7 +4,7 @@ from typing import Any
 from star_contracts.names import LABEL_KIND, LABEL_NAME
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.sftjob import SFTJob
-from star_operator.core.labels import LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
 
@@ -46,6 +46,16 @@ def test_a_servers_pods_lead_to_its_users() -> None:
     queue.added.clear()
     intake.child_event(event("llm-1-abc", metadata={"labels": {LABEL_SERVER: "llm-1"}}, kind="Pod"))
     assert queue.added == [Key("TeacherRun", "ns", "t")]
+
+
+def test_a_pod_of_a_group_has_its_server_looked_at_and_a_single_one_has_not() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    intake.child_event(event("llm-1-abc", metadata={"labels": {LABEL_SERVER: "llm-1"}}, kind="Pod"))
+    assert queue.added == []
+    labels = {LABEL_SERVER: "llm-1", LABEL_GROUP: "0"}
+    intake.child_event(event("llm-1-0-w-1", metadata={"labels": labels}, kind="Pod"))
+    assert queue.added == [Key("LLMServer", "ns", "llm-1")]
 
 
 def test_an_owned_resource_has_its_owner_looked_at() -> None:

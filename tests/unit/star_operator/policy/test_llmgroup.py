@@ -1,34 +1,53 @@
-"""Which leaders have to go."""
+"""Which pods of a group have to start anew."""
 
-from star_operator.policy.llmgroup import GroupPod, leaders_to_delete
+from dataclasses import replace
+
+from star_operator.core.views import GroupMember
+from star_operator.policy.llmgroup import pods_to_delete
 
 T0, T1, T2 = "2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z", "2026-01-01T01:00:00Z"
 
 
-def leader(ready: str | None = T1, group: str = "0") -> GroupPod:
-    return GroupPod(f"llm-{group}-0", group, leader=True, started=T0, ready_since=ready)
+def pod(name: str, started: str | None = T0, ready: str | None = T1, group: str = "0") -> GroupMember:
+    return GroupMember(f"llm-{group}-{name}", f"uid-{name}", group, started=started, ready_since=ready)
 
 
-def worker(started: str | None = T0, group: str = "0") -> GroupPod:
-    return GroupPod(f"llm-{group}-w-1", group, leader=False, started=started, ready_since=started)
+def gone(*pods: GroupMember) -> list[str]:
+    return [pod.name for pod in pods_to_delete(pods)]
+
+
+LEADER, ONE, TWO = pod("0"), pod("w-1"), pod("w-2")
 
 
 def test_a_group_that_formed_together_is_left_alone() -> None:
-    assert leaders_to_delete([leader(), worker()]) == ()
+    assert gone(LEADER, ONE, TWO) == []
 
 
-def test_a_worker_that_started_later_is_no_part_of_the_formation() -> None:
-    assert leaders_to_delete([leader(), worker(started=T2)]) == ("llm-0-0",)
+def test_a_worker_that_started_later_takes_the_rest_of_its_group_with_it() -> None:
+    assert gone(LEADER, replace(ONE, started=T2, ready_since=None), TWO) == ["llm-0-0", "llm-0-w-2"]
 
 
-def test_a_worker_that_does_not_run_breaks_the_formation() -> None:
-    assert leaders_to_delete([leader(), worker(started=None)]) == ("llm-0-0",)
+def test_a_worker_that_does_not_run_breaks_the_formation_before_its_successor_starts() -> None:
+    assert gone(LEADER, replace(ONE, started=None, ready_since=None), TWO) == ["llm-0-0", "llm-0-w-2"]
 
 
-def test_a_leader_that_still_waits_is_left_to_wait() -> None:
-    assert leaders_to_delete([leader(ready=None), worker(started=T2)]) == ()
+def test_a_leader_that_restarted_takes_its_workers_with_it() -> None:
+    assert gone(replace(LEADER, started=T2, ready_since=None), ONE, TWO) == ["llm-0-w-1", "llm-0-w-2"]
+
+
+def test_a_container_that_restarted_within_its_pod_and_is_ready_again_counts_as_well() -> None:
+    assert gone(LEADER, replace(ONE, started=T2, ready_since=T2), TWO) == ["llm-0-0", "llm-0-w-2"]
+
+
+def test_pods_that_wait_for_each_other_are_left_to_wait() -> None:
+    waiting = [replace(one, ready_since=None) for one in (LEADER, ONE)]
+    assert gone(*waiting, replace(TWO, started=None, ready_since=None)) == []
+
+
+def test_a_pod_that_goes_already_is_not_deleted_again() -> None:
+    assert gone(replace(LEADER, deleting=True), replace(ONE, started=T2, ready_since=None), TWO) == ["llm-0-w-2"]
 
 
 def test_groups_are_judged_each_by_itself() -> None:
-    pods = [leader(), worker(), leader(group="1"), worker(T2, group="1")]
-    assert leaders_to_delete(pods) == ("llm-1-0",)
+    other = [pod("0", group="1"), pod("w-1", started=T2, ready=None, group="1")]
+    assert gone(LEADER, ONE, TWO, *other) == ["llm-1-0"]
