@@ -1,5 +1,7 @@
 """Golden cases: `tests/golden/<case>/cr.yaml` -> `children.yaml`, all children of a resource, in the order applied.
 
+The resource of a `paper-*` case is a preset of manifests/paper instead: what the paper's experiments become on H20.
+
 A resource's references are stood in for by fixed artifacts, so that the goldens need no cluster. Rewrite them with
 `pytest tests/unit/star_operator/builders --update-goldens` and read the diff.
 """
@@ -23,9 +25,20 @@ from star_operator.builders.stardeployment import gate_evaluation, revision_of, 
 from star_operator.builders.step import Inputs, Owner
 from star_operator.core.objects import KubeObject
 from star_operator.core.settings import ImageSet, Pool, Settings, StoreSettings, Toleration
+from tests.support.paper import preset
 
 ROOT = Path(__file__).parents[1] / "golden"
-CASES = tuple(sorted(path.parent.name for path in ROOT.glob("*/cr.yaml")))
+PRESETS = {
+    "paper-evaluation": ("Evaluation", "goodreads-star"),
+    "paper-grpo": ("GRPOJob", "goodreads-star"),
+    "paper-mars-planner": ("TeacherRun", "goodreads-mars-planner"),
+    "paper-serve": ("StarDeployment", "goodreads"),
+    "paper-sft": ("SFTJob", "goodreads-sft"),
+    "paper-sft-32b": ("SFTJob", "goodreads-32b-sft"),
+    "paper-teacher": ("TeacherRun", "goodreads"),
+}
+"""Presets of the paper that become pods on GPUs, by case."""
+CASES = tuple(sorted([*PRESETS, *(path.parent.name for path in ROOT.glob("*/cr.yaml"))]))
 
 
 def artifact(role: str, digit: str) -> ArtifactRef:
@@ -69,6 +82,8 @@ def settings() -> Settings:
 
 def resource(case: str) -> Resource[Any, Any]:
     """The resource of a case."""
+    if case in PRESETS:
+        return parse(preset(*PRESETS[case]).body)
     return parse(yaml.safe_load((ROOT / case / "cr.yaml").read_text()))
 
 
@@ -114,8 +129,10 @@ def inputs(cr: Resource[Any, Any]) -> Inputs:
     if getattr(spec, "model", None) is not None:
         models["model"] = model(spec.model)
     llm = getattr(spec, "llm", None)
-    if llm is not None and llm.server is not None:
-        models["llm"] = model(llm.server.model)
+    agents = {f"llm.{agent}": own for agent, own in getattr(spec, "agent_llms", {}).items()}
+    for role, block in {"llm": llm, **agents}.items():
+        if block is not None and block.server is not None:
+            models[role] = model(block.server.model)
     return Inputs(artifacts, models)
 
 
