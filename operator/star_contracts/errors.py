@@ -16,6 +16,8 @@ class Reason(StrEnum):
     LLM_UNREACHABLE = "LLMUnreachable"  # retryable
     LLM_ACCESS_DENIED = "LLMAccessDenied"  # terminal
     LLM_OUTPUT_INVALID = "LLMOutputInvalid"  # terminal: the model returned nothing usable
+    NOT_COMPARABLE = "NotComparable"  # terminal: an evaluation to compare with measured other tasks
+    TOKEN_BUDGET_SPENT = "TokenBudgetSpent"  # noqa: S105 - terminal: the budget is all that the user would pay
     NOTHING_KEPT = "NothingKept"  # terminal: no trajectory passed the filter
     NOTHING_TO_TRAIN_ON = "NothingToTrainOn"  # terminal
     TRAINER_FAILED = "TrainerFailed"  # retryable

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from star_contracts.artifact import ArtifactRef, Digest, Producer, S3Uri
 from star_contracts.base import Model
+from star_contracts.limits import RateLimits, TokenPrices
 from star_contracts.progress import ProgressTarget
 from star_contracts.settings import (
     Agents,
@@ -63,6 +64,10 @@ class LLMEndpoint(Model):
     """Calls in flight from one pod."""
     startup_seconds: float = Field(default=1800, gt=0)
     """How long to wait for the endpoint's first answer."""
+    rate_limits: RateLimits | None = None
+    """Of the endpoint as a whole: all pods of the step share them."""
+    prices: TokenPrices | None = None
+    """For the account of what was spent."""
 
 
 class ModelSource(Model):
@@ -105,6 +110,8 @@ class VerbalizeSignals(Model):
     scope: SignalScope
     limit: int | None = None
     """Users and items each at most; for trying things out."""
+    previous: ArtifactRef | None = None
+    """A look-up store whose entries are taken over where what they were made from is unchanged."""
 
 
 class CollectSignals(Model):
@@ -115,6 +122,8 @@ class CollectSignals(Model):
     neighbours: ArtifactRef
     scope: SignalScope
     limit: int | None = None
+    previous: ArtifactRef | None = None
+    """The store that the verbalizers took entries over from; here they are only counted."""
 
 
 class GenerateTrajectories(Model):
@@ -127,6 +136,8 @@ class GenerateTrajectories(Model):
     llm: LLMEndpoint
     agent_llms: dict[str, LLMEndpoint] = {}
     """Endpoints of single agents, by agent name (the paper's MARS-Planner hybrid)."""
+    token_budget: int | None = None
+    """Tokens of prompts and answers that all pods of the step together may spend; no limit by default."""
     agents: Agents
     passes: int = Field(ge=1)
     sampling: Sampling
@@ -203,6 +214,10 @@ class Evaluate(Model):
     signals: ArtifactRef | None = None
     llm: LLMEndpoint | None = None
     """None measures the baselines alone."""
+    against: ArtifactRef | None = None
+    """The report of another evaluation of the same tasks, to compare with in pairs."""
+    against_name: str | None = None
+    """What people call it: the other Evaluation's name."""
     settings: EvaluationSettings
 
 

@@ -3,9 +3,13 @@
 Every failure becomes a typed one: a key that is refused and a model that is not served are terminal; an endpoint that
 does not answer is tried again with back-off and, past its deadline, a retryable failure. Names of vLLM's own request
 fields are those of vLLM 0.32 (`vllm/entrypoints/openai/chat_completion/protocol.py`).
+
+Requests go through the `openai` package as finished JSON, and answers are read as JSON: its typed parameters and
+results take more than a third of a call's processor time (2.8 ms instead of 1.7), and thousands share one core.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +19,24 @@ from typing import Any, Self
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion
 
 from star_contracts.data import Usage
-from star_contracts.errors import Reason
 from star_contracts.job import LLMEndpoint
 from star_contracts.settings import Sampling
-from star_jobs.errors import TerminalFailure
+from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.failures import (
     Backoff,
     RequestRefused,
     as_failure,
     is_transient,
+    not_an_api,
+    retry_after,
     unknown_model,
     unreachable,
     unusable_key,
 )
 from star_jobs.llm.messages import ChatMessage
+from star_jobs.llm.pacing import Pacer
 from star_jobs.llm.structured import Dialect, JsonSchema, response_format, tell_schema
 from star_jobs.llm.usage import add_usage
 
@@ -41,6 +46,8 @@ _CONNECT_TIMEOUT = 30.0
 _CALLS_PER_POOL = 64
 _SERVER_ERRORS_PER_CALL = 8
 """A request that makes the server fail this often is given up, even while the server answers others."""
+_CHARS_A_TOKEN = 4
+"""Of a prompt, roughly: what a call is expected to take of a limit on tokens before the server has counted them."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +72,27 @@ class LLMClient:
     `usage` and `retries` add up what all calls spent.
     """
 
-    def __init__(self, endpoint: LLMEndpoint) -> None:
-        """Read the key; raises TerminalFailure(LLMAccessDenied) when its file cannot be read."""
+    def __init__(self, endpoint: LLMEndpoint, *, pods: int = 1, budget: TokenBudget | None = None) -> None:
+        """Read the key; `pods` clients share the endpoint's rate limits, all clients of a pod its budget.
+
+        Raises TerminalFailure(LLMAccessDenied) when the key's file cannot be read.
+        """
         self.endpoint = endpoint
         self.usage = Usage()
         self.retries = 0
+        self._budget = budget or TokenBudget()
+        self._pacer = Pacer(endpoint.rate_limits, pods)
         self._dialect = Dialect.JSON_SCHEMA
         self._answered_at = 0.0
         self._apis = _open_pools(endpoint, _read_key(endpoint))
         self._slots: asyncio.Queue[openai.AsyncOpenAI] = asyncio.LifoQueue()
         for slot in range(endpoint.concurrency):
             self._slots.put_nowait(self._apis[slot // _CALLS_PER_POOL])
+
+    @property
+    def cost(self) -> float:
+        """What all calls cost, by the endpoint's prices; 0 without prices."""
+        return cost_of(self.usage, self.endpoint)
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,16 +145,10 @@ class LLMClient:
         `schema` or `regex` (vLLM only) constrain the answer; `continue_final` goes on with the last message, the
         assistant's own (vLLM only); `template_arguments` go to the chat template (vLLM only).
 
-        Raises RetryableFailure(LLMUnreachable), TerminalFailure(LLMAccessDenied, InvalidModel, LLMOutputInvalid) or
-        RequestRefused.
+        Raises RetryableFailure(LLMUnreachable), TerminalFailure(LLMAccessDenied, InvalidModel, LLMOutputInvalid,
+        TokenBudgetSpent) or RequestRefused.
         """
-        extra: dict[str, Any] = {}
-        if regex is not None:
-            extra["structured_outputs"] = {"regex": regex}
-        if continue_final:
-            extra |= {"add_generation_prompt": False, "continue_final_message": True}
-        if template_arguments:
-            extra["chat_template_kwargs"] = dict(template_arguments)
+        self._budget.check()
         request: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": list(messages),
@@ -150,11 +161,15 @@ class LLMClient:
             request["seed"] = sampling.seed
         if stop:
             request["stop"] = list(stop)
-        if extra:
-            request["extra_body"] = extra
-        return self._reply(await self._ask(request, schema))
+        if regex is not None:
+            request["structured_outputs"] = {"regex": regex}
+        if continue_final:
+            request |= {"add_generation_prompt": False, "continue_final_message": True}
+        if template_arguments:
+            request["chat_template_kwargs"] = dict(template_arguments)
+        return await self._ask(request, schema)
 
-    async def _ask(self, request: dict[str, Any], schema: JsonSchema | None) -> ChatCompletion:
+    async def _ask(self, request: dict[str, Any], schema: JsonSchema | None) -> Reply:
         if schema is None:
             return await self._call(request)
         dialect = self._dialect
@@ -168,28 +183,40 @@ class LLMClient:
         self._dialect = Dialect.JSON_OBJECT
         return reply
 
-    async def _call(self, request: dict[str, Any]) -> ChatCompletion:
+    async def _call(self, request: dict[str, Any]) -> Reply:
         backoff = Backoff()
         started = time.monotonic()
+        content = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+        expected = len(content) / _CHARS_A_TOKEN + request["max_tokens"] * request["n"]
         while True:
             try:
-                return await self._send(request)
+                reply = await self._send(content, expected)
+                self._pacer.settle(expected, reply.usage.prompt_tokens + reply.usage.completion_tokens)
+                return reply
             except openai.APIError as error:
                 if not is_transient(error):
                     raise as_failure(error, self.endpoint) from error
                 self._check_patience(error, started, backoff.attempts)
                 self.retries += 1
-                pause = backoff.delay(error)
+                pause = backoff.delay()
+                if (rest := retry_after(error)) is not None:
+                    # The endpoint's word holds for everybody: whoever asks now only prolongs it.
+                    self._pacer.rest(rest)
+                    pause = 0.0
             await asyncio.sleep(pause)
 
-    async def _send(self, request: dict[str, Any]) -> ChatCompletion:
+    async def _send(self, content: bytes, expected: float) -> Reply:
         api = await self._slots.get()
         try:
-            completion: ChatCompletion = await api.chat.completions.create(**request)
+            await self._pacer.admit(expected)
+            response = await api.post("/chat/completions", cast_to=httpx2.Response, content=content)
         finally:
             self._slots.put_nowait(api)
         self._answered_at = time.monotonic()
-        return completion
+        reply = _read(response.content, self.endpoint)
+        self.usage = add_usage(self.usage, reply.usage)
+        self._budget.spend(reply.usage)
+        return reply
 
     def _check_patience(self, error: openai.APIError, started: float, attempts: int) -> None:
         """Give up when nobody has been answered for the time a start may take, or this request alone breaks it."""
@@ -199,24 +226,30 @@ class LLMClient:
         if silence > self.endpoint.startup_seconds or (poison and attempts >= _SERVER_ERRORS_PER_CALL):
             raise unreachable(error, self.endpoint, time.monotonic() - started) from error
 
-    def _reply(self, completion: ChatCompletion) -> Reply:
-        if not completion.choices:
-            raise TerminalFailure(
-                Reason.LLM_OUTPUT_INVALID,
-                f"llm endpoint {self.endpoint.base_url} answered without any choice; it is not OpenAI-compatible",
-            )
-        spent = completion.usage
+
+def cost_of(usage: Usage, endpoint: LLMEndpoint) -> float:
+    """Return what these tokens cost at this endpoint; 0 where it has no prices."""
+    return endpoint.prices.cost(usage.prompt_tokens, usage.completion_tokens) if endpoint.prices else 0.0
+
+
+def _read(content: bytes, endpoint: LLMEndpoint) -> Reply:
+    """Read a chat completion. Raises TerminalFailure(LLMOutputInvalid) for anything else."""
+    try:
+        completion = json.loads(content)
+        choices = completion["choices"]
+        spent = completion.get("usage") or {}
+        texts = tuple(choice["message"].get("content") or "" for choice in choices)
         usage = Usage(
-            prompt_tokens=spent.prompt_tokens if spent else 0,
-            completion_tokens=spent.completion_tokens if spent else 0,
+            prompt_tokens=spent.get("prompt_tokens") or 0,
+            completion_tokens=spent.get("completion_tokens") or 0,
             calls=1,
         )
-        self.usage = add_usage(self.usage, usage)
-        return Reply(
-            texts=tuple(choice.message.content or "" for choice in completion.choices),
-            finish_reason=completion.choices[0].finish_reason or "stop",
-            usage=usage,
-        )
+        finish_reason = choices[0].get("finish_reason") or "stop" if choices else ""
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise not_an_api(endpoint, f"its answer is no chat completion ({type(error).__name__}: {error})") from error
+    if not texts:
+        raise not_an_api(endpoint, "it answered without any choice")
+    return Reply(texts, finish_reason, usage)
 
 
 def _open_pools(endpoint: LLMEndpoint, key: str) -> list[openai.AsyncOpenAI]:

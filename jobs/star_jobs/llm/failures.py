@@ -1,6 +1,8 @@
 """What an endpoint's failures mean: worth another try, or a typed end with a sentence that says what to do."""
 
 import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import openai
 
@@ -11,6 +13,8 @@ from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
+_LONGEST_REST = 3600.0
+"""More than a server may ask for with Retry-After; whoever waits is given up by the client's own patience first."""
 
 
 class RequestRefused(TerminalFailure):
@@ -24,18 +28,17 @@ class RequestRefused(TerminalFailure):
 
 
 class Backoff:
-    """Delays between tries: doubling, with jitter, and as long as the server asks for."""
+    """Delays between tries: doubling, with jitter, up to half a minute."""
 
     def __init__(self) -> None:
         self.attempts = 0
 
-    def delay(self, error: openai.APIError) -> float:
+    def delay(self) -> float:
         """Return the seconds to wait before the next try and count it."""
         longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self.attempts)
         self.attempts += 1
-        asked = _retry_after(error)
         # Jitter keeps thousands of calls that failed together from coming back together.
-        return asked if asked is not None else random.uniform(longest / 2, longest)  # noqa: S311
+        return random.uniform(longest / 2, longest)  # noqa: S311
 
 
 def is_transient(error: openai.APIError) -> bool:
@@ -48,11 +51,7 @@ def is_transient(error: openai.APIError) -> bool:
 def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
     """Return the typed failure for an error that another try cannot mend."""
     if not isinstance(error, openai.APIStatusError):
-        return TerminalFailure(
-            Reason.LLM_OUTPUT_INVALID,
-            f"llm endpoint {endpoint.base_url} did not answer as an OpenAI-compatible API: {_detail(error)}; check "
-            "that the URL ends in /v1",
-        )
+        return not_an_api(endpoint, _detail(error))
     if error.status_code in (401, 403):
         return TerminalFailure(Reason.LLM_ACCESS_DENIED, _access_denied(error, endpoint))
     if error.status_code == 404:
@@ -64,6 +63,15 @@ def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
     return RequestRefused(
         f"llm endpoint {endpoint.base_url} refused a request (HTTP {error.status_code}: {_detail(error)}); check "
         "sampling.maxTokens and the dataset's historyLength against the model's context length"
+    )
+
+
+def not_an_api(endpoint: LLMEndpoint, detail: str) -> TerminalFailure:
+    """Return the failure for an answer that is no chat completion."""
+    return TerminalFailure(
+        Reason.LLM_OUTPUT_INVALID,
+        f"llm endpoint {endpoint.base_url} did not answer as an OpenAI-compatible API: {detail}; check that the URL "
+        "ends in /v1",
     )
 
 
@@ -103,13 +111,19 @@ def _access_denied(error: openai.APIStatusError, endpoint: LLMEndpoint) -> str:
     )
 
 
-def _retry_after(error: openai.APIError) -> float | None:
+def retry_after(error: openai.APIError) -> float | None:
+    """Return the seconds of rest that the server asks for: `Retry-After` as seconds or as a date (RFC 9110, 10.2.3)."""
     if not isinstance(error, openai.APIStatusError):
         return None
+    asked = error.response.headers.get("retry-after", "")
     try:
-        return min(_LONGEST_DELAY, max(0.0, float(error.response.headers.get("retry-after", ""))))
+        seconds = float(asked)
     except ValueError:
-        return None
+        try:
+            seconds = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(_LONGEST_REST, max(0.0, seconds))
 
 
 def _detail(error: openai.APIError) -> str:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from star_contracts.artifact import Digest
+from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
+from star_contracts.limits import RateLimits, TokenPrices
 from star_operator.api.meta import CEL
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -89,6 +90,25 @@ class Ref(Model):
 
     name: Name
     """The resource's metadata.name."""
+
+
+class ReportRef(Model):
+    """An evaluation's report: of an Evaluation of this namespace, or a URI."""
+
+    model_config = CEL(
+        (
+            "has(self.evaluation) != has(self.uri)",
+            "set exactly one of evaluation (an Evaluation's name) and uri (s3://... of its report)",
+        ),
+        ("!has(self.uri) || has(self.digest)", "uri needs digest (sha256:...), so that what is compared is pinned"),
+    ).config()
+
+    evaluation: Name | None = None
+    """An Evaluation's metadata.name."""
+    uri: S3Uri | None = Field(default=None, max_length=1024)
+    """`s3://...` of a report, together with its digest."""
+    digest: Digest | None = None
+    """The report's digest; with `evaluation`, refuses a report of another digest."""
 
 
 class SecretKeyRef(Model):
@@ -203,6 +223,10 @@ class LLM(Model):
     """Calls in flight from one pod."""
     timeout_seconds: int = Field(default=600, ge=1, le=86400)
     """For one call."""
+    rate_limits: RateLimits | None = None
+    """What the endpoint takes, from all pods of the run together; calls beyond it wait."""
+    prices: TokenPrices | None = None
+    """What its tokens cost; adds `cost` to the run's metrics."""
 
 
 class CachePolicy:

@@ -62,6 +62,9 @@ class TeacherRunSpec(RunSpec):
     """Test measures the teacher itself (hit rates in status and stats.json); no SFTJob takes its trajectories."""
     tasks: int | None = Field(default=None, ge=1)
     """Tasks at most; all by default."""
+    token_budget: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers that the whole run may spend, over all models and attempts. When they are used up
+    the run fails with reason TokenBudgetSpent; a run of the same name with a larger one reuses what is finished."""
     filter: TrajectoryFilter = TrajectoryFilter.HIT_AT_1
     """Which trajectories are kept for training."""
     sampling: Sampling = Sampling()

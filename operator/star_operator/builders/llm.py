@@ -33,6 +33,8 @@ def resolve_llm(
             api_key_file=f"{SPEC_DIR}/keys/{role}" if key else None,
             concurrency=llm.concurrency,
             timeout_seconds=llm.timeout_seconds,
+            rate_limits=llm.rate_limits,
+            prices=llm.prices,
         )
         identity = f"{endpoint.base_url}#{endpoint.model}"
         return ResolvedLLM(endpoint, identity, api_keys={role: key} if key else {})
@@ -42,6 +44,7 @@ def resolve_llm(
     endpoint = plan.endpoint(
         namespace, settings.cluster_domain, concurrency=llm.concurrency, timeout=llm.timeout_seconds
     )
+    endpoint = endpoint.model_copy(update={"rate_limits": llm.rate_limits, "prices": llm.prices})
     return ResolvedLLM(endpoint, model_identity(source), servers=(plan,))
 
 

@@ -85,14 +85,18 @@ class Step:
         return value_hash({"stage": stage, "inputs": self.inputs, "continues": before})
 
 
+_LIMITS = frozenset({"tokenBudget"})
+"""Parameters that say how far a stage may go, not what it makes."""
+
+
 def _parameters(value: Any) -> Any:
-    """Reduce a stage to what decides its outcome: artifacts become digests, endpoints disappear."""
+    """Reduce a stage to what decides its outcome: artifacts become digests, endpoints and limits disappear."""
     if isinstance(value, dict):
         if set(value) == {"uri", "digest"}:
             return value["digest"]
         if "baseUrl" in value:
             return None
-        return {key: _parameters(item) for key, item in value.items()}
+        return {key: _parameters(item) for key, item in value.items() if key not in _LIMITS}
     if isinstance(value, list):
         return [_parameters(item) for item in value]
     return value

@@ -26,6 +26,7 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         signals=signals,
         llm=llms["llm"].endpoint,
         agent_llms={agent: llms[f"llm.{agent}"].endpoint for agent in sorted(spec.agent_llms)},
+        token_budget=spec.token_budget,
         agents=spec.agents,
         passes=spec.passes,
         sampling=spec.sampling,
