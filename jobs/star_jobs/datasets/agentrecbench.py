@@ -7,57 +7,60 @@
 <type> is one of the five task types; a `tasks` folder under none of them counts as classic, as in the AgentSociety
 Challenge. The released candidate lists are not shuffled well (returned unchanged they score far above chance), so
 tasks are shuffled again like all others. Sources: paper appendix B.1, https://arxiv.org/abs/2505.19623.
+
+The tables may be larger than memory: of a review only numbers are kept (columns.py), of an item or a person where its
+line begins (records.py). Texts, titles and profiles are read from the files again when they are written out.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from star_contracts.data import Item, TaskType
-from star_jobs.datasets.source import (
-    INTERACTION_SCHEMA,
-    LineCheck,
-    Malformed,
-    SourceTables,
-    SourceTask,
-    invalid,
-    number,
-    read_lines,
+from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.ids import Numbering
+from star_jobs.datasets.lines import Run, json_object, runs
+from star_jobs.datasets.platforms import (
+    TIME_COLUMNS,
+    item_title,
+    rating,
+    ratings,
+    required,
+    to_item,
+    to_profile,
+    unix_time,
+    unix_times,
+    whole_text,
 )
+from star_jobs.datasets.records import RecordFile
+from star_jobs.datasets.source import (
+    Fault,
+    Malformed,
+    Platforms,
+    SourceTables,
+    Tally,
+    TextBlock,
+    invalid,
+)
+from star_jobs.datasets.taskfiles import read_tasks
 
 USERS, ITEMS, REVIEWS = "user.json", "item.json", "review.json"
-_ATTRIBUTES = (
-    "authors",
-    "average_rating",
-    "stars",
-    "rating_number",
-    "ratings_count",
-    "text_reviews_count",
-    "review_count",
-    "publication_year",
-    "store",
-    "price",
-    "city",
-    "state",
-    "source",
-)
-"""Item fields worth showing to a model, whichever of them the platform has (paper F.2 shows Goodreads')."""
-_PROFILE = ("name", "review_count", "average_stars", "yelping_since", "fans")
-_ATTRIBUTE_CHARS = 200
+PLATFORM = "agentrecbench"
+"""Of items that do not say where they come from."""
 _TEXT_CHARS = 2000
-"""Of a review's text kept in a history."""
-_TYPE_FOLDERS = {
-    **{type_.value: type_ for type_ in TaskType},
-    "cold_start_user": TaskType.USER_COLD_START,
-    "cold_start_item": TaskType.ITEM_COLD_START,
-    "long": TaskType.LONG_TERM,
-    "short": TaskType.SHORT_TERM,
-}
+"""Of a review's text kept in a history or table."""
+_PLAIN_ID = r"^[0-9A-Za-z_-]+$"
+_WORDS = ("true", "false")
+"""What is left of a JSON boolean when it is read as text."""
+_ITEM_COLUMNS = pl.Schema({"item_id": pl.String, "title": pl.String, "name": pl.String, "source": pl.String})
+_USER_COLUMNS = pl.Schema({"user_id": pl.String})
+_REVIEW_COLUMNS = pl.Schema({"user_id": pl.String, "item_id": pl.String, "stars": pl.Float64} | dict(TIME_COLUMNS))
+_TEXT_COLUMNS = pl.Schema({"text": pl.String})
+
+Record = Mapping[str, Any]
 
 
 def wanted(path: str) -> bool:
@@ -71,140 +74,196 @@ def read(folder: Path, max_malformed: float) -> SourceTables:
     for name in (USERS, ITEMS, REVIEWS):
         if not (folder / name).is_file():
             raise invalid(f"the source holds no {name}: AgentRecBench needs {USERS}, {ITEMS} and {REVIEWS}")
-    reader = _Reader(max_malformed)
-    reader.read(folder / ITEMS, reader.add_item)
-    reader.read(folder / USERS, reader.add_user)
-    reader.read(folder / REVIEWS, reader.add_review)
+    items, people, reviews = _Items(), _People(), Tally(REVIEWS, max_malformed)
+    files = {
+        ITEMS: _read(folder / ITEMS, _ITEM_COLUMNS, Tally(ITEMS, max_malformed), items.add).finish(),
+        USERS: _read(folder / USERS, _USER_COLUMNS, Tally(USERS, max_malformed), people.add).finish(),
+    }
+    catalogue, codes = items.numbers.sorted()
+    listed, places = people.numbers.sorted()
+    tasks = read_tasks(folder, catalogue, max_malformed, files)
+    people.numbers.add([task.user_id for task in tasks])
+    table = _Reviews(people.numbers, items.numbers, codes)
+    _read(folder / REVIEWS, _REVIEW_COLUMNS, reviews, table.add)
+    interactions = table.columns.histories(people.numbers, catalogue, reviews)
+    files[REVIEWS] = reviews.finish()
     return SourceTables(
-        platform="agentrecbench",
-        users=reader.users,
-        items=reader.items,
-        interactions=pl.DataFrame(reader.columns, schema=INTERACTION_SCHEMA),
-        malformed=reader.malformed,
-        tasks=_tasks(folder, reader.items),
+        platform=PLATFORM,
+        users=RecordFile(folder / USERS, listed, people.offsets(places), lambda line: to_profile(json_object(line))),
+        items=RecordFile(folder / ITEMS, catalogue, items.offsets(codes), lambda line: to_item(json_object(line))),
+        interactions=interactions,
+        files=files,
+        item_platforms=items.platforms(codes),
+        tasks=tasks,
         texts=lambda: _texts(folder / REVIEWS),
     )
 
 
-def unix_time(review: Mapping[str, Any]) -> int:
-    """Return a review's time in Unix seconds. Raises Malformed when it has none.
-
-    Amazon: `timestamp` in milliseconds. Yelp: `date`, local time without a zone, read as UTC. Goodreads: `date_added`,
-    like `Fri Nov 10 08:12:00 -0800 2017`.
-    """
-    try:
-        if review.get("timestamp") is not None:
-            return int(number(review["timestamp"], "timestamp")) // 1000
-        if review.get("date"):
-            return int(datetime.strptime(review["date"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-        if review.get("date_added"):
-            return int(datetime.strptime(review["date_added"], "%a %b %d %H:%M:%S %z %Y").timestamp())
-    except (TypeError, ValueError) as error:
-        raise Malformed(f"the review's time cannot be read: {error}") from None
-    raise Malformed("the review has neither timestamp, date nor date_added")
+def _read(path: Path, columns: pl.Schema, tally: Tally, add: Callable[[Run, Tally], None]) -> Tally:
+    last = -1
+    for run in runs(path, columns):
+        tally.saw(len(run))
+        add(run, tally)
+        last = int(run.rows[-1])
+    tally.refuse_cut_short(path, last)
+    return tally
 
 
-@dataclass
-class _Reader:
-    max_malformed: float
-    malformed: int = 0
-    users: dict[str, dict[str, str]] = field(default_factory=dict)
-    items: dict[str, Item] = field(default_factory=dict)
-    columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in INTERACTION_SCHEMA})
-    row: int = 0
+class _Index:
+    """Numbers the records of a table and keeps where each begins; a second record of an id is left out."""
 
-    def read(self, path: Path, add: Callable[[dict[str, Any]], None]) -> None:
-        self.malformed += read_lines(LineCheck(path, self.max_malformed), lambda line: add(_object(line)))
+    what = "record"
+    fault = Fault.DUPLICATE_USER
 
-    def add_item(self, record: dict[str, Any]) -> None:
-        item_id = _text(record, "item_id")
-        self.items[item_id] = Item(
-            item_id=item_id,
-            title=_text(record, "title") if record.get("title") else _text(record, "name"),
-            categories=_categories(record),
-            attributes={
-                name: _plain(record[name])[:_ATTRIBUTE_CHARS]
-                for name in _ATTRIBUTES
-                if record.get(name) not in (None, "", [], {})
-            },
+    def __init__(self) -> None:
+        self.numbers = Numbering()
+        self._starts: list[NDArray[np.int64]] = []
+
+    def offsets(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return (records,) where each begins, by code; `codes` is the code of each number."""
+        return _by_code(self._starts, codes, np.dtype(np.int64))
+
+    def _keep(self, run: Run, ids: Sequence[str | None], tally: Tally) -> NDArray[np.int64]:
+        """Number the ids that are there; return the lines (within the run) of those that are new."""
+        known, lines = len(self.numbers), np.flatnonzero([value is not None for value in ids])
+        numbers = self.numbers.add([value for value in ids if value is not None])
+        firsts = np.unique(numbers, return_index=True)[1]
+        new = np.zeros(len(numbers), np.bool_)
+        new[firsts] = numbers[firsts] >= known
+        for at in lines[~new]:
+            tally.bad_line(int(run.rows[at]), Malformed(self.fault, f"{self.what} {ids[at]!r} is there twice"))
+        self._starts.append(run.offsets[lines[new]])
+        return lines[new]
+
+
+class _Items(_Index):
+    what, fault = "item", Fault.DUPLICATE_ITEM
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = Numbering()
+        self._sources: list[NDArray[np.int32]] = []
+
+    def add(self, run: Run, tally: Tally) -> None:
+        """Take in a run of the item table."""
+        ids: list[str | None] = [None] * len(run)
+        sources: list[str] = [PLATFORM] * len(run)
+        if run.table is not None:
+            named = pl.coalesce("title", "name").str.contains(r"\S")
+            sure = run.table.select(
+                id=pl.when(_plain("item_id") & named).then("item_id"), source=pl.col("source").fill_null(PLATFORM)
+            )
+            ids, sources = sure["id"].to_list(), sure["source"].to_list()
+        for at, record in _doubtful(run, [value is None for value in ids], tally):
+            try:
+                item_title(record)
+                ids[at], sources[at] = required(record, "item_id"), str(record.get("source") or PLATFORM)
+            except Malformed as error:
+                tally.bad_line(int(run.rows[at]), error)
+        kept = self._keep(run, ids, tally)
+        self._sources.append(self._names.add([sources[at] for at in kept]))
+
+    def platforms(self, codes: NDArray[np.int32]) -> Platforms:
+        """Return which platform each item is of."""
+        names, places = self._names.sorted()
+        return Platforms(tuple(names), places[_by_code(self._sources, codes, np.dtype(np.int32))])
+
+
+class _People(_Index):
+    what, fault = "user", Fault.DUPLICATE_USER
+
+    def add(self, run: Run, tally: Tally) -> None:
+        """Take in a run of the user table."""
+        ids: list[str | None] = [None] * len(run)
+        if run.table is not None:
+            ids = run.table.select(pl.when(_plain("user_id")).then("user_id")).to_series().to_list()
+        for at, record in _doubtful(run, [value is None for value in ids], tally):
+            try:
+                ids[at] = required(record, "user_id")
+            except Malformed as error:
+                tally.bad_line(int(run.rows[at]), error)
+        self._keep(run, ids, tally)
+
+
+class _Reviews:
+    """Takes in the review table: of each review its line, user, item, time and rating."""
+
+    def __init__(self, people: Numbering, items: Numbering, codes: NDArray[np.int32]) -> None:
+        """`codes` is the catalogue's code of each of `items`' numbers."""
+        self.columns = Columns()
+        self._people = people
+        self._items = items
+        self._codes = codes
+
+    def add(self, run: Run, tally: Tally) -> None:
+        """Take in a run of the review table."""
+        users, items, times, stars = self._fields(run)
+        for at, record in _doubtful(run, items < 0, tally):
+            try:
+                users[at], items[at], times[at], stars[at] = self._one(record)
+            except Malformed as error:
+                tally.bad_line(int(run.rows[at]), error)
+        kept = items >= 0
+        people = self._people.add([user for user, keep in zip(users, kept.tolist(), strict=True) if keep])
+        self.columns.append(run.rows[kept], people, self._codes[items[kept]], times[kept], stars[kept])
+
+    def _fields(self, run: Run) -> tuple[list[str], NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
+        """Return (lines,) users, item numbers, times and ratings; the item is -1 where a line is in doubt."""
+        if run.table is None:
+            lines = len(run)
+            return [""] * lines, np.full(lines, -1, np.int32), np.zeros(lines, np.int64), np.zeros(lines)
+        view = run.table.select("user_id", "item_id", time=unix_times(), stars=ratings(), plain=_plain("user_id"))
+        sure = view.select(pl.col("plain") & pl.col("time").is_not_null() & pl.col("stars").is_not_null()).to_series()
+        items = self._items.find(view["item_id"].to_list())
+        items[~sure.fill_null(False).to_numpy()] = -1
+        times, stars = view["time"].fill_null(0), view["stars"].fill_null(0)
+        return view["user_id"].to_list(), items, times.to_numpy(writable=True), stars.to_numpy(writable=True)
+
+    def _one(self, review: Record) -> tuple[str, int, int, float]:
+        """Read a review alone. Raises Malformed."""
+        user, item = required(review, "user_id"), required(review, "item_id")
+        number = int(self._items.find([item])[0])
+        if number < 0:
+            raise Malformed(Fault.UNKNOWN_ITEM, f"item {item!r} is not in {ITEMS}")
+        stars = rating(review)
+        return user, number, unix_time(review), float("nan") if stars is None else stars
+
+
+def _plain(name: str) -> pl.Expr:
+    """Tell where an id is surely text or a whole number as it stands."""
+    return pl.col(name).str.contains(_PLAIN_ID) & ~pl.col(name).is_in(_WORDS)
+
+
+def _doubtful(run: Run, doubts: Sequence[bool] | NDArray[np.bool_], tally: Tally) -> Iterator[tuple[int, Record]]:
+    """Yield the records of lines that are in doubt; those that are no JSON objects are left out."""
+    for at in np.flatnonzero(doubts).tolist():
+        try:
+            record = run.record(at)
+        except Malformed as error:
+            tally.bad_line(int(run.rows[at]), error)
+        else:
+            yield at, record
+
+
+def _by_code(parts: Sequence[NDArray[Any]], codes: NDArray[np.int32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Join parts that are in order of the numbers and bring them in order of the codes."""
+    values = np.empty(len(codes), dtype)
+    values[codes] = np.concatenate(parts) if parts else values
+    return values
+
+
+def _texts(path: Path) -> Iterator[TextBlock]:
+    for run in runs(path, _TEXT_COLUMNS):
+        texts = [_text(run, at) for at in range(len(run))] if run.table is None else run.table["text"].fill_null("")
+        # simdjson spells half a surrogate pair as NUL
+        yield TextBlock(
+            run.rows,
+            pl.Series(texts, dtype=pl.String).str.slice(0, _TEXT_CHARS).str.replace_all("\0", "\ufffd", literal=True),
         )
 
-    def add_user(self, record: dict[str, Any]) -> None:
-        self.users[_text(record, "user_id")] = {name: _plain(record[name]) for name in _PROFILE if record.get(name)}
 
-    def add_review(self, record: dict[str, Any]) -> None:
-        row, self.row = self.row, self.row + 1
-        user_id, item_id = _text(record, "user_id"), _text(record, "item_id")
-        if item_id not in self.items:
-            raise Malformed(f"item {item_id!r} is not in {ITEMS}")
-        rating = record.get("stars")
-        values = (row, user_id, item_id, unix_time(record), None if rating is None else number(rating, "stars"))
-        for name, value in zip(INTERACTION_SCHEMA, values, strict=True):
-            self.columns[name].append(value)
-
-
-def _object(line: str) -> dict[str, Any]:
+def _text(run: Run, at: int) -> str:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error.msg} at column {error.colno}") from None
-    if not isinstance(record, dict):
-        raise Malformed("not a JSON object")
-    return record
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is None or not str(value).strip():
-        raise Malformed(f"{name} is missing")
-    return str(value).strip()
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _categories(record: Mapping[str, Any]) -> tuple[str, ...]:
-    value = record.get("categories") or record.get("popular_shelves") or ()
-    if isinstance(value, str):  # Yelp: "Pizza, Italian"
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    names = [part.get("name", "") if isinstance(part, dict) else str(part) for part in value]
-    return tuple(name for name in names[:10] if name)
-
-
-def _texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (row, text) of every line that holds a JSON object, numbered as the reader did."""
-    row = 0
-    for _, line in LineCheck(path, 1.0).lines():
-        try:
-            record = _object(line)
-        except Malformed:
-            continue
-        yield row, str(record.get("text") or "")[:_TEXT_CHARS]
-        row += 1
-
-
-def _tasks(folder: Path, items: Mapping[str, Item]) -> list[SourceTask]:
-    paths = sorted(folder.rglob("task_*.json"), key=lambda p: (p.parent.as_posix(), _index(p)))
-    return [_task(path, path.relative_to(folder), items) for path in paths]
-
-
-def _task(path: Path, shown: Path, items: Mapping[str, Item]) -> SourceTask:
-    truth_path = path.parent.parent / "groundtruth" / path.name.replace("task_", "groundtruth_", 1)
-    try:
-        task, truth = _object(path.read_text()), str(_object(truth_path.read_text())["ground truth"])
-        candidates = tuple(str(item) for item in task["candidate_list"])
-        user_id = str(task["user_id"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise invalid(f"{shown}: the task or its {truth_path.name} cannot be read: {error}") from error
-    unknown = [item for item in candidates if item not in items]
-    if unknown or truth not in candidates or len(set(candidates)) != len(candidates):
-        problem = f"candidate {unknown[0]!r} is not in {ITEMS}" if unknown else "its ground truth is not one candidate"
-        raise invalid(f"{shown}: {problem}; fix the task, or leave its file out")
-    types = [_TYPE_FOLDERS[part] for part in shown.parts if part in _TYPE_FOLDERS]
-    return SourceTask(types[0] if types else TaskType.CLASSIC, user_id, candidates, truth)
-
-
-def _index(path: Path) -> int:
-    digits = path.stem.removeprefix("task_")
-    return int(digits) if digits.isdecimal() else 0
+        return whole_text(str(run.record(at).get("text") or ""))
+    except Malformed:
+        return ""

@@ -9,22 +9,17 @@ arbitrary, and nothing about evolving interests can be concluded from it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import polars as pl
+import numpy as np
 
 from star_contracts.data import Item
-from star_jobs.datasets.source import (
-    INTERACTION_SCHEMA,
-    LineCheck,
-    Malformed,
-    SourceTables,
-    invalid,
-    number,
-    read_lines,
-)
+from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.histories import Histories
+from star_jobs.datasets.ids import Ids, Numbering
+from star_jobs.datasets.source import Fault, FileReport, Malformed, SourceTables, Tally, invalid, number
 
 PLATFORM = "movielens"
 _PROFILE = ("age", "gender", "occupation")
@@ -68,56 +63,91 @@ def read(folder: Path, max_malformed: float) -> SourceTables:
     for users in folder.glob("*.user"):
         reader.read(users, _original_user() if users.name == "u.user" else _atomic(users), reader.add_user)
     ratings = _only(folder, (".inter", ".data"), "ratings")
-    reader.read(ratings, _original_data() if ratings.name == "u.data" else _atomic(ratings), reader.add_interaction)
+    layout = _original_data() if ratings.name == "u.data" else _atomic(ratings)
     return SourceTables(
         platform=PLATFORM,
-        users=reader.users,
-        items=reader.items,
-        interactions=pl.DataFrame(reader.columns, schema=INTERACTION_SCHEMA),
-        malformed=reader.malformed,
+        users=dict(sorted(reader.users.items())),
+        items=dict(sorted(reader.items.items())),
+        interactions=reader.interactions(ratings, layout),
+        files=reader.files,
     )
 
 
 @dataclass
 class _Reader:
     max_malformed: float
-    malformed: int = 0
     users: dict[str, Row] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
-    columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in INTERACTION_SCHEMA})
+    files: dict[str, FileReport] = field(default_factory=dict)
+    _rows: list[int] = field(default_factory=list)
+    _people: list[str] = field(default_factory=list)
+    _films: list[int] = field(default_factory=list)
+    _times: list[int] = field(default_factory=list)
+    _ratings: list[float] = field(default_factory=list)
+    _codes: dict[str, int] = field(default_factory=dict)
 
-    def read(self, path: Path, layout: "_Layout", add: Callable[[Row], None]) -> None:
-        check = LineCheck(path, self.max_malformed)
-        self.malformed += read_lines(
-            check, lambda line: add(layout.row(line)), encoding=layout.encoding, skip=layout.header_lines
+    def read(self, path: Path, layout: "_Layout", add: Callable[[int, Row], None]) -> None:
+        self.files[path.name] = self._tally(path, layout, add).finish()
+
+    def interactions(self, path: Path, layout: "_Layout") -> Histories:
+        catalogue = Ids.of(self.items)
+        self._codes = {item: code for code, item in enumerate(catalogue)}
+        tally = self._tally(path, layout, self.add_interaction)
+        people, columns = Numbering(), Columns()
+        people.add(list(self.users))
+        columns.append(
+            np.array(self._rows, np.uint32),
+            people.add(self._people),
+            np.array(self._films, np.int32),
+            np.array(self._times, np.int64),
+            np.array(self._ratings, np.float32),
         )
+        histories = columns.histories(people, catalogue, tally)
+        self.files[path.name] = tally.finish()
+        return histories
 
-    def add_item(self, row: Row) -> None:
-        item_id, title = _required(row, "item_id"), _required(row, "movie_title")
+    def _tally(self, path: Path, layout: "_Layout", add: Callable[[int, Row], None]) -> Tally:
+        tally, last = Tally(path.name, self.max_malformed), -1
+        for row, line in _lines(path, layout):
+            tally.saw(1)
+            last = row
+            try:
+                add(row, layout.row(line))
+            except Malformed as error:
+                tally.bad_line(row, error)
+        tally.refuse_cut_short(path, last)
+        return tally
+
+    def add_item(self, _row: int, record: Row) -> None:
+        item_id, title = _required(record, "item_id"), _required(record, "movie_title")
         if item_id in self.items:
-            raise Malformed(f"item {item_id} is there twice")
+            raise Malformed(Fault.DUPLICATE_ITEM, f"item {item_id} is there twice")
         named = _YEAR.match(title)
-        year = row.get("release_year", "") or (named["year"] if named else "")
+        year = record.get("release_year", "") or (named["year"] if named else "")
         self.items[item_id] = Item(
             item_id=item_id,
             title=named["title"] if named else title,
-            categories=tuple(row.get("class", "").split()),
+            categories=tuple(record.get("class", "").split()),
             attributes={"year": year} if year else {},
         )
 
-    def add_user(self, row: Row) -> None:
-        user_id = _required(row, "user_id")
-        self.users[user_id] = {name: row[name] for name in _PROFILE if row.get(name)}
+    def add_user(self, _row: int, record: Row) -> None:
+        user_id = _required(record, "user_id")
+        if user_id in self.users:
+            raise Malformed(Fault.DUPLICATE_USER, f"user {user_id} is there twice")
+        self.users[user_id] = {name: record[name] for name in _PROFILE if record.get(name)}
 
-    def add_interaction(self, row: Row) -> None:
-        user_id, item_id = _required(row, "user_id"), _required(row, "item_id")
-        timestamp = int(number(_required(row, "timestamp"), "time stamp"))
-        rating = number(_required(row, "rating"), "rating")
-        if item_id not in self.items:
-            raise Malformed(f"item {item_id!r} is not in the item file")
-        values = (len(self.columns["row"]), user_id, item_id, timestamp, rating)
-        for name, value in zip(INTERACTION_SCHEMA, values, strict=True):
-            self.columns[name].append(value)
+    def add_interaction(self, row: int, record: Row) -> None:
+        user_id, item_id = _required(record, "user_id"), _required(record, "item_id")
+        timestamp = int(number(_required(record, "timestamp"), "time stamp"))
+        rating = number(_required(record, "rating"), "rating")
+        if item_id not in self._codes:
+            raise Malformed(Fault.UNKNOWN_ITEM, f"item {item_id!r} is not in the item file")
+        self._rows.append(row)
+        self._people.append(user_id)
+        self._films.append(self._codes[item_id])
+        self._times.append(timestamp)
+        self._ratings.append(rating)
 
 
 @dataclass(frozen=True)
@@ -132,12 +162,21 @@ class _Layout:
     def row(self, line: str) -> Row:
         cells = line.split(self.separator)
         if len(cells) != len(self.names):
-            raise Malformed(f"{len(cells)} columns where {len(self.names)} are expected")
+            raise Malformed(Fault.WRONG_COLUMNS, f"{len(cells)} columns where {len(self.names)} are expected")
         row = {name: cell.strip() for name, cell in zip(self.names, cells, strict=True) if not name.startswith("genre")}
         flags = [cell for name, cell in zip(self.names, cells, strict=True) if name.startswith("genre")]
         if flags:
             row["class"] = " ".join(genre for genre, flag in zip(_GENRES, flags, strict=True) if flag == "1")
         return row
+
+
+def _lines(path: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
+    """Yield (line number less one, line without its end); header and empty lines are left out."""
+    with path.open(encoding=layout.encoding, errors="replace", newline="\n") as text:
+        for row, line in enumerate(text):
+            stripped = line.rstrip("\r\n")
+            if stripped and row >= layout.header_lines:
+                yield row, stripped
 
 
 def _atomic(path: Path) -> _Layout:
@@ -170,7 +209,7 @@ def _original_user() -> _Layout:
 def _required(row: Row, name: str) -> str:
     value = row.get(name, "")
     if not value:
-        raise Malformed(f"{name} is empty")
+        raise Malformed(Fault.MISSING_FIELD, f"{name} is empty")
     return value
 
 

@@ -3,8 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from star_contracts.settings import LeakageRules, TaskSettings
 from star_jobs.datasets.histories import Histories
+from star_jobs.datasets.ids import Ids
 from star_jobs.datasets.source import SourceTables, SourceTask, invalid
 from star_jobs.datasets.tasks import (
     Moment,
@@ -47,10 +51,10 @@ def make_plan(source: SourceTables, settings: TaskSettings, rules: LeakageRules)
 
     Raises TerminalFailure(InvalidDataset) when the source cannot give the tasks asked for.
     """
-    full = Histories.of(source.interactions, source.items, {*source.users, *(task.user_id for task in source.tasks)})
+    full = source.interactions
     if len(full.items) == 0:
         raise invalid("the source holds no usable interaction")
-    platforms = [source.items[item].attributes.get("source", source.platform) for item in full.catalogue]
+    platforms = source.platforms.codes
     test = _given(source.tasks, full, settings) if source.tasks else _drawn_test(full, platforms, settings)
     hidden_users = {draft.moment.user for draft in test} if rules.exclude_test_users else set[int]()
     hidden_items = {draft.moment.item for draft in test} if rules.exclude_test_users else set[int]()
@@ -62,7 +66,7 @@ def make_plan(source: SourceTables, settings: TaskSettings, rules: LeakageRules)
     return Plan(full, test, train)
 
 
-def _drawn_test(full: Histories, platforms: Sequence[str], settings: TaskSettings) -> list[Draft]:
+def _drawn_test(full: Histories, platforms: NDArray[np.int32], settings: TaskSettings) -> list[Draft]:
     finder = MomentFinder(full, settings, full)
     moments = choose_test({type_: finder.find(type_) for type_ in settings.types}, settings)
     negatives = NegativeSampler(full, platforms)
@@ -71,20 +75,25 @@ def _drawn_test(full: Histories, platforms: Sequence[str], settings: TaskSetting
 
 def _given(tasks: Sequence[SourceTask], full: Histories, settings: TaskSettings) -> list[Draft]:
     """Take the source's own test tasks, `settings.test` of each type asked for, and shuffle their candidates again."""
-    users = {user: code for code, user in enumerate(full.users)}
-    items = {item: code for code, item in enumerate(full.catalogue)}
     drafts: list[Draft] = []
     for type_ in settings.types:
         of_type = [task for task in tasks if task.type is type_][: settings.test]
         if not of_type:
             raise invalid(f"the source brings test tasks, but none of type {type_}: take it out of tasks.types")
         for task in of_type:
-            user, item = users[task.user_id], items[task.ground_truth]
+            user, item = _code(full.users, task.user_id), _code(full.catalogue, task.ground_truth)
             task_id = f"test-{len(drafts):06d}"
             seed = task_seed(settings.seed, task_id, task.user_id)
             moment = Moment(type_, user, full.first(user, item), item)
             drafts.append(Draft(task_id, moment, full, shuffled(task.candidates, seed), seed))
     return drafts
+
+
+def _code(ids: Ids, value: str) -> int:
+    code = ids.code(value)
+    if code is None:
+        raise invalid(f"a task of the source names {value!r}, which none of its tables has")
+    return code
 
 
 def _draft(

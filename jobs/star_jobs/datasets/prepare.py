@@ -1,7 +1,7 @@
 """Stage `prepare-dataset`: source tables in the store -> an immutable dataset snapshot (layout: docs/artifacts.md)."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from star_contracts.artifact import ArtifactKind
 from star_contracts.base import canonical_json
@@ -20,7 +21,7 @@ from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.plan import Draft, Plan, make_plan
 from star_jobs.datasets.source import SourceTables, invalid
-from star_jobs.datasets.tasks import Thresholds, interactions_at, shown_positions, window
+from star_jobs.datasets.tasks import RATING_DIGITS, Thresholds, interactions_at, shown_positions, window
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import write_jsonl
 from star_jobs.storage.s3 import CONCURRENCY
@@ -30,6 +31,8 @@ _FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, fl
     DatasetFormat.AGENT_REC_BENCH: (agentrecbench.wanted, agentrecbench.read),
 }
 _STEPS = 4
+_BATCH = 1 << 18
+"""Interactions written at once."""
 
 
 def run(stage: PrepareDataset, job: JobContext) -> Outcome:
@@ -52,40 +55,52 @@ def run(stage: PrepareDataset, job: JobContext) -> Outcome:
 def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[str, float]:
     """Write the snapshot's files into `folder`; return the headline metrics."""
     full = plan.full
-    safe = interactions_frame(full, safe_mask(full, plan.answers(), stage.leakage).nonzero()[0])
-    texts = _texts_shown(source, plan, stage)
-    write_jsonl(folder / snapshot.ITEMS, (source.items[item] for item in full.catalogue))
+    safe = safe_mask(full, plan.answers(), stage.leakage).nonzero()[0]
+    texts = tables.write_tables(folder / snapshot.TABLES, source, safe, _rows_shown(plan, stage))
+    write_jsonl(folder / snapshot.ITEMS, source.items.values())
     splits: tuple[tuple[snapshot.Split, Sequence[Draft]], ...] = (("train", plan.train), ("test", plan.test))
     for split, drafts in splits:
         write_jsonl(folder / snapshot.tasks_file(split), (_task(draft, source, stage, texts) for draft in drafts))
         write_jsonl(folder / snapshot.truth_file(split), map(_truth, drafts))
-    safe.drop("row").write_parquet(folder / snapshot.INTERACTIONS)
-    tables.write_tables(folder / snapshot.TABLES, source, full, safe)
+    _write_interactions(folder / snapshot.INTERACTIONS, full, safe)
     metrics: dict[str, float] = {
         "users": int((full.activity() > 0).sum()),
         "items": len(full.catalogue),
         "interactions": len(full.items),
         "trainTasks": len(plan.train),
         "testTasks": len(plan.test),
-        "malformed": source.malformed,
+        "malformed": source.faults.total(),
+        **{fault.value: count for fault, count in sorted(source.faults.items())},
     }
-    stats = {**metrics, **_details(plan), "safeInteractions": len(safe)}
+    stats = {**metrics, **_details(plan), "safeInteractions": len(safe), "files": _file_reports(source)}
     (folder / snapshot.STATS).write_bytes(canonical_json(stats))
     return metrics
 
 
-def interactions_frame(histories: Histories, positions: NDArray[np.int64]) -> pl.DataFrame:
-    """Return interactions as a frame of user_id, item_id, timestamp, rating and row, in user and time order."""
-    owners = histories.starts.searchsorted(positions, side="right") - 1
-    return pl.DataFrame(
-        {
-            "user_id": pl.Series(histories.users, dtype=pl.String)[owners],
-            "item_id": pl.Series(histories.catalogue, dtype=pl.String)[histories.items[positions]],
-            "timestamp": histories.timestamps[positions],
-            "rating": pl.Series(histories.ratings[positions]).fill_nan(None),
-            "row": histories.rows[positions],
+def _write_interactions(path: Path, histories: Histories, positions: NDArray[np.int64]) -> None:
+    """Write interactions as Parquet in user and time order, a batch in memory at a time."""
+    rating = pl.col("rating").cast(pl.Float64).round(RATING_DIGITS)
+    first = tables.interactions_frame(histories, positions[:0]).with_columns(rating).drop("row")
+
+    def batches(
+        _columns: list[str] | None, _predicate: pl.Expr | None, _rows: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for at in range(0, max(len(positions), 1), _BATCH):
+            yield tables.interactions_frame(histories, positions[at : at + _BATCH]).with_columns(rating).drop("row")
+
+    register_io_source(batches, schema=first.schema, validate_schema=True).sink_parquet(path)
+
+
+def _file_reports(source: SourceTables) -> dict[str, Any]:
+    """Return what was left out of each file, with the first few examples of each fault."""
+    return {
+        name: {
+            "lines": report.lines,
+            "faults": {fault.value: count for fault, count in report.faults.items()},
+            "examples": {fault.value: list(sentences) for fault, sentences in report.examples.items()},
         }
-    )
+        for name, report in source.files.items()
+    }
 
 
 def _download(source: str, wanted: Callable[[str], bool], job: JobContext) -> Path:
@@ -104,10 +119,10 @@ def _positions(draft: Draft, stage: PrepareDataset) -> NDArray[np.int64]:
     return shown_positions(draft.histories, draft.moment, stage.leakage, length)
 
 
-def _texts_shown(source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[int, str]:
-    """Return the review texts that histories show."""
-    rows = {int(row) for draft in (*plan.test, *plan.train) for row in draft.histories.rows[_positions(draft, stage)]}
-    return {row: text for row, text in source.texts() if row in rows}
+def _rows_shown(plan: Plan, stage: PrepareDataset) -> NDArray[np.uint32]:
+    """Return the source rows that histories show, ascending."""
+    shown = [draft.histories.rows[_positions(draft, stage)] for draft in (*plan.test, *plan.train)]
+    return np.unique(np.concatenate([np.empty(0, np.uint32), *shown]))
 
 
 def _task(draft: Draft, source: SourceTables, stage: PrepareDataset, texts: Mapping[int, str]) -> RankingTask:

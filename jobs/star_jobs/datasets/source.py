@@ -1,19 +1,126 @@
-"""What a reader of a source format returns, and how malformed lines are counted and bounded."""
+"""What a reader of a source format returns, and how what cannot be used is counted by reason and bounded."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from star_contracts.data import Item, TaskType
 from star_contracts.errors import Reason
 from star_jobs.errors import TerminalFailure
 
-INTERACTION_SCHEMA = pl.Schema(
-    {"row": pl.UInt32, "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
-)
-"""`row` is the interaction's place in the source: it orders equal time stamps and finds the review's text again."""
+if TYPE_CHECKING:
+    from star_jobs.datasets.histories import Histories
+
+_EXAMPLES = 3
+"""Sentences kept for each fault of a file."""
+
+
+class Fault(StrEnum):
+    """Why a line or a task file is left out; the value is its name in stats.json and among the metrics."""
+
+    NOT_JSON = "notJson"
+    WRONG_COLUMNS = "wrongColumns"
+    MISSING_FIELD = "missingField"
+    BAD_VALUE = "badValue"
+    UNKNOWN_ITEM = "unknownItem"
+    """A review of an item, or a task with a candidate, that the item table does not have."""
+    DUPLICATE_ITEM = "duplicateItem"
+    DUPLICATE_USER = "duplicateUser"
+    DUPLICATE_REVIEW = "duplicateReview"
+    """The same user, item and second as a review before it."""
+    DUPLICATE_CANDIDATE = "duplicateCandidate"
+    NO_ANSWER = "noAnswer"
+    """A task whose ground truth is not among its candidates."""
+    UNREADABLE_TASK = "unreadableTask"
+
+
+class Malformed(ValueError):
+    """One line or task cannot be used; the message says what is wrong with it."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was left out of a file."""
+
+    lines: int
+    """Lines that are not blank (or task files), those left out included."""
+    faults: Mapping[Fault, int]
+    """How many were left out for what."""
+    examples: Mapping[Fault, Sequence[str]]
+    """The first few of each, with their line numbers."""
+
+
+class Tally:
+    """Counts a file's lines and those of them that cannot be used, and refuses the file when they are too many."""
+
+    def __init__(self, name: str, max_malformed: float, unit: str = "lines") -> None:
+        """`max_malformed` is the share that may be left out."""
+        self._name = name
+        self._max = max_malformed
+        self._unit = unit
+        self._lines = 0
+        self._faults: Counter[Fault] = Counter()
+        self._examples: dict[Fault, list[str]] = {}
+        self._first = ""
+        self._last = (-1, "")
+
+    def saw(self, lines: int) -> None:
+        """Count lines, whether they can be used or not."""
+        self._lines += lines
+
+    def bad_line(self, row: int, error: Malformed) -> None:
+        """Leave out the line of that row (its number less one)."""
+        self._last = (row, str(error))
+        self.bad(f"line {row + 1}: {error}", error.fault)
+
+    def bad(self, sentence: str, fault: Fault, count: int = 1) -> None:
+        """Leave out `count` lines; `sentence` tells of the first of them."""
+        self._faults[fault] += count
+        self._first = self._first or sentence
+        examples = self._examples.setdefault(fault, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(sentence)
+
+    def refuse_cut_short(self, path: Path, last_row: int) -> None:
+        """Refuse a file whose last line is malformed and has no end: the upload was cut short."""
+        row, what = self._last
+        if row != last_row or row < 0:
+            return
+        with path.open("rb") as data:
+            data.seek(-1, 2)
+            if data.read(1) != b"\n":
+                raise invalid(
+                    f"{self._name} ends in the middle of line {row + 1} ({what}): it was cut short; upload it again"
+                )
+
+    def finish(self) -> FileReport:
+        """Return the counts.
+
+        Raises TerminalFailure(InvalidDataset), naming file, first fault and where it is, when there are too many or
+        when nothing usable is left.
+        """
+        if self._lines == 0:
+            raise invalid(f"{self._name} holds no data: upload the whole file")
+        malformed = self._faults.total()
+        share = malformed / self._lines
+        if share > self._max or malformed == self._lines:
+            reasons = ", ".join(f"{fault} {count}" for fault, count in self._faults.most_common())
+            raise invalid(
+                f"{self._name}: {malformed} of {self._lines} {self._unit} are malformed ({share:.1%}, allowed "
+                f"{self._max:.1%}; {reasons}); the first is {self._first}; fix the source, or raise maxMalformed"
+            )
+        return FileReport(self._lines, dict(self._faults), self._examples)
 
 
 @dataclass(frozen=True)
@@ -27,101 +134,65 @@ class SourceTask:
 
 
 @dataclass(frozen=True)
+class Platforms:
+    """Which platform each item belongs to."""
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int32]
+    """(items,) an index into `names` by item code."""
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Review texts of consecutive lines of the source."""
+
+    rows: NDArray[np.int64]
+    """(lines,) ascending."""
+    texts: pl.Series
+    """(lines,) strings."""
+
+
+@dataclass(frozen=True)
 class SourceTables:
     """A source, read and checked."""
 
     platform: str
     """Goes into the tables' `source` column where items carry none of their own."""
     users: Mapping[str, Mapping[str, str]]
-    """Profile by user id."""
+    """Profile by user id; iterates in order of the ids."""
     items: Mapping[str, Item]
-    interactions: pl.DataFrame
-    """Of INTERACTION_SCHEMA, in source order; every item is in `items`."""
-    malformed: int
-    """Lines left out."""
+    """By item id; iterates in order of the ids."""
+    interactions: "Histories"
+    """Its catalogue is `items`; its users are those of the user table, the reviews and the tasks."""
+    files: Mapping[str, FileReport] = field(default_factory=dict)
+    """What was left out, by file name."""
+    item_platforms: Platforms | None = None
+    """None when all items are of `platform`."""
     tasks: Sequence[SourceTask] = ()
-    texts: Callable[[], Iterator[tuple[int, str]]] = field(default=lambda: iter(()))
-    """Yields (row, review text) in row order, read again from the file: they never have to be in memory at once."""
+    texts: Callable[[], Iterator[TextBlock]] = field(default=lambda: iter(()))
+    """Yields the reviews' texts in row order, read again from the file: never are all of them in memory."""
+
+    @property
+    def platforms(self) -> Platforms:
+        """Each item's platform."""
+        return self.item_platforms or Platforms((self.platform,), np.zeros(len(self.items), np.int32))
+
+    @property
+    def faults(self) -> Counter[Fault]:
+        """How many lines and tasks were left out for what, over all files."""
+        return sum((Counter(report.faults) for report in self.files.values()), Counter())
 
 
-class Malformed(ValueError):
-    """One line cannot be used; the message says what is wrong with it."""
-
-
-class LineCheck:
-    """Counts a file's lines and its malformed ones, and refuses the file when they are too many."""
-
-    def __init__(self, path: Path, max_malformed: float) -> None:
-        self.path = path
-        self.malformed = 0
-        self._lines = 0
-        self._first = ""
-        self._max = max_malformed
-
-    def lines(self, encoding: str = "utf-8", skip: int = 0) -> Iterator[tuple[int, str]]:
-        """Yield (line number from 1, line without its end), the first `skip` and empty lines left out."""
-        with self.path.open(encoding=encoding, errors="replace", newline="\n") as text:
-            for number, line in enumerate(text, start=1):
-                stripped = line.rstrip("\r\n")
-                if stripped and number > skip:
-                    self._lines += 1
-                    yield number, stripped
-
-    def bad(self, number: int, what: str) -> None:
-        """Count a malformed line."""
-        self.malformed += 1
-        if not self._first:
-            self._first = f"line {number}: {what}"
-
-    def finish(self) -> int:
-        """Return the number of malformed lines.
-
-        Raises TerminalFailure(InvalidDataset), naming file, first bad line and what is wrong with it, when there are
-        too many, when the file ends in the middle of a line, or when nothing usable is in it.
-        """
-        if self._lines == 0:
-            raise invalid(f"{self.path.name} holds no data: upload the whole file")
-        share = self.malformed / self._lines
-        if share > self._max or self.malformed == self._lines:
-            raise invalid(
-                f"{self.path.name}: {self.malformed} of {self._lines} lines are malformed ({share:.1%}, allowed "
-                f"{self._max:.1%}); the first is {self._first}; fix the source, or raise maxMalformed"
-            )
-        return self.malformed
-
-    def refuse_cut_short(self, number: int, what: str) -> None:
-        """Refuse a file whose last line is malformed and has no end: the upload was cut short."""
-        with self.path.open("rb") as data:
-            data.seek(-1, 2)
-            if data.read(1) != b"\n":
-                raise invalid(
-                    f"{self.path.name} ends in the middle of line {number} ({what}): it was cut short; upload it again"
-                )
-
-
-def read_lines(check: LineCheck, parse: Callable[[str], None], encoding: str = "utf-8", skip: int = 0) -> int:
-    """Pass every line after the first `skip` to `parse`, which raises Malformed; return how many were malformed."""
-    last: tuple[int, str] | None = None
-    for number, line in check.lines(encoding, skip):
-        last = None
-        try:
-            parse(line)
-        except Malformed as error:
-            check.bad(number, str(error))
-            last = (number, str(error))
-    if last is not None:
-        check.refuse_cut_short(*last)
-    return check.finish()
-
-
-def number(text: str, what: str) -> float:
+def number(text: object, what: str) -> float:
     """Parse a finite number. Raises Malformed naming `what`."""
     try:
-        value = float(text)
-    except (TypeError, ValueError):
-        raise Malformed(f"{what} {text!r} is not a number") from None
+        if isinstance(text, bool):
+            raise TypeError
+        value = float(text)  # type: ignore[arg-type]  # anything else is the TypeError caught here
+    except (TypeError, ValueError, OverflowError):
+        raise Malformed(Fault.BAD_VALUE, f"{what} {text!r} is not a number") from None
     if value != value or value in (float("inf"), float("-inf")):
-        raise Malformed(f"{what} {text!r} is not a finite number")
+        raise Malformed(Fault.BAD_VALUE, f"{what} {text!r} is not a finite number")
     return value
 
 

@@ -1,30 +1,66 @@
-"""The AgentRecBench-shaped tables of a snapshot: user, item and review as JSON Lines, answers left out."""
+"""The AgentRecBench-shaped tables of a snapshot: user, item and review as JSON Lines, answers left out.
+
+Reviews are as many as the source's, with their texts: they are written a block at a time as the source streams by.
+"""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from star_contracts.data import Item
 from star_jobs.datasets.histories import Histories
-from star_jobs.datasets.source import SourceTables
+from star_jobs.datasets.source import SourceTables, TextBlock
+
+_BATCH = 1 << 16
+"""Reviews written at once where the source has no texts."""
 
 
-def write_tables(folder: Path, source: SourceTables, full: Histories, safe: pl.DataFrame) -> None:
+def write_tables(
+    folder: Path, source: SourceTables, safe: NDArray[np.int64], shown: NDArray[np.uint32]
+) -> dict[int, str]:
     """Write `user.jsonl`, `item.jsonl` and `review.jsonl` (in the released tables' snake_case names).
 
-    `safe` are the interactions that give no answer away, with their `row`.
+    `safe` are the positions of the interactions that give no answer away. Returns the texts of the rows `shown`
+    (ascending), which the histories of tasks need: the source is read again but once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "user.jsonl", (_user(user, source) for user in full.users))
-    _write(folder / "item.jsonl", (_item(source.items[item], source.platform) for item in full.catalogue))
-    _write(folder / "review.jsonl", _reviews(source, safe))
+    _write(folder / "user.jsonl", _users(source))
+    _write(folder / "item.jsonl", (_item(item, source.platform) for item in source.items.values()))
+    texts: dict[int, str] = {}
+    with (folder / "review.jsonl").open("wb") as out:
+        for reviews in _reviews(source, safe, shown, texts):
+            reviews.write_ndjson(out)
+    return texts
 
 
-def _user(user_id: str, source: SourceTables) -> dict[str, Any]:
-    return {"user_id": user_id, "source": source.platform, **source.users.get(user_id, {})}
+def interactions_frame(histories: Histories, positions: NDArray[np.int64]) -> pl.DataFrame:
+    """Return interactions as a frame of user_id, item_id, timestamp, rating (null for none) and row."""
+    return pl.DataFrame(
+        {
+            "user_id": histories.users.take(histories.owners(positions)),
+            "item_id": histories.catalogue.take(histories.items[positions]),
+            "timestamp": histories.timestamps[positions],
+            "rating": pl.Series(histories.ratings[positions]).fill_nan(None),
+            "row": histories.rows[positions],
+        }
+    )
+
+
+def _users(source: SourceTables) -> Iterator[dict[str, Any]]:
+    """Yield every user; `source.users` are some of them, in the same order."""
+    listed = iter(source.users.items())
+    listed_id, profile = next(listed, ("", {}))
+    for user_id in source.interactions.users:
+        known: Mapping[str, str] = {}
+        if user_id == listed_id:
+            known = profile
+            listed_id, profile = next(listed, ("", {}))
+        yield {"user_id": user_id, "source": source.platform, **known}
 
 
 def _item(item: Item, platform: str) -> dict[str, Any]:
@@ -32,30 +68,46 @@ def _item(item: Item, platform: str) -> dict[str, Any]:
     return {"source": platform, **item.attributes, **known}
 
 
-def _reviews(source: SourceTables, safe: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield the safe reviews in source order, each with its text as the source streams by."""
-    platforms = {item.item_id: item.attributes.get("source", source.platform) for item in source.items.values()}
-    texts = source.texts()
-    at, text = next(texts, (-1, ""))
-    for review in safe.sort("row").iter_rows(named=True):
-        while at < review["row"]:
-            at, text = next(texts, (1 << 62, ""))
-        yield _review(review, text if at == review["row"] else "", platforms[review["item_id"]])
+def _reviews(
+    source: SourceTables, safe: NDArray[np.int64], shown: NDArray[np.uint32], texts: dict[int, str]
+) -> Iterator[pl.DataFrame]:
+    """Yield the safe reviews in source order, each with its text, and put the texts shown into `texts`."""
+    rows = source.interactions.rows[safe]
+    order = np.argsort(rows)
+    rows, positions = rows[order], safe[order]
+    done = 0
+    for block in source.texts():
+        texts.update(_looked_up(block, shown))
+        end = int(np.searchsorted(rows, block.rows[-1], side="right"))
+        if end > done:
+            text = block.texts.gather(np.searchsorted(block.rows, rows[done:end]))
+            yield _review_frame(source, positions[done:end], text)
+        done = end
+    for first in range(done, len(positions), _BATCH):
+        yield _review_frame(source, positions[first : first + _BATCH], None)
 
 
-def _review(review: Mapping[str, Any], text: str, platform: str) -> dict[str, Any]:
-    return {
-        "review_id": str(review["row"]),
-        "user_id": review["user_id"],
-        "item_id": review["item_id"],
-        "stars": review["rating"],
-        "text": text,
-        "timestamp": review["timestamp"],
-        "source": platform,
-    }
+def _looked_up(block: TextBlock, shown: NDArray[np.uint32]) -> Iterator[tuple[int, str]]:
+    first, end = np.searchsorted(shown, [block.rows[0], block.rows[-1] + 1])
+    rows = shown[first:end]
+    return zip(rows.tolist(), block.texts.gather(np.searchsorted(block.rows, rows)).to_list(), strict=True)
 
 
-def _write(path: Path, records: Iterator[dict[str, Any]]) -> None:
+def _review_frame(source: SourceTables, positions: NDArray[np.int64], texts: pl.Series | None) -> pl.DataFrame:
+    names = pl.Series(source.platforms.names, dtype=pl.String)
+    platforms = source.platforms.codes[source.interactions.items[positions]]
+    return interactions_frame(source.interactions, positions).select(
+        pl.col("row").cast(pl.String).alias("review_id"),
+        "user_id",
+        "item_id",
+        pl.col("rating").alias("stars"),
+        pl.lit("").alias("text") if texts is None else texts.alias("text"),
+        "timestamp",
+        names.gather(platforms).alias("source"),
+    )
+
+
+def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for record in records:
             out.write(json.dumps(record, ensure_ascii=False) + "\n")

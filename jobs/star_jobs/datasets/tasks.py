@@ -18,10 +18,8 @@ and on the ids alone: equal input gives equal tasks, on any machine.
 
 import hashlib
 import random
-from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +37,11 @@ COLD_USERS = 0.25
 """Quantile of users' numbers of interactions up to which a user is cold."""
 COLD_ITEMS = 0.5
 """Quantile of items' numbers of interactions up to which an item is cold."""
+RATING_DIGITS = 4
+"""Decimals that a rating keeps; more would be the noise of 32-bit numbers."""
+_BATCH = 1 << 20
+"""Interactions looked at at once."""
+_NOWHERE = -1
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,22 @@ class Moment:
     """Position of the user's first interaction with the ground truth; the end of the span when there is none."""
     item: int
     """The ground truth."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The possible tasks of one type, one a user, by user code: 16 bytes each."""
+
+    type: TaskType
+    users: NDArray[np.int32]
+    cuts: NDArray[np.int64]
+    items: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, at: int) -> Moment:
+        return Moment(self.type, int(self.users[at]), int(self.cuts[at]), int(self.items[at]))
 
 
 @dataclass(frozen=True)
@@ -81,26 +100,33 @@ class MomentFinder:
         self._cold_user = full.activity() <= limits.user_interactions
         self._cold_item = full.popularity() <= limits.item_interactions
 
-    def find(self, type_: TaskType) -> list[Moment]:
-        """Return one moment for each user who has one, by user code."""
-        found = (self._moment(type_, user) for user in range(len(self._histories.users)))
-        return [moment for moment in found if moment is not None]
+    def find(self, type_: TaskType) -> Moments:
+        """Return one moment for each user who has one, by user code. A batch of users at a time is looked at."""
+        starts = self._histories.starts
+        batches = np.unique(np.searchsorted(starts, np.arange(0, int(starts[-1]) + 1, _BATCH), side="right") - 1)
+        ends = [*batches[1:].tolist(), len(starts) - 1]
+        found = [self._among(type_, first, end) for first, end in zip(batches.tolist(), ends, strict=True)]
+        users, cuts, items = (np.concatenate(column) for column in zip(*found, strict=True))
+        return Moments(type_, users.astype(np.int32), cuts, items)
 
-    def _moment(self, type_: TaskType, user: int) -> Moment | None:
-        start, end = self._histories.span(user)
-        if end - start < 2 or (type_ is TaskType.USER_COLD_START and not self._cold_user[user]):
-            return None
-        items = self._histories.items[start:end]
-        at = len(items) - 1
-        if type_ is TaskType.ITEM_COLD_START:
-            cold = np.flatnonzero(self._cold_item[items])
-            if len(cold) == 0:
-                return None
-            at = int(cold[-1])
-        first = int(np.flatnonzero(items == items[at])[0])
-        if first < self._needed(type_):
-            return None
-        return Moment(type_, user, start + first, int(items[at]))
+    def _among(
+        self, type_: TaskType, first: int, end: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+        """Return users, cuts and ground truths of the users from `first` to before `end`."""
+        starts = self._histories.starts[first : end + 1]
+        items = self._histories.items[starts[0] : starts[-1]]
+        owners = np.repeat(np.arange(end - first), np.diff(starts))
+        answers = np.full(end - first, _NOWHERE, np.int32)
+        asked = np.flatnonzero(self._cold_item[items]) if type_ is TaskType.ITEM_COLD_START else np.arange(len(items))
+        answers[owners[asked]] = items[asked]  # of a user's positions the last one written stays: the latest
+        visits = np.flatnonzero(items == answers[owners])[::-1]
+        before = np.full(end - first, _NOWHERE, np.int64)
+        before[owners[visits]] = visits - (starts[:-1] - starts[0])[owners[visits]]  # of all visits the first
+        fits = (np.diff(starts) >= 2) & (before >= self._needed(type_))
+        if type_ is TaskType.USER_COLD_START:
+            fits &= self._cold_user[first:end]
+        users = np.flatnonzero(fits)
+        return first + users, starts[users] + before[users], answers[users]
 
     def _needed(self, type_: TaskType) -> int:
         """Interactions that must lie before the cut."""
@@ -109,7 +135,7 @@ class MomentFinder:
         return min(self._window, LONG_WINDOW) if type_ is TaskType.LONG_TERM else MIN_HISTORY
 
 
-def choose_test(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettings) -> list[Moment]:
+def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings) -> list[Moment]:
     """Draw `settings.test` moments for each type, no user twice; types with few moments choose first.
 
     Raises TerminalFailure(InvalidDataset) when a type has none.
@@ -117,20 +143,21 @@ def choose_test(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettin
     chosen: list[Moment] = []
     used: set[int] = set()
     for type_ in sorted(found, key=lambda t: (len(found[t]), t)):
-        free = [moment for moment in found[type_] if moment.user not in used]
-        if not free:
+        free = np.flatnonzero(~np.isin(found[type_].users, list(used)))
+        if len(free) == 0:
             shorter = f"lower tasks.historyLength ({settings.history_length}), " if type_ is TaskType.LONG_TERM else ""
             raise invalid(
                 f"no user is left for a test task of type {type_}: take it out of tasks.types, {shorter}lower "
                 f"tasks.test ({settings.test} for each type), or bring more data"
             )
-        drawn = random.Random(f"{settings.seed}/test/{type_}").sample(free, min(settings.test, len(free)))  # noqa: S311 - reproducible, not secret
+        draw = random.Random(f"{settings.seed}/test/{type_}")  # noqa: S311 - reproducible, not secret
+        drawn = [found[type_][int(free[at])] for at in draw.sample(range(len(free)), min(settings.test, len(free)))]
         used.update(moment.user for moment in drawn)
         chosen.extend(drawn)
     return sorted(chosen, key=lambda moment: (settings.types.index(moment.type), moment.user))
 
 
-def choose_train(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSettings) -> list[Moment]:
+def choose_train(found: Mapping[TaskType, Moments], settings: TaskSettings) -> list[Moment]:
     """Draw training moments, equally many of each type as far as there are, going round the types.
 
     A type with fewer moments than its share stays short: filling up would unbalance the rest (paper A.1).
@@ -140,7 +167,8 @@ def choose_train(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSetti
     drawn: list[list[Moment]] = []
     for place, type_ in enumerate(settings.types):
         want = min(share + (place < extra), len(found[type_]))
-        drawn.append(random.Random(f"{settings.seed}/train/{type_}").sample(list(found[type_]), want))  # noqa: S311 - reproducible, not secret
+        draw = random.Random(f"{settings.seed}/train/{type_}")  # noqa: S311 - reproducible, not secret
+        drawn.append([found[type_][at] for at in draw.sample(range(len(found[type_])), want)])
     rounds = max((len(column) for column in drawn), default=0)
     chosen = [column[at] for at in range(rounds) for column in drawn if at < len(column)]
     if settings.train and not chosen:
@@ -154,16 +182,17 @@ def choose_train(found: Mapping[TaskType, Sequence[Moment]], settings: TaskSetti
 class NegativeSampler:
     """Draws items a user never interacted with, of the same platform as the answer."""
 
-    def __init__(self, histories: Histories, platforms: Sequence[str], excluded: Collection[int] = ()) -> None:
-        """`platforms` names each catalogue item's platform; `excluded` items are never drawn."""
+    def __init__(self, histories: Histories, platforms: NDArray[np.int32], excluded: Collection[int] = ()) -> None:
+        """`platforms` is (items,): each item's platform; `excluded` items are never drawn."""
         self._histories = histories
         self._platforms = platforms
         popularity = histories.popularity()
-        banned = set(excluded)
-        self._pools: dict[str, tuple[list[int], list[int]]] = {}
-        for platform in sorted(set(platforms)):
-            codes = [c for c in range(len(platforms)) if platforms[c] == platform and c not in banned]
-            self._pools[platform] = (codes, list(accumulate(int(popularity[code]) for code in codes)))
+        allowed = np.ones(len(platforms), np.bool_)
+        allowed[list(excluded)] = False
+        self._pools: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        for platform in np.unique(platforms).tolist():
+            codes = np.flatnonzero((platforms == platform) & allowed)
+            self._pools[platform] = (codes, np.cumsum(popularity[codes]))
 
     def draw(self, moment: Moment, count: int, mode: Negatives, seed: int) -> list[int]:
         """Return `count` distinct item codes that depend on `seed`.
@@ -171,7 +200,7 @@ class NegativeSampler:
         Raises TerminalFailure(InvalidDataset) when there are not as many.
         """
         rng = random.Random(f"{seed}/negatives")  # noqa: S311 - reproducible, not secret
-        codes, weights = self._pools[self._platforms[moment.item]]
+        codes, weights = self._pools[int(self._platforms[moment.item])]
         taken = {moment.item, *self._histories.items[slice(*self._histories.span(moment.user))].tolist()}
         if mode is Negatives.POPULARITY:
             drawn = list(_weighted(codes, weights, taken, count, rng))
@@ -185,28 +214,29 @@ class NegativeSampler:
         return drawn
 
 
-def _uniform(codes: Sequence[int], taken: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
+def _uniform(codes: NDArray[np.int64], taken: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
     if len(codes) > 4 * (len(taken) + count):  # sparse: tries hit nearly always
         seen = set(taken)
         while count > 0:
-            code = codes[rng.randrange(len(codes))]
+            code = int(codes[rng.randrange(len(codes))])
             if code not in seen:
                 seen.add(code)
                 count -= 1
                 yield code
     else:
-        free = [code for code in codes if code not in taken]
+        free = codes[~np.isin(codes, list(taken))].tolist()
         yield from rng.sample(free, min(count, len(free)))
 
 
 def _weighted(
-    codes: Sequence[int], weights: Sequence[int], taken: Collection[int], count: int, rng: random.Random
+    codes: NDArray[np.int64], weights: NDArray[np.int64], taken: Collection[int], count: int, rng: random.Random
 ) -> Iterator[int]:
     """Draw one after the other in proportion to the weights; after many vain tries go on uniformly."""
     seen, tries = set(taken), 50 * count
-    while count > 0 and tries > 0 and weights and weights[-1] > 0:
+    total = int(weights[-1]) if len(weights) else 0
+    while count > 0 and tries > 0 and total > 0:
         tries -= 1
-        code = codes[bisect_left(weights, rng.randrange(weights[-1]) + 1)]
+        code = int(codes[np.searchsorted(weights, rng.randrange(total) + 1)])
         if code not in seen:
             seen.add(code)
             count -= 1
@@ -251,7 +281,7 @@ def interactions_at(
         Interaction(
             item_id=histories.catalogue[histories.items[at]],
             timestamp=int(histories.timestamps[at]),
-            rating=None if np.isnan(histories.ratings[at]) else float(histories.ratings[at]),
+            rating=None if np.isnan(histories.ratings[at]) else round(float(histories.ratings[at]), RATING_DIGITS),
             text=texts.get(int(histories.rows[at]), ""),
         )
         for at in positions

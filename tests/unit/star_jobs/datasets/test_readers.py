@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from star_contracts.data import TaskType
 from star_contracts.errors import Reason
 from star_jobs.datasets import agentrecbench, movielens
-from star_jobs.datasets.source import Malformed, SourceTables
+from star_jobs.datasets.platforms import unix_time
+from star_jobs.datasets.source import Fault, Malformed, SourceTables
+from star_jobs.datasets.tables import interactions_frame
 from star_jobs.errors import TerminalFailure
 from tests.support.movielens import FILES, movielens_100k
 
@@ -28,14 +32,22 @@ def atomic(folder: Path, inter: str, item: str = "1\tHeat\t1995\tAction Crime\n2
 
 
 def rows(tables: SourceTables) -> list[tuple[Any, ...]]:
-    return tables.interactions.rows()
+    """(line, user, item, time, rating) in source order."""
+    histories = tables.interactions
+    frame = interactions_frame(histories, np.arange(len(histories.items))).sort("row")
+    return frame.select(pl.col("row") + 1, "user_id", "item_id", "timestamp", "rating").rows()
+
+
+def texts(tables: SourceTables) -> list[tuple[int, str]]:
+    """(line, text) of every review."""
+    return [(row + 1, text) for b in tables.texts() for row, text in zip(b.rows.tolist(), b.texts, strict=True)]
 
 
 def test_atomic_files(tmp_path: Path) -> None:
     folder = atomic(tmp_path, "7\t1\t3\t881250949\n8\t2\t4.5\t881250950\n")
     write(folder, ml__user="user_id:token\tage:token\tgender:token\tzip_code:token\n7\t24\tM\t85711\n")
     tables = movielens.read(folder, 0.0)
-    assert rows(tables) == [(0, "7", "1", 881250949, 3.0), (1, "8", "2", 881250950, 4.5)]
+    assert rows(tables) == [(2, "7", "1", 881250949, 3.0), (3, "8", "2", 881250950, 4.5)]
     assert tables.items["1"].to_json_dict() == {
         "itemId": "1",
         "title": "Heat",
@@ -54,7 +66,7 @@ def test_original_files_say_the_same(tmp_path: Path) -> None:
         u__user="7|24|M|technician|85711\n",
     )
     tables = movielens.read(tmp_path, 0.0)
-    assert rows(tables) == [(0, "7", "1", 881250949, 3.0)]
+    assert rows(tables) == [(1, "7", "1", 881250949, 3.0)]
     item = tables.items["1"]
     assert (item.title, item.categories, item.attributes) == ("Misérables, Les", ("Action", "Crime"), {"year": "1995"})
     assert tables.users == {"7": {"age": "24", "gender": "M", "occupation": "technician"}}
@@ -62,7 +74,7 @@ def test_original_files_say_the_same(tmp_path: Path) -> None:
 
 def test_the_real_thing() -> None:
     tables = movielens.read(movielens_100k(), 0.0)
-    assert (len(tables.interactions), len(tables.items), len(tables.users)) == (100_000, 1682, 943)
+    assert (len(tables.interactions.items), len(tables.items), len(tables.users)) == (100_000, 1682, 943)
     assert tables.items["50"].title == "Star Wars"
 
 
@@ -70,7 +82,8 @@ def test_malformed_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     good = "".join(f"{n}\t1\t3\t{n}\n" for n in range(100))
     bad = "7\t1\tfour\t1\n7\t1\t3\n7\t99\t3\t1\n\t1\t3\t1\n7\t1\tnan\t1\n"
     tables = movielens.read(atomic(tmp_path, good + bad), 0.05)
-    assert (len(tables.interactions), tables.malformed) == (100, 5)
+    assert len(tables.interactions.items) == 100
+    assert tables.faults == {Fault.BAD_VALUE: 2, Fault.WRONG_COLUMNS: 1, Fault.UNKNOWN_ITEM: 1, Fault.MISSING_FIELD: 1}
 
 
 @pytest.mark.bad_input
@@ -164,9 +177,9 @@ def bench_task(folder: Path, where: str, task: dict[str, Any], truth: str, numbe
 def test_agentrecbench_tables_of_three_platforms(tmp_path: Path) -> None:
     tables = agentrecbench.read(bench(tmp_path), 0.0)
     assert rows(tables) == [
-        (0, "u1", "B1", 1588687728, 5.0),
-        (1, "u2", "17", 1510330320, 4.0),
-        (2, "u3", "y1", 1531001351, 3.0),
+        (1, "u1", "B1", 1588687728, 5.0),
+        (2, "u2", "17", 1510330320, 4.0),
+        (3, "u3", "y1", 1531001351, 3.0),
     ]
     assert {i: (item.title, item.categories) for i, item in tables.items.items()} == {
         "B1": ("Cable", ("Tools", "Wire")),
@@ -176,7 +189,7 @@ def test_agentrecbench_tables_of_three_platforms(tmp_path: Path) -> None:
     }
     assert tables.items["B1"].attributes == {"average_rating": "4.5", "source": "amazon"}
     assert tables.users["u3"] == {"name": "Ann", "review_count": "5"}
-    assert list(tables.texts()) == [(0, "good"), (1, "read"), (2, "ate")]
+    assert texts(tables) == [(1, "good"), (2, "read"), (3, "ate")]
 
 
 def test_texts_keep_step_with_rows_past_malformed_lines(tmp_path: Path) -> None:
@@ -185,9 +198,9 @@ def test_texts_keep_step_with_rows_past_malformed_lines(tmp_path: Path) -> None:
     unknown = json.dumps({**BENCH_REVIEWS[0], "item_id": "none", "text": "no"})
     (folder / "review.json").write_text("\n".join([lines[0], "not json", unknown, *lines[1:]]) + "\n")
     tables = agentrecbench.read(folder, 0.5)
-    texts = dict(tables.texts())
-    assert [texts[row] for row in tables.interactions["row"]] == ["good", "read", "ate"]
-    assert tables.malformed == 2
+    found = dict(texts(tables))
+    assert [found[line] for line, *_ in rows(tables)] == ["good", "read", "ate"]
+    assert tables.faults == {Fault.NOT_JSON: 1, Fault.UNKNOWN_ITEM: 1}
 
 
 def test_agentrecbench_tasks_by_type(tmp_path: Path) -> None:
@@ -208,8 +221,8 @@ def test_agentrecbench_tasks_by_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "truth", "says"),
     [
-        ({"user_id": "u1", "candidate_list": ["B1", "nope"]}, "B1", "candidate 'nope' is not in item.json"),
-        ({"user_id": "u1", "candidate_list": ["B1", "B2"]}, "17", "its ground truth is not one candidate"),
+        ({"user_id": "u1", "candidate_list": ["B1", "nope"]}, "B1", "candidate 'nope' is not in the item table"),
+        ({"user_id": "u1", "candidate_list": ["B1", "B2"]}, "17", "its ground truth is not one candidate: '17'"),
         ({"candidate_list": ["B1", "B2"]}, "B1", "cannot be read"),
     ],
 )
@@ -246,6 +259,6 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 
 
 def test_time_is_read_by_platform() -> None:
-    assert agentrecbench.unix_time({"timestamp": 1000}) == 1
+    assert unix_time({"timestamp": 1000}) == 1
     with pytest.raises(Malformed):
-        agentrecbench.unix_time({})
+        unix_time({})

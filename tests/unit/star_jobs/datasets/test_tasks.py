@@ -2,8 +2,10 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,10 +15,13 @@ from star_contracts.data import Item, TaskType
 from star_contracts.errors import Reason
 from star_contracts.settings import LeakageRules, Negatives, TaskSettings
 from star_jobs.datasets import tasks as tasks_module
+from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.histories import Histories
+from star_jobs.datasets.ids import Ids, Numbering
 from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.plan import Draft, Plan, make_plan
-from star_jobs.datasets.prepare import interactions_frame
-from star_jobs.datasets.source import INTERACTION_SCHEMA, SourceTables, SourceTask
+from star_jobs.datasets.source import SourceTables, SourceTask, Tally
+from star_jobs.datasets.tables import interactions_frame
 from star_jobs.datasets.tasks import shown_positions, shuffled, window
 from star_jobs.errors import TerminalFailure
 
@@ -38,11 +43,30 @@ class World:
 
 def source_of(lives: list[Life], **changes: object) -> SourceTables:
     """Interactions from each user's list of (item, time stamp)."""
-    rows = [(f"u{user}", f"i{item}", time, 3.0) for user, life in enumerate(lives) for item, time in life]
-    frame = pl.DataFrame([(n, *row) for n, row in enumerate(rows)], schema=INTERACTION_SCHEMA, orient="row")
-    items = {f"i{n}": Item(item_id=f"i{n}", title=f"Item {n}") for n in range(ITEMS)}
-    values: dict[str, object] = {"platform": "test", "users": {}, "items": items, "interactions": frame, "malformed": 0}
+    rows = [(f"u{user}", f"i{item}", time) for user, life in enumerate(lives) for item, time in life]
+    items = {item: Item(item_id=item, title=f"Item {item}") for item in sorted(f"i{n}" for n in range(ITEMS))}
+    values: dict[str, object] = {"platform": "test", "users": {}, "items": items, "interactions": histories_of(rows)}
     return SourceTables(**(values | changes))  # type: ignore[arg-type]
+
+
+def histories_of(rows: Sequence[tuple[str, str, int]], others: Sequence[str] = ()) -> Histories:
+    """Histories of (user, item, time) in source order; `others` are users without interactions."""
+    catalogue, people, columns = Ids.of(f"i{n}" for n in range(ITEMS)), Numbering(), Columns()
+    codes = {item: code for code, item in enumerate(catalogue)}
+    people.add(others)
+    columns.append(
+        np.arange(len(rows)),
+        people.add([user for user, _, _ in rows]),
+        np.array([codes[item] for _, item, _ in rows], np.int32),
+        np.array([time for _, _, time in rows], np.int64),
+        np.full(len(rows), 3.0),
+    )
+    return columns.histories(people, catalogue, Tally("lives", 1.0))
+
+
+def frame(histories: Histories) -> pl.DataFrame:
+    """All interactions, in source order."""
+    return interactions_frame(histories, np.arange(len(histories.items))).sort("row")
 
 
 # Few time stamps and repeated items on purpose: ties and second visits are where leaks hide.
@@ -99,7 +123,7 @@ relaxed = settings(
 @given(worlds())
 def test_candidates_are_one_answer_and_items_the_user_never_touched(world: World) -> None:
     plan = plan_or_reject(world)
-    taken = world.source.interactions.group_by("user_id").agg("item_id")
+    taken = frame(world.source.interactions).group_by("user_id").agg("item_id")
     touched = dict(zip(taken["user_id"], map(set, taken["item_id"]), strict=True))
     for draft in (*plan.test, *plan.train):
         negatives = set(draft.candidates) - {truth(draft)}
@@ -160,7 +184,7 @@ def test_safe_interactions_give_no_answer_away(world: World) -> None:
     mask = safe_mask(plan.full, plan.answers(), world.rules)
     safe = interactions_frame(plan.full, mask.nonzero()[0])
     pairs = set(zip(safe["user_id"], safe["item_id"], strict=True))
-    source = world.source.interactions.sort("timestamp", "row")
+    source = frame(world.source.interactions).sort("timestamp", "row")
     for draft in (*plan.test, *plan.train):
         user, answer = draft.histories.users[draft.moment.user], truth(draft)
         if world.rules.drop_ground_truth_reviews or world.rules.truncate_history:
@@ -190,10 +214,11 @@ def test_training_tasks_are_balanced_and_no_user_serves_a_type_twice(world: Worl
 @given(worlds(), st.randoms())
 def test_equal_input_gives_equal_tasks_whatever_the_order_of_users(world: World, rng: random.Random) -> None:
     plan = plan_or_reject(world)
-    rows = world.source.interactions.rows()
-    rng.shuffle(rows)
-    again = pl.DataFrame(rows, schema=INTERACTION_SCHEMA, orient="row")
-    other = make_plan(source_of([], interactions=again), world.tasks, world.rules)
+    rows = frame(world.source.interactions).select("user_id", "item_id", "timestamp").rows()
+    people = sorted({user for user, _, _ in rows})
+    rng.shuffle(people)
+    again = [row for user in people for row in rows if row[0] == user]
+    other = make_plan(source_of([], interactions=histories_of(again)), world.tasks, world.rules)
     for one, two in zip((*plan.test, *plan.train), (*other.test, *other.train), strict=True):
         assert (one.task_id, one.candidates, one.seed) == (two.task_id, two.candidates, two.seed)
 
@@ -251,7 +276,9 @@ def test_tasks_of_the_source_are_used_shuffled_and_cut() -> None:
         SourceTask(TaskType.CLASSIC, "stranger", tuple(f"i{n}" for n in (6, 20, 21, 22)), "i6"),
     ]
     wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=4, test=10, train=5)
-    world = World(source_of(lives, tasks=given_tasks), wanted, LeakageRules())
+    rows = [(f"u{user}", f"i{item}", time) for user, life in enumerate(lives) for item, time in life]
+    interactions = histories_of(rows, others=["stranger"])
+    world = World(source_of([], interactions=interactions, tasks=given_tasks), wanted, LeakageRules())
     plan = world.plan()
     assert [set(d.candidates) for d in plan.test] == [set(t.candidates) for t in given_tasks]
     assert history(plan.test[0], world) == [plan.full.catalogue.index(f"i{n}") for n in range(5)]
