@@ -171,6 +171,36 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec:", "gates.settings.tools needs verbalization"),
     ),
     Bad(
+        "agent-that-mars-lacks",
+        "teacherrun",
+        {"spec.agentLlms": {"critic": {"endpoint": _ENDPOINT}}},
+        ("spec:", "agentLlms names an agent that MARS does not have; its agents are planner,"),
+    ),
+    Bad(
+        "filtered-measurement",
+        "teacherrun",
+        {"spec.split": "Test"},
+        ("spec:", "split Test measures the teacher", "set filter to None"),
+    ),
+    Bad(
+        "reward-for-a-plan",
+        "grpojob",
+        {"spec.variant": "PlannerOnly"},
+        ("spec:", "variant PlannerOnly ranks nothing"),
+    ),
+    Bad(
+        "tools-for-a-student-without",
+        "grpojob",
+        {"spec.variant": "WithoutTools"},
+        ("spec:", "variant WithoutTools has no verbalization", "change variant"),
+    ),
+    Bad(
+        "measured-variant-and-tools",
+        "evaluation",
+        {"spec.settings.variant": "WithoutTools"},
+        ("spec:", "settings.variant must be one that ranks", "with settings.tools false"),
+    ),
+    Bad(
         "nothing-to-measure",
         "evaluation",
         {"spec.llm": GONE, "spec.settings.baselines": []},

@@ -52,6 +52,14 @@ def test_long_and_dropped_trajectories_are_left_out_and_counted() -> None:
     assert made.longest <= 1200
 
 
+def test_no_more_samples_than_asked_for_the_first_ones() -> None:
+    runs = [trajectory(task) for task in TASKS.values()]
+    all_rows = build(runs, TASKS, ITEMS, Variant.FULL, WIDE).rows
+    some = build(runs, TASKS, ITEMS, Variant.FULL, Limits(max_length=10_000, count=len, samples=4)).rows
+    assert len(all_rows) > 4
+    assert some == all_rows[:4]
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("runs", "variant", "said"),
