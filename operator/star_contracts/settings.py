@@ -273,6 +273,19 @@ class Baseline(StrEnum):
     """The candidates in the order given: shows whether the order leaks the answer."""
     POPULARITY = "popularity"
     ITEM_CF = "itemcf"
+    """The sum of cosines with all items of the history."""
+    ITEM_KNN_COSINE = "itemknn_cosine"
+    """ItemKNN: as `itemcf`, where every item keeps its 100 nearest items only."""
+    ITEM_KNN_BM25 = "itemknn_bm25"
+    """ItemKNN with BM25 weights."""
+    ALS = "als"
+    """Matrix factorization by alternating least squares, 64 factors."""
+    LIGHTGCN = "lightgcn"
+    """LightGCN, 3 layers of 64 dimensions; trains on the spot, so the evaluator runs in the trainer's image."""
+
+
+CHEAP_BASELINES = (Baseline.RANDOM, Baseline.IDENTITY, Baseline.POPULARITY, Baseline.ITEM_CF)
+"""Those that need no learning."""
 
 
 class EvaluationSettings(Model):
@@ -284,8 +297,8 @@ class EvaluationSettings(Model):
     """Test tasks for each type at most; all by default."""
     best_of: int = Field(default=1, ge=1, le=64)
     """Answers sampled a task; the report gives best-of-k for k = 1, 2, 4, ... up to this."""
-    baselines: tuple[Baseline, ...] = tuple(Baseline)
-    """Recommenders without an LLM, measured on the same tasks."""
+    baselines: tuple[Baseline, ...] = CHEAP_BASELINES
+    """Recommenders without an LLM, measured on the same tasks; those that learn something are asked for by name."""
     tools: bool = True
     """Let the student look up collaborative signals while it answers."""
     bootstrap: int = Field(default=1000, ge=100, le=100000)

@@ -1,7 +1,7 @@
 """Stage `evaluate`: test tasks -> hit rates with intervals beside the baselines (paper 4.1, B, C).
 
-Artifact (kind report): `report.json` (`star_jobs.evaluate.report.Report`), `report.html`, and, when a model was
-measured, `answers.jsonl` with every answer as written.
+Artifact (kind report): `report.json` (`star_jobs.evaluate.report.Report`), `report.html`, `tasks.jsonl` with every
+task's outcome, and, when a model was measured, `answers.jsonl` with every answer as written.
 """
 
 import asyncio
@@ -9,11 +9,14 @@ import asyncio
 from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.job import Evaluate, LLMEndpoint
+from star_contracts.settings import Baseline
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
+from star_jobs.evaluate.against import load_other
 from star_jobs.evaluate.answers import AnswerRecord, Examinee, collect_answers
-from star_jobs.evaluate.baselines import baseline_hits, training_matrix
-from star_jobs.evaluate.report import Measurements, Report, headline, render_html, suite_reports
+from star_jobs.evaluate.baselines import BaselineRun, TrainingMatrix, run_baseline, training_matrix
+from star_jobs.evaluate.figures import Measurements, headline, suite_reports, task_results
+from star_jobs.evaluate.report import ANSWERS, PAGE, REPORT, TASKS, Report, Timing, render_html
 from star_jobs.evaluate.suite import Suite, choose_suite
 from star_jobs.llm.client import LLMClient
 from star_jobs.lookup import SignalStore
@@ -28,34 +31,48 @@ NEEDED_FILES = ("items.jsonl", "tasks/*", "truth/test.jsonl", "interactions.parq
 def run(stage: Evaluate, job: JobContext) -> Outcome:
     """Measure the model, when there is one, and the baselines.
 
-    Raises JobFailure. Terminal: InvalidDataset (a type the dataset does not have), InvalidModel, LLMAccessDenied, and
-    LLMOutputInvalid when the server refused every single request. Retryable: LLMUnreachable, StoreUnreachable,
-    Interrupted. Answers that are garbage are misses, and never an error.
+    Raises JobFailure. Terminal: InvalidDataset (a type the dataset does not have), NotComparable (`against` measured
+    other tasks), InvalidModel, LLMAccessDenied, and LLMOutputInvalid when the server refused every single request.
+    Retryable: LLMUnreachable, StoreUnreachable, Interrupted. Answers that are garbage are misses, and never an error.
     """
     settings = stage.settings
     dataset = Dataset(job.fetch(stage.dataset, only=NEEDED_FILES))
     suite = choose_suite(dataset, settings)
+    other = load_other(stage, suite, job)
     toolbox = _toolbox(stage, job, dataset)
     answers = None if stage.llm is None else asyncio.run(_examine(stage.llm, toolbox, dataset, suite, stage, job))
     training = training_matrix(dataset.interactions(), suite.tasks, suite.truth)
     if training.dropped:
         job.log.warning("ground truth among the training interactions", interactions=training.dropped)
-    baselines = {
-        baseline: baseline_hits(baseline, suite.tasks, suite.truth, training)
-        for baseline in dict.fromkeys(settings.baselines)
-    }
-    suites = suite_reports(Measurements(suite, answers, baselines), settings)
-    inputs = _inputs(stage)
+    runs = _run_baselines(stage, suite, training, job)
+    hits = {baseline: done.hits for baseline, done in runs.items()}
+    measured = Measurements(suite, answers, hits, other.hits if other else None)
     report = Report(
         model=stage.llm.model if stage.llm else None,
-        inputs=inputs,
+        inputs=_inputs(stage),
         settings=settings,
         tools=toolbox is not None,
         leaked_interactions=training.dropped,
-        suites=suites,
+        against=other.about if other else None,
+        suites=suite_reports(measured, settings),
+        timings={
+            baseline: Timing(fit_seconds=done.fit_seconds, answer_seconds=done.answer_seconds)
+            for baseline, done in runs.items()
+        },
     )
-    _write(report, answers, job)
-    return Outcome(kind=ArtifactKind.REPORT, inputs=inputs, metrics=headline(suites))
+    _write(report, measured, job)
+    return Outcome(kind=ArtifactKind.REPORT, inputs=report.inputs, metrics=headline(report.suites))
+
+
+def _run_baselines(
+    stage: Evaluate, suite: Suite, training: TrainingMatrix, job: JobContext
+) -> dict[Baseline, BaselineRun]:
+    return {
+        baseline: run_baseline(
+            baseline, suite.tasks, suite.truth, training, seed=stage.settings.seed, still=job.raise_if_stopping
+        )
+        for baseline in dict.fromkeys(stage.settings.baselines)
+    }
 
 
 def _toolbox(stage: Evaluate, job: JobContext, dataset: Dataset) -> ToolBox | None:
@@ -80,12 +97,13 @@ async def _examine(
 
 
 def _inputs(stage: Evaluate) -> dict[str, str]:
-    signals = {"signals": stage.signals.digest} if stage.signals else {}
-    return {"dataset": stage.dataset.digest, **signals}
+    named = {"dataset": stage.dataset, "signals": stage.signals, "against": stage.against}
+    return {role: ref.digest for role, ref in named.items() if ref is not None}
 
 
-def _write(report: Report, answers: list[list[AnswerRecord]] | None, job: JobContext) -> None:
-    job.output.add_bytes(report.model_dump_json(by_alias=True, indent=1).encode(), "report.json")
-    job.output.add_bytes(render_html(report).encode(), "report.html")
-    if answers is not None:
-        job.output.add_bytes(b"".join(to_line(record) for row in answers for record in row), "answers.jsonl")
+def _write(report: Report, measured: Measurements, job: JobContext) -> None:
+    job.output.add_bytes(report.model_dump_json(by_alias=True, indent=1).encode(), REPORT)
+    job.output.add_bytes(render_html(report).encode(), PAGE)
+    job.output.add_bytes(b"".join(map(to_line, task_results(measured))), TASKS)
+    if measured.answers is not None:
+        job.output.add_bytes(b"".join(to_line(record) for row in measured.answers for record in row), ANSWERS)

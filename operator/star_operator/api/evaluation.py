@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from star_contracts.settings import EvaluationSettings
-from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, Compute, Ref, ReportRef, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -24,6 +24,10 @@ class EvaluationSpec(RunSpec):
             "self.settings.bestOf == 1 || self.settings.sampling.temperature > 0.0",
             "settings.bestOf above 1 needs settings.sampling.temperature above 0: without it every answer is the same",
         ),
+        (
+            "!has(self.against) || has(self.llm)",
+            "against compares the measured model with another; give llm (the model), or leave against out",
+        ),
         MEASURED_VARIANT,
         ONE_POD,
     ).config()
@@ -34,6 +38,8 @@ class EvaluationSpec(RunSpec):
     """The Verbalization the student's tool calls are looked up in."""
     llm: LLM | None = None
     """The model to measure; without it the baselines alone."""
+    against: ReportRef | None = None
+    """Another evaluation of the same dataset and tasks: the model is compared with its model in pairs, task by task."""
     settings: EvaluationSettings = EvaluationSettings()
     """What is measured, and on how much."""
     compute: Compute = Compute()

@@ -14,6 +14,7 @@ from star_operator.api.common import (
     ModelRef,
     PoolName,
     Ref,
+    ReportRef,
     Resources,
     SecretKeyRef,
 )
@@ -57,6 +58,8 @@ class Gates(Model):
 
     settings: EvaluationSettings = EvaluationSettings()
     """How it is evaluated."""
+    against: ReportRef | None = None
+    """An evaluation of the same tasks to compare with in pairs, for rules on `against.ciLow` and its like."""
     rules: tuple[GateRule, ...] = Field(min_length=1, max_length=32)
     """All of them must hold."""
     compute: Compute = Compute()

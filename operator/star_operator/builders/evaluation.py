@@ -2,12 +2,18 @@
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import Evaluate
-from star_operator.api.evaluation import Evaluation
+from star_contracts.settings import Baseline
+from star_operator.api.evaluation import Evaluation, EvaluationSpec
 from star_operator.builders.llm import resolve_llm
 from star_operator.builders.step import Inputs, Step
 from star_operator.core.settings import Settings
 
 STEPS = ("evaluate",)
+
+
+def image_role(spec: EvaluationSpec) -> str:
+    """Return the image the evaluator runs in: the jobs' small one, or the trainer's where LightGCN needs torch."""
+    return "trainer" if Baseline.LIGHTGCN in spec.settings.baselines else "jobs"
 
 
 def plan(name: str, resource: Evaluation, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
@@ -22,12 +28,14 @@ def plan(name: str, resource: Evaluation, inputs: Inputs, done: dict[str, Artifa
         dataset=inputs.artifacts["dataset"],
         signals=inputs.artifacts.get("signals"),
         llm=llm.endpoint if llm else None,
+        against=inputs.artifacts.get("against"),
+        against_name=spec.against.evaluation if spec.against else None,
         settings=spec.settings,
     )
     return Step(
         name,
         stage,
-        "jobs",
+        image_role(spec),
         spec.compute,
         inputs=digests,
         servers=llm.servers if llm else (),

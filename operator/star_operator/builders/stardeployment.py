@@ -94,6 +94,7 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
         dataset=spec.dataset,
         verbalization=spec.verbalization,
         llm=LLM(server=server_for(spec.server, _pinned(artifact))),
+        against=spec.gates.against,
         settings=spec.gates.settings,
         compute=spec.gates.compute,
     ).to_json_dict()

@@ -1,6 +1,7 @@
 """Stage evaluate as a whole: real artifacts, real S3, a scripted stand-in for the model server."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,12 @@ class Stage:
         settings: EvaluationSettings = SETTINGS,
         attempt: int = 1,
         entry: runtime.Entry = stage_module.run,
+        against: ArtifactRef | None = None,
     ) -> tuple[int, JobResult]:
-        stage = Evaluate(dataset=self.dataset, signals=self.signals, llm=llm, settings=settings)
+        name = "before" if against else None
+        stage = Evaluate(
+            dataset=self.dataset, signals=self.signals, llm=llm, settings=settings, against=against, against_name=name
+        )
         work_hash = value_hash(settings.to_json_dict())
         spec = JobSpec(
             store=self.server.store(),
@@ -62,6 +67,16 @@ class Stage:
         (self.folder / "job.json").write_text(spec.model_dump_json(by_alias=True))
         code = runtime.main(lambda _: entry)
         return code, JobResult.model_validate_json((self.folder / "end").read_bytes())
+
+    def forget_answers(self) -> None:
+        """Empty the work area: the next evaluation is one of another model."""
+        for path in self.server.file(f"{self.uri}/work/answers").glob("*"):
+            path.unlink()
+
+    def page(self, result: JobResult) -> str:
+        assert result.artifact is not None
+        folder = fetch(self.store, result.artifact, self.folder / f"report-{result.artifact.digest[-8:]}")
+        return (folder / "report.html").read_text()
 
     def report(self, result: JobResult) -> Report:
         assert result.artifact is not None
@@ -207,6 +222,161 @@ def test_samples_are_drawn_with_the_seed(stage: Stage) -> None:
         suite = stage_module.choose_suite(stage_module.Dataset(stage.folder / "dataset"), settings)
         chosen.append([task.task_id for task in suite.tasks])
     assert chosen[0] == chosen[1] != chosen[2]
+
+
+def _truth_first(candidates: list[str]) -> list[str]:
+    return [candidates[2], *candidates[:2], *candidates[3:]]
+
+
+def _measured(stage: Stage, settings: EvaluationSettings = SETTINGS, attempt: int = 1) -> ArtifactRef:
+    """An evaluation of a student that leaves the candidates as they are."""
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint(), settings, attempt)
+    assert result.artifact is not None
+    return result.artifact
+
+
+def test_compares_in_pairs_with_another_evaluation(stage: Stage) -> None:
+    before = _measured(stage)
+    stage.forget_answers()
+    with fake_llm(world.scripted_student(_truth_first)) as server:
+        code, result = stage.run(server.endpoint(), attempt=2, against=before)
+    assert (code, result.error) == (0, None)
+    # Everywhere from third place to first: HR@1 rises from 0 to 1, the others stay.
+    assert result.metrics["against.hrAvg"] == pytest.approx(2 / 3)
+    assert result.metrics["against.hrAvgDiff"] == pytest.approx(1 / 3)
+    assert result.metrics["against.ciLow"] == pytest.approx(1 / 3)
+    assert result.metrics["against.ciHigh"] == pytest.approx(1 / 3)
+    assert result.metrics["against.pValue"] < 0.05
+    report = stage.report(result)
+    assert report.against is not None
+    assert (report.against.name, report.against.report) == ("before", before.digest)
+    assert report.inputs["against"] == before.digest
+    assert all(suite.against is not None for suite in report.suites)
+    page = stage.page(result)
+    assert "before" in page
+    assert "33.3" in page
+
+
+def test_a_model_equals_itself(stage: Stage) -> None:
+    before = _measured(stage)
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint(), attempt=2, against=before)
+    assert result.metrics["against.hrAvgDiff"] == 0
+    assert result.metrics["against.pValue"] == 1
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"samples": 4}, "settings.samples 4 there and unset here"),
+        ({"types": (TaskType.CLASSIC,)}, "settings.types ['classic'] there and ['classic', 'long_term'] here"),
+    ],
+)
+def test_other_tasks_cannot_be_compared(stage: Stage, other: dict[str, object], says: str) -> None:
+    before = _measured(stage, SETTINGS.model_copy(update=other))
+    stage.forget_answers()
+    with fake_llm(world.scripted_student()) as server:
+        code, result = stage.run(server.endpoint(), attempt=2, against=before)
+    assert code == 65
+    assert result.error is not None
+    assert result.error.reason == "NotComparable"
+    assert "spec.against: before measured other tasks of this dataset" in result.error.message
+    assert says in result.error.message
+    assert server.requests == [], "it is refused before the model is asked"
+
+
+@pytest.mark.bad_input
+def test_another_dataset_cannot_be_compared(stage: Stage) -> None:
+    before = _measured(stage)
+    (stage.folder / "dataset" / "stats.json").write_text("{}")
+    stage.dataset = world.publish(stage.store, f"{stage.uri}/other", stage.folder / "dataset", ArtifactKind.DATASET)
+    code, result = stage.run(None, attempt=2, against=before)
+    assert code == 65
+    assert result.error is not None
+    assert "before was measured on dataset sha256:" in result.error.message
+    assert stage.dataset.digest in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_report_of_baselines_alone_cannot_be_compared(stage: Stage) -> None:
+    _, alone = stage.run(None)
+    assert alone.artifact is not None
+    code, result = stage.run(None, attempt=2, against=alone.artifact)
+    assert code == 65
+    assert result.error is not None
+    assert "measured no model; name an Evaluation that has spec.llm" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_something_else_than_a_report_cannot_be_compared(stage: Stage) -> None:
+    code, result = stage.run(None, against=stage.dataset)
+    assert code == 65
+    assert result.error is not None
+    assert "holds no report.json with tasks.jsonl" in result.error.message
+
+
+def test_learned_baselines_stand_beside_the_cheap_ones(stage: Stage) -> None:
+    learned = (Baseline.ITEM_KNN_COSINE, Baseline.ITEM_KNN_BM25, Baseline.ALS)
+    settings = SETTINGS.model_copy(update={"baselines": (Baseline.RANDOM, *learned)})
+    code, result = stage.run(None, settings)
+    assert code == 0
+    assert {"itemknn_cosine.hrAvg", "itemknn_bm25.hrAvg", "als.hrAvg"} <= set(result.metrics)
+    report = stage.report(result)
+    assert set(report.timings) == {Baseline.RANDOM, *learned}
+    assert report.timings[Baseline.ALS].fit_seconds > 0
+
+
+def test_every_task_is_kept_for_later_comparisons(stage: Stage) -> None:
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint(), SETTINGS.model_copy(update={"best_of": 2}))
+    stage.report(result)
+    folder = next(stage.folder.glob("report-*"))
+    rows = [json.loads(line) for line in (folder / "tasks.jsonl").read_text().splitlines()]
+    assert len(rows) == 20
+    assert rows[0]["ranks"] == [3, 3]
+    assert rows[0]["baselines"]["identity"] == [0, 1, 1]
+
+
+def test_platforms_have_figures_of_their_own(stage: Stage) -> None:
+    items = stage.folder / "dataset" / "items.jsonl"
+    lines = [json.loads(line) for line in items.read_text().splitlines()]
+    for place, line in enumerate(lines):
+        line["attributes"] = {"source": "amazon" if place < 6 else "yelp"}
+    items.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stage.dataset = world.publish(stage.store, f"{stage.uri}/two", stage.folder / "dataset", ArtifactKind.DATASET)
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint())
+    report = stage.report(result)
+    names = {suite.name for suite in report.suites}
+    both = {f"{platform}.{kind.value}" for platform in ("amazon", "yelp") for kind in world.TYPES}
+    assert names == {"all", "classic", "long_term", "amazon", "yelp"} | both
+    assert sum(suite.tasks for suite in report.suites if suite.name in both) == 20
+    assert {f"{name}.hrAvg" for name in both} <= set(result.metrics)
+    page = stage.page(result)
+    assert "Platforms and task types" in page
+    assert "Hit rate by task type, yelp" in page
+
+
+def test_one_platform_is_named_and_not_repeated(stage: Stage) -> None:
+    items = stage.folder / "dataset" / "items.jsonl"
+    items.write_text(items.read_text().replace('"attributes":{}', '"attributes":{"source":"yelp"}'))
+    stage.dataset = world.publish(stage.store, f"{stage.uri}/one", stage.folder / "dataset", ArtifactKind.DATASET)
+    _, result = stage.run(None)
+    assert [(suite.name, suite.platform) for suite in stage.report(result).suites] == [
+        ("all", "yelp"),
+        ("classic", "yelp"),
+        ("long_term", "yelp"),
+    ]
+
+
+def test_the_page_has_its_plots(stage: Stage) -> None:
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint(), SETTINGS.model_copy(update={"best_of": 4}))
+    page = stage.page(result)
+    assert page.count("<svg") == 3
+    assert {"By task type", "Scaling over k", "Latency against quality"} <= set(re.findall("<h2>(.*?)</h2>", page))
 
 
 @pytest.mark.bad_input

@@ -1,0 +1,41 @@
+"""Evaluation -> its step: which image it runs in, and what it is compared with."""
+
+from typing import Any
+
+import pytest
+
+from star_operator.api.evaluation import Evaluation
+from star_operator.builders.evaluation import plan
+from star_operator.builders.step import Inputs, Step
+from tests.support.goldens import ARTIFACTS, artifact, parse, settings
+
+BEFORE = artifact("report", "9")
+
+
+def step(spec: dict[str, Any], pool: str = "cpu", **more: Any) -> Step:
+    meta = {"metadata": {"name": "e"}}
+    spec = {"dataset": {"name": "d"}, "compute": {"pool": pool}, **spec}
+    cr = parse({"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Evaluation", **meta, "spec": spec})
+    assert isinstance(cr, Evaluation)
+    return plan("evaluate", cr, Inputs({"dataset": ARTIFACTS["dataset"], **more}), {}, settings())
+
+
+def test_baselines_that_need_no_torch_stay_in_the_small_image() -> None:
+    assert step({"settings": {"tools": False}}).role == "jobs"
+    learned = ["itemknn_cosine", "itemknn_bm25", "als"]
+    assert step({"settings": {"tools": False, "baselines": learned}}).role == "jobs"
+
+
+def test_lightgcn_runs_where_torch_is() -> None:
+    assert step({"settings": {"tools": False, "baselines": ["random", "lightgcn"]}}).role == "trainer"
+
+
+@pytest.mark.parametrize("against", [{"evaluation": "before"}, {"uri": BEFORE.uri, "digest": BEFORE.digest}])
+def test_what_it_is_compared_with_is_part_of_the_work(against: dict[str, str]) -> None:
+    endpoint = {"endpoint": {"url": "http://llm.example.com/v1", "model": "m"}}
+    spec = {"settings": {"tools": False}, "llm": endpoint}
+    alone, compared = step(spec), step({**spec, "against": against}, against=BEFORE)
+    assert compared.stage.to_json_dict()["against"] == {"uri": BEFORE.uri, "digest": BEFORE.digest}
+    assert compared.stage.to_json_dict().get("againstName") == against.get("evaluation")
+    assert compared.inputs["against"] == BEFORE.digest
+    assert compared.work_hash != alone.work_hash
