@@ -1,16 +1,13 @@
 """The few API calls that building a cluster needs, over plain HTTP: readiness, server-side apply, read, tokens."""
 
-import base64
-import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from star_cli.local.errors import LocalClusterError
+from star_cli.local.kubeauth import connection
 
 FIELD_MANAGER = "starctl"
 Object = dict[str, Any]
@@ -35,14 +32,18 @@ def object_path(kind: str, name: str, namespace: str = "") -> str:
 
 
 class KubeApi:
-    """A client for the API server that a kubeconfig's current context names (certificate or token user)."""
+    """A client for the API server that a kubeconfig's current context names."""
 
     def __init__(self, kubeconfig: Path, timeout: float = 10.0) -> None:
-        cluster, user = _current(kubeconfig)
-        self.url = str(cluster["server"])
-        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        self._to = connection(kubeconfig)
+        self.url = self._to.url
         self._client = httpx.Client(
-            base_url=self.url, verify=_tls(cluster, user), headers=headers, timeout=timeout, trust_env=False
+            base_url=self.url,
+            verify=self._to.tls,
+            proxy=self._to.proxy,
+            timeout=timeout,
+            trust_env=False,
+            event_hooks={"request": [self._sign]},
         )
 
     def ready(self) -> bool:
@@ -100,6 +101,13 @@ class KubeApi:
         """Close the connections."""
         self._client.close()
 
+    def _sign(self, request: httpx.Request) -> None:
+        authorization = self._to.authorization()
+        if authorization is not None:
+            request.headers["Authorization"] = authorization
+        if self._to.server_name is not None:
+            request.extensions["sni_hostname"] = self._to.server_name
+
     def _send(
         self,
         method: str,
@@ -116,6 +124,10 @@ class KubeApi:
             )
         except httpx.HTTPError as error:
             raise LocalClusterError(f"the API server at {self.url} does not answer {method} {path}: {error}") from error
+        if response.status_code == 401:
+            raise LocalClusterError(
+                f"{self.url} does not know the user of the kubeconfig's current context; log in anew"
+            )
         if response.status_code not in accept:
             raise LocalClusterError(f"{method} {path} was refused ({response.status_code}): {_message(response)}")
         return response
@@ -126,41 +138,3 @@ def _message(response: httpx.Response) -> str:
         return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
         return response.text[:300]
-
-
-def _current(kubeconfig: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Cluster and user of the current context."""
-    try:
-        document = yaml.safe_load(kubeconfig.read_text())
-        contexts = {entry["name"]: entry["context"] for entry in document["contexts"]}
-        context = contexts[document["current-context"]]
-        clusters = {entry["name"]: entry["cluster"] for entry in document["clusters"]}
-        users = {entry["name"]: entry["user"] for entry in document["users"]}
-        return clusters[context["cluster"]], users[context["user"]]
-    except FileNotFoundError as error:
-        raise LocalClusterError(f"kubeconfig {kubeconfig} does not exist; name an existing file") from error
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise LocalClusterError(
-            f"kubeconfig {kubeconfig} has no usable current context ({error}); set one with kubectl config use-context"
-        ) from error
-
-
-def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if "certificate-authority-data" in cluster:
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-    elif "certificate-authority" in cluster:
-        context = ssl.create_default_context(cafile=cluster["certificate-authority"])
-    if cluster.get("insecure-skip-tls-verify"):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if "client-certificate-data" in user:
-        # the ssl module takes a client certificate from a file only; this one is gone after two lines
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(base64.b64decode(user["client-certificate-data"]) + b"\n")
-            file.write(base64.b64decode(user["client-key-data"]))
-            file.flush()
-            context.load_cert_chain(file.name)
-    elif "client-certificate" in user:
-        context.load_cert_chain(user["client-certificate"], user["client-key"])
-    return context

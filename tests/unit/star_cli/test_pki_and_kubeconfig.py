@@ -1,4 +1,8 @@
+import json
 import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -98,6 +102,87 @@ def test_api_that_does_not_answer_is_not_ready_and_named_in_errors(tmp_path: Pat
     assert not api.ready()
     with pytest.raises(LocalClusterError, match=r"https://127\.0\.0\.1:1 does not answer GET /api/v1/nodes"):
         api.get("/api/v1/nodes")
+    api.close()
+
+
+class Door(BaseHTTPRequestHandler):
+    """Lets in whoever says the password, and tells what it was told."""
+
+    def do_GET(self) -> None:
+        said = self.headers.get("Authorization", "")
+        self.send_response(200 if said else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps({"said": said}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def door() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join(timeout=10)
+
+
+def kubeconfig_of(tmp_path: Path, url: str, user: dict[str, object]) -> Path:
+    path = tmp_path / "kubeconfig"
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def exec_plugin(tmp_path: Path) -> dict[str, object]:
+    """A credential plugin whose every token is another one, and expired at once."""
+    program = tmp_path / "login"
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "NUMBER", "expirationTimestamp": "2020-01-01T00:00:00Z"},
+    }
+    count = f"echo >> {tmp_path}/calls; n=$(wc -l < {tmp_path}/calls)"
+    program.write_text(f"#!/bin/sh\n{count}\necho '{json.dumps(credential)}' | sed s/NUMBER/call-$n/\n")
+    program.chmod(0o700)
+    api = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": api, "command": str(program), "interactiveMode": "Never"}}
+
+
+def test_an_exec_plugins_token_is_used_and_renewed_when_it_expires(tmp_path: Path, door: str) -> None:
+    api = KubeApi(kubeconfig_of(tmp_path, door, exec_plugin(tmp_path)))
+    first, second = (api.get("/whoami") or {}).get("said"), (api.get("/whoami") or {}).get("said")
+    assert str(first).startswith("Bearer call-")
+    assert str(second).startswith("Bearer call-")
+    assert first != second
+    api.close()
+
+
+def test_token_files_and_passwords_are_used_as_well(tmp_path: Path, door: str) -> None:
+    (tmp_path / "token").write_text("from-a-file")
+    users: list[tuple[dict[str, object], str]] = [
+        ({"token": "t"}, "Bearer t"),
+        ({"tokenFile": str(tmp_path / "token")}, "Bearer from-a-file"),
+        ({"username": "me", "password": "pass"}, "Basic bWU6cGFzcw=="),
+    ]
+    for user, expected in users:
+        api = KubeApi(kubeconfig_of(tmp_path, door, user))
+        assert api.get("/whoami") == {"said": expected}
+        api.close()
+
+
+@pytest.mark.bad_input
+def test_a_user_that_is_not_let_in_is_told_what_to_do(tmp_path: Path, door: str) -> None:
+    api = KubeApi(kubeconfig_of(tmp_path, door, {}))
+    with pytest.raises(LocalClusterError, match="does not know the user of the kubeconfig's current context; log in"):
+        api.get("/whoami")
     api.close()
 
 
