@@ -61,6 +61,8 @@ def test_what_a_preset_names_is_a_preset_too(each: Preset) -> None:
     for field, kind in (("dataset", "RecDataset"), ("verbalization", "Verbalization"), ("trajectories", "TeacherRun")):
         if field in spec:
             preset(kind, spec[field]["name"])
+    if "against" in spec:
+        assert preset("Evaluation", spec["against"]["evaluation"]).spec["dataset"] == spec["dataset"]
     for checkpoint in checkpoints(spec):
         assert maker(checkpoint) is not None, f"no job makes Checkpoint {checkpoint}"
 
