@@ -1,13 +1,15 @@
 """What each agent is asked for, as a JSON schema, and how its answer is read back.
 
 Schemas are tight, so that even a small model answers in form: names and ids are enumerations, orders of few things are
-one enumeration of all orders. `brief` schemas have no room for reasoning and bound every string.
+one enumeration of all orders. `brief` schemas have no room for reasoning, bound every string, and know no array: JSON
+allows any white space between an array's elements, and very small models lose themselves in it.
 """
 
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from math import perm
 from typing import Any
@@ -28,13 +30,21 @@ TITLES = {
 SUGGESTIONS = ("weigh the ratings", "look at the newest items", "use the signals", "be more specific")
 """What a brief reflector may suggest."""
 
+NONE = "none"
+"""What a brief agent answers when it has nothing to name."""
+
 _BRIEF_CHARS = 48
 _BRIEF_CONCLUSIONS = 2
-_TASTES = 12
+_TASTES = 8
 _CONCLUSIONS = 12
 _ORDERS = 200
 """Orders of a set are enumerated up to this many."""
 _SEPARATOR = " > "
+_AND = "; "
+"""Between the conclusions of a brief answer."""
+_PROBLEM = ("agent_name", "suggestion")
+_BECAUSE = ": "
+"""Between the analyst and the suggestion of a brief reflection."""
 
 
 class InvalidOutput(ValueError):
@@ -51,6 +61,7 @@ class Ranked:
     """True when ids had to be dropped or put in."""
 
 
+@cache
 def plan_schema(brief: bool) -> JsonSchema:
     """Ask for one to four different analysts, in order."""
     orders = [
@@ -72,15 +83,19 @@ def read_plan(answer: dict[str, Any]) -> list[str]:
 
 
 def calls_schema(options: Sequence[ToolCall], limit: int) -> JsonSchema:
-    """Ask for up to `limit` of the possible look-ups."""
+    """Ask for up to `limit` of the possible look-ups: one or none where it is 1."""
     shown = [call.render() for call in options]
+    if limit == 1:
+        return _object(True, calls={"type": "string", "enum": [*shown, NONE]})
     return _object(True, calls=_list({"type": "string", "enum": shown}, 0, limit))
 
 
 def read_calls(answer: dict[str, Any], options: Sequence[ToolCall], limit: int) -> list[ToolCall]:
     """Return the chosen look-ups, each once; raises InvalidOutput."""
+    value = answer.get("calls")
+    named = [value] if isinstance(value, str) else _strings(value)
     try:
-        calls = [parse_tool_call(text) for text in _strings(answer.get("calls"))]
+        calls = [parse_tool_call(text) for text in named if text != NONE]
     except ValueError as error:
         raise InvalidOutput(str(error)) from error
     return [call for call in dict.fromkeys(calls) if call in options][:limit]
@@ -101,35 +116,44 @@ def tastes(task: RankingTask, items: Mapping[str, Item]) -> list[str]:
     """
     shown = [*(entry.item_id for entry in task.history), *task.candidates]
     counts = Counter(clean(name) for item_id in shown if (item := items.get(item_id)) for name in item.categories)
-    return sorted((name for name in counts if name), key=lambda name: (-counts[name], name))[:_TASTES]
+    usable = (name for name in counts if name and _AND.strip() not in name)
+    return sorted(usable, key=lambda name: (-counts[name], name))[:_TASTES]
 
 
 def analysis_schema(brief: bool, tastes: Sequence[str] = ()) -> JsonSchema:
-    """Ask for conclusions: in brief one or two of the `tastes`, or a few words where there are none."""
+    """Ask for conclusions: in brief one or two of the `tastes` in order, or a few words where there are none."""
     if not brief:
         return _object(False, conclusions=_list({"type": "string"}, 1, _CONCLUSIONS))
-    text: JsonSchema = {"type": "string"} | ({"enum": list(tastes)} if tastes else {"maxLength": _BRIEF_CHARS})
-    return _object(True, conclusions=_list(text, 1, _BRIEF_CONCLUSIONS))
+    if not tastes:
+        return _object(True, conclusions={"type": "string", "minLength": 2, "maxLength": _BRIEF_CHARS})
+    choices = [_AND.join(some) for count in range(1, _BRIEF_CONCLUSIONS + 1) for some in permutations(tastes, count)]
+    return _object(True, conclusions={"type": "string", "enum": choices})
 
 
 def read_analysis(answer: dict[str, Any]) -> list[str]:
     """Return the conclusions; raises InvalidOutput."""
-    conclusions = [text for text in map(clean, _strings(answer.get("conclusions"))) if text]
+    value = answer.get("conclusions")
+    named = value.split(_AND) if isinstance(value, str) else _strings(value)
+    conclusions = [text for text in map(clean, named) if text]
     if not conclusions:
         raise InvalidOutput("no conclusions")
     return list(dict.fromkeys(conclusions))
 
 
 def reflection_schema(analysts: Sequence[str], brief: bool) -> JsonSchema:
-    """Ask for the analyses to redo; an empty list approves of all."""
-    suggestion: JsonSchema = {"type": "string"} | ({"enum": list(SUGGESTIONS)} if brief else {})
-    problem = _object(True, agent_name={"type": "string", "enum": list(analysts)}, suggestion=suggestion)
-    return _object(brief, problematic_agent=_list(problem, 0, 1 if brief else len(analysts)))
+    """Ask for the analyses to redo: an empty list, or `none` in brief, approves of all."""
+    if brief:
+        problems = [name + _BECAUSE + suggestion for name in analysts for suggestion in SUGGESTIONS]
+        return _object(True, problematic_agent={"type": "string", "enum": [NONE, *problems]})
+    problem = _object(True, agent_name={"type": "string", "enum": list(analysts)}, suggestion={"type": "string"})
+    return _object(False, problematic_agent=_list(problem, 0, len(analysts)))
 
 
 def read_reflection(answer: dict[str, Any], analysts: Sequence[str]) -> dict[str, str]:
     """Return analyst -> suggestion, empty when all is right; raises InvalidOutput."""
     problems = answer.get("problematic_agent")
+    if isinstance(problems, str):
+        problems = [] if problems == NONE else [dict(zip(_PROBLEM, problems.split(_BECAUSE, 1), strict=False))]
     if not isinstance(problems, list):
         raise InvalidOutput("no list of problems")
     suggestions: dict[str, str] = {}
@@ -144,7 +168,7 @@ def reflection_payload(suggestions: dict[str, str]) -> dict[str, Any]:
     """Return the reflection in the trajectory's form (paper F.3)."""
     if not suggestions:
         return {"correct": "yes"}
-    problems = [{"agent_name": name, "suggestion": text} for name, text in suggestions.items()]
+    problems = [dict(zip(_PROBLEM, problem, strict=True)) for problem in suggestions.items()]
     return {"correct": "no", "problematic_agent": problems}
 
 
@@ -182,6 +206,7 @@ def _list(items: JsonSchema, least: int, most: int) -> JsonSchema:
 
 
 def _strings(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
+    """Return a list of strings; models that were given no schema write numeric ids as numbers."""
+    if not isinstance(value, list) or not all(type(element) in (str, int) for element in value):
         raise InvalidOutput("no list of strings")
-    return value
+    return [str(element) for element in value]

@@ -2,6 +2,9 @@
 
 Each finished run is one object under the job's work prefix, written as soon as it ends: a pod that is killed loses the
 runs in flight and no other, and its successor makes only what is missing. Shards share nothing.
+
+The calls of one run follow upon each other, so the engine is kept busy by many runs at a time: somewhat more than there
+may be calls in flight, and towards the end of the list, where no new runs can fill the gaps, three times as many.
 """
 
 import asyncio
@@ -14,9 +17,12 @@ from star_contracts.errors import Reason
 from star_contracts.job import GenerateTrajectories
 from star_jobs.datasets.snapshot import Dataset, split_of
 from star_jobs.errors import TerminalFailure
+from star_jobs.llm.budget import TokenBudget
+from star_jobs.llm.client import LLMClient
 from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.teacher.abstractor import Abstractor
+from star_jobs.teacher.ledger import Ledger
 from star_jobs.teacher.mars import run_mars
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.records import FOLDER, RunRecord
@@ -25,6 +31,8 @@ from star_jobs.teacher.worklist import WorkItem, work_items
 from star_jobs.trajectory.format import PLANNER, RECOMMEND
 from star_jobs.trajectory.tools import ToolBox
 
+_ENDING = 2
+"""Widths of runs that are started early at the end of the list."""
 _REFUSED_AT_FIRST = 20
 """When this many runs, the first ones, were all refused by the endpoint, the rest will be too."""
 
@@ -126,31 +134,40 @@ class _Shard:
 
 async def _generate(stage: GenerateTrajectories, job: JobContext, shard: _Shard, missing: Sequence[WorkItem]) -> None:
     started = time.monotonic()
+    ledger, pods = Ledger(job.work, job.shard_index), job.spec.shard.count
+    spent = await asyncio.to_thread(ledger.read) if stage.token_budget else 0
+    budget = TokenBudget.share(stage.token_budget, pods, spent)
     async with AsyncExitStack() as stack:
-        team = await _team(stage, job, shard.dataset, stack)
+        await stack.enter_async_context(ledger.following(budget))
+        clients = await open_clients(stage, stack, pods, budget)
+        team = _team(stage, job, shard.dataset, clients)
 
         async def make(item: WorkItem) -> None:
             await shard.keep(item, await run_mars(team, item, shard.truth[item.task.task_id]))
 
-        clients = list({id(client): client for client in team.clients.values()}.values())
+        different = list({id(client): client for client in clients.values()}.values())
         # A few runs more than calls in flight: somebody always waits for a free slot.
-        width = sum(client.endpoint.concurrency for client in clients) * 5 // 4 + 1
+        width = sum(client.endpoint.concurrency for client in different) * 5 // 4 + 1
         try:
-            await work_off(missing, min(width, len(missing)), make, job.stopping)
+            await work_off(missing, width, make, job.stopping, ending=_ENDING * width)
         finally:
-            shard.totals = {
-                "promptTokens": float(sum(client.usage.prompt_tokens for client in clients)),
-                "completionTokens": float(sum(client.usage.completion_tokens for client in clients)),
-                "calls": float(sum(client.usage.calls for client in clients)),
-                "retries": float(sum(client.retries for client in clients)),
-                "seconds": round(time.monotonic() - started, 1),
-            }
+            shard.totals = _totals(different) | {"seconds": round(time.monotonic() - started, 1)}
     if shard.missing():
         job.raise_if_stopping()
 
 
-async def _team(stage: GenerateTrajectories, job: JobContext, dataset: Dataset, stack: AsyncExitStack) -> Team:
-    clients = await open_clients(stage, stack)
+def _totals(clients: Sequence[LLMClient]) -> dict[str, float]:
+    """Return what this pod spent, on runs that were lost too."""
+    return {
+        "promptTokens": float(sum(client.usage.prompt_tokens for client in clients)),
+        "completionTokens": float(sum(client.usage.completion_tokens for client in clients)),
+        "calls": float(sum(client.usage.calls for client in clients)),
+        "retries": float(sum(client.retries for client in clients)),
+        "cost": round(sum(client.cost for client in clients), 6),
+    }
+
+
+def _team(stage: GenerateTrajectories, job: JobContext, dataset: Dataset, clients: dict[str, LLMClient]) -> Team:
     toolbox: ToolBox | None = None
     if stage.agents.tools and stage.signals is not None:
         toolbox = ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)

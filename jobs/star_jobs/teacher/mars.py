@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from star_contracts.data import AgentStep, ToolExchange, Trajectory, Usage
 from star_contracts.settings import Sampling, TrajectoryFilter, Variant
+from star_jobs.llm.client import LLMClient, cost_of
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.structured import JsonSchema
@@ -34,7 +35,7 @@ from star_jobs.trajectory.prompt import (
 )
 from star_jobs.trajectory.reward import hit_rank
 from star_jobs.trajectory.text import clean
-from star_jobs.trajectory.tools import ToolBox
+from star_jobs.trajectory.tools import ToolBox, ToolCall
 
 ATTEMPTS = 2
 """Times an agent is asked before its part is done without it."""
@@ -67,6 +68,7 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
         repaired=run.repaired,
         outputs=run.outputs,
         invalid=run.invalid,
+        cost=run.cost,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -81,18 +83,23 @@ class _Run:
         self.item = item
         self.task = item.task.model_copy(update={"candidates": tuple(candidates)})
         self.style = style_of(len(candidates))
-        self.tastes = agents.tastes(self.task, team.items)
-        self.summary = ""
+        self.tastes = agents.tastes(self.task, team.items) if team.brief else []
+        self.options = self._options()
+        self.context = ""
         self.findings: dict[str, list[str]] = {}
         self.looked_up: dict[str, tuple[ToolExchange, ...]] = {}
         self.steps: list[AgentStep] = []
         self.usage = Usage()
+        self.cost = 0.0
         self.outputs = 0
         self.invalid = 0
         self.repaired = False
 
     async def trajectory(self, truth: str) -> Trajectory:
-        self.summary = await self.team.abstractor.summary(self.task, self.style)
+        abstractor = self.team.abstractor
+        self.context = self._context(
+            await abstractor.summary(self.task, self.style, lambda usage: self._spend(usage, abstractor.client))
+        )
         plan = await self._plan() if self.team.agents.planner else list(ANALYSTS)
         for analyst in plan:
             await self._analyse(analyst)
@@ -138,7 +145,7 @@ class _Run:
         previous = self.findings.pop(analyst, [])
         exchanges: tuple[ToolExchange, ...] = ()
         # A brief revision keeps to the evidence it has: a second look-up would cost as much as the analysis.
-        if self.team.toolbox is not None and not (revision and self.team.brief):
+        if self.team.toolbox is not None and self.options and not (revision and self.team.brief):
             exchanges = await self._look_up(analyst, self.team.toolbox)
             self.looked_up[analyst] = exchanges
         instruction = render(analyst, brief=self.team.brief)
@@ -159,15 +166,12 @@ class _Run:
 
     async def _look_up(self, analyst: str, toolbox: ToolBox) -> tuple[ToolExchange, ...]:
         """Let an analyst choose among the look-ups that have an answer, and answer them."""
-        options = [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
-        if not options:
-            return ()
         limit = _BRIEF_CALLS if self.team.brief else _CALLS
         chosen = await self._ask(
             analyst,
             render("tools", brief=self.team.brief, title=agents.TITLES[analyst]),
-            agents.calls_schema(options, limit),
-            lambda answer: agents.read_calls(answer, options, limit),
+            agents.calls_schema(self.options, limit),
+            lambda answer: agents.read_calls(answer, self.options, limit),
             "tools",
         )
         return tuple(
@@ -244,19 +248,29 @@ class _Run:
 
     def _messages(self, agent: str, instruction: str) -> list[ChatMessage]:
         looked_up = self.looked_up.get(agent, ()) if agent in ANALYSTS else self._all_looked_up()
-        context = render(
-            "context",
-            user=describe_user(self.task, self.style),
-            summary=self.summary,
-            history=describe_history(self.task.history, self.team.items, self.style, counted=not self.summary),
-            candidates=describe_candidates(self.task.candidates, self.team.items, self.style),
-            findings=self.findings,
-            looked_up=looked_up,
-        )
+        evidence = render("evidence", findings=self.findings, looked_up=looked_up)
+        parts = [self.context, evidence, instruction]
         return [
             {"role": "system", "content": render("system")},
-            {"role": "user", "content": f"{context}\n\n{instruction}"},
+            {"role": "user", "content": "\n\n".join(part for part in parts if part)},
         ]
+
+    def _context(self, summary: str) -> str:
+        """Return what all prompts of the run begin with; `summary` tells of the history that is not shown."""
+        return render(
+            "context",
+            user=describe_user(self.task, self.style),
+            summary=summary,
+            history=describe_history(self.task.history, self.team.items, self.style, counted=not summary),
+            candidates=describe_candidates(self.task.candidates, self.team.items, self.style),
+        )
+
+    def _options(self) -> list[ToolCall]:
+        """Return the look-ups that have an answer."""
+        toolbox = self.team.toolbox
+        if toolbox is None:
+            return []
+        return [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
 
     def _all_looked_up(self) -> list[ToolExchange]:
         exchanges = {(e.tool, e.argument): e for found in self.looked_up.values() for e in found}
@@ -265,11 +279,16 @@ class _Run:
     async def _complete(self, agent: str, messages: list[ChatMessage], schema: JsonSchema | None, turn: str) -> str:
         seed = derived_seed(f"{self.item.seed}/{agent}/{turn}")
         sampling: Sampling = self.team.sampling.model_copy(update={"seed": seed})
-        reply = await self.team.clients[agent].chat(
+        client = self.team.clients[agent]
+        reply = await client.chat(
             messages, sampling=sampling, schema=schema, template_arguments=None if schema else CHAT_TEMPLATE_ARGUMENTS
         )
-        self.usage = add_usage(self.usage, reply.usage)
+        self._spend(reply.usage, client)
         return reply.text
+
+    def _spend(self, usage: Usage, client: LLMClient) -> None:
+        self.usage = add_usage(self.usage, usage)
+        self.cost += cost_of(usage, client.endpoint)
 
     def _count(self, *, valid: bool, agent: str) -> None:
         self.outputs += 1

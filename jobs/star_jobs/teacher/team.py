@@ -9,6 +9,7 @@ from star_contracts.errors import Reason
 from star_contracts.job import GenerateTrajectories, LLMEndpoint
 from star_contracts.settings import Agents, Sampling, TrajectoryFilter
 from star_jobs.errors import TerminalFailure
+from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.client import LLMClient
 from star_jobs.teacher.abstractor import Abstractor
 from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION
@@ -71,8 +72,12 @@ class Team:
         return self.sampling.max_tokens <= BRIEF_TOKENS
 
 
-async def open_clients(stage: GenerateTrajectories, stack: AsyncExitStack) -> dict[str, LLMClient]:
+async def open_clients(
+    stage: GenerateTrajectories, stack: AsyncExitStack, pods: int, budget: TokenBudget
+) -> dict[str, LLMClient]:
     """Open a client for each agent, one an endpoint, and wait until all are ready.
+
+    `pods` share the endpoints' rate limits; the clients share this pod's budget.
 
     Raises TerminalFailure(InvalidJobSpec) for an agent that MARS does not have, and what `wait_ready` raises.
     """
@@ -85,7 +90,7 @@ async def open_clients(stage: GenerateTrajectories, stack: AsyncExitStack) -> di
     endpoints = {agent: stage.agent_llms.get(agent, stage.llm) for agent in AGENT_NAMES}
     opened: dict[str, LLMClient] = {}
     for endpoint in _distinct([stage.llm, *endpoints.values()]):
-        client = await stack.enter_async_context(LLMClient(endpoint))
+        client = await stack.enter_async_context(LLMClient(endpoint, pods=pods, budget=budget))
         await client.wait_ready()
         opened[endpoint.model_dump_json()] = client
     return {agent: opened[endpoint.model_dump_json()] for agent, endpoint in endpoints.items()}

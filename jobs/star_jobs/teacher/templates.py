@@ -15,6 +15,8 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     autoescape=False,  # noqa: S701
+    # The files do not change under a running job, and looking would block all of its calls.
+    auto_reload=False,
 )
 
 

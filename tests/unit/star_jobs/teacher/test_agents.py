@@ -69,7 +69,41 @@ def test_tastes_are_the_categories_at_hand_the_most_frequent_first() -> None:
 
 
 def test_without_categories_brief_conclusions_are_short() -> None:
-    assert agents.analysis_schema(True)["properties"]["conclusions"]["items"] == {"type": "string", "maxLength": 48}
+    asked = agents.analysis_schema(True)["properties"]["conclusions"]
+    assert asked == {"type": "string", "minLength": 2, "maxLength": 48}
+
+
+def test_brief_conclusions_are_one_or_two_tastes_in_order() -> None:
+    asked = agents.analysis_schema(True, ["War", "Drama", "Film-Noir"])["properties"]["conclusions"]
+    assert len(asked["enum"]) == 3 + 6
+    assert agents.read_analysis({"conclusions": "Drama; War"}) == ["Drama", "War"]
+
+
+def test_a_taste_that_would_be_cut_in_two_is_no_choice() -> None:
+    items = {"i0": Item(item_id="i0", title="i0", categories=("Arts; Crafts", "Drama"))}
+    assert agents.tastes(tasks(1)[0], items) == ["Drama"]
+
+
+def test_a_brief_reflection_names_one_analyst_or_none() -> None:
+    asked = agents.reflection_schema(("user_profile", "recent_analysis"), True)["properties"]["problematic_agent"]
+    assert len(asked["enum"]) == 1 + 2 * len(agents.SUGGESTIONS)
+    for choice in asked["enum"]:
+        named = agents.read_reflection({"problematic_agent": choice}, ANALYSTS)
+        assert (len(named) == 0) == (choice == "none")
+    assert agents.read_reflection({"problematic_agent": "user_profile: be more specific"}, ANALYSTS) == {
+        "user_profile": "be more specific"
+    }
+
+
+def test_one_look_up_or_none() -> None:
+    asked = agents.calls_schema(OPTIONS, 1)["properties"]["calls"]
+    assert asked["enum"][-1] == "none"
+    assert agents.read_calls({"calls": "none"}, OPTIONS, 1) == []
+    assert agents.read_calls({"calls": 'User-CF("u1")'}, OPTIONS, 1) == [OPTIONS[0]]
+
+
+def test_ids_written_as_numbers_are_ids() -> None:
+    assert agents.read_ranking({"ranking": [7, "9"]}, ("9", "7"), 1) == agents.Ranked(("7", "9"), repaired=False)
 
 
 def test_a_whole_ranking_is_not_repaired() -> None:
@@ -105,13 +139,15 @@ def test_reflection_in_the_papers_form() -> None:
         (agents.read_plan, {}),
         (agents.read_plan, {"agents": 3}),
         (agents.read_plan, {"agents": "planner"}),
-        (agents.read_analysis, {"conclusions": "likes films"}),
+        (agents.read_analysis, {"conclusions": ""}),
         (agents.read_analysis, {"conclusions": []}),
         (agents.read_analysis, {"conclusions": [" "]}),
-        (agents.read_analysis, {"conclusions": [1]}),
+        (agents.read_analysis, {"conclusions": [1.5]}),
+        (agents.read_analysis, {"conclusions": [True]}),
         (lambda answer: agents.read_calls(answer, OPTIONS, 3), {"calls": ["search(7)"]}),
         (lambda answer: agents.read_calls(answer, OPTIONS, 3), {"calls": None}),
-        (lambda answer: agents.read_reflection(answer, ANALYSTS), {"problematic_agent": "none"}),
+        (lambda answer: agents.read_reflection(answer, ANALYSTS), {"problematic_agent": "nobody"}),
+        (lambda answer: agents.read_reflection(answer, ANALYSTS), {"problematic_agent": None}),
         (lambda answer: agents.read_reflection(answer, ANALYSTS), {"problematic_agent": [{"agent_name": "planner"}]}),
         (lambda answer: agents.read_reflection(answer, ANALYSTS), {"problematic_agent": ["user_profile"]}),
         (lambda answer: agents.read_ranking(answer, IDS, 1), {"ranking": ["x", "y"]}),

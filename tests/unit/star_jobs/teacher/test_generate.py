@@ -15,11 +15,14 @@ import pytest
 
 from star_contracts.errors import Reason
 from star_contracts.job import GenerateTrajectories, JobSpec, LLMEndpoint
+from star_contracts.limits import TokenPrices
 from star_contracts.result import JobResult
 from star_contracts.settings import Agents
 from star_jobs.__main__ import load_entry
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
 from star_jobs.runtime import run_job
+from star_jobs.storage import WorkArea
+from star_jobs.teacher.ledger import Ledger
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.worklist import WorkItem, derived_seed, work_items
 from tests.support.fakellm import Answer, FakeLLM, Request, any_valid_answer, fake_llm
@@ -165,7 +168,61 @@ def test_a_killed_worker_makes_no_finished_trajectory_again(
     assert names(classroom) == {item.name for item in items}
     assert asked_more_than_once(llm, [item for item in items if item.name in finished]) == []
     repeated = asked_more_than_once(llm, items)
-    assert len(repeated) <= 6, "no more than was in flight"
+    assert len(repeated) <= 3 * (4 * 5 // 4 + 1), "no more than was in flight"
+
+
+def test_death_between_two_trajectories_loses_none(
+    make_classroom: Callable[[int], Classroom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is finished when its object stands in the store: nothing is gathered before it is kept."""
+    classroom = make_classroom(4)
+    items = expected(classroom)
+    put, kept = WorkArea.put, list[str]()
+
+    def put_and_die(self: WorkArea, name: str, data: bytes) -> None:
+        if len(kept) == 5:
+            raise SystemExit("the node is gone")
+        put(self, name, data)
+        kept.append(name)
+
+    with fake_llm() as llm:
+        stage = classroom.generate(llm.endpoint(concurrency=1))
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkArea, "put", put_and_die)
+            with pytest.raises(SystemExit):
+                run(classroom.spec(stage))
+        assert names(classroom) == set(kept)
+        assert (run(classroom.spec(stage)).metrics["found"], len(kept)) == (5, 5)
+    assert asked_more_than_once(llm, [item for item in items if item.name in kept]) == []
+
+
+def test_a_spent_token_budget_ends_the_run_and_a_larger_one_goes_on(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        endpoint = llm.endpoint(concurrency=2, prices=TokenPrices(prompt_per_million=1e6))
+        failure = failure_of(classroom, endpoint, token_budget=3000)
+        assert isinstance(failure, TerminalFailure)
+        assert failure.reason is Reason.TOKEN_BUDGET_SPENT
+        assert "larger tokenBudget" in failure.message
+        finished = names(classroom)
+        assert 0 < len(finished) < 16
+        spent = Ledger(classroom.work, 0).read()
+        assert spent >= 3000
+        asked = len(llm.requests)
+        assert "spent" in failure_of(classroom, endpoint, token_budget=spent).message
+        assert len(llm.requests) == asked, "what earlier pods spent counts"
+        result = run(classroom.spec(classroom.generate(endpoint, token_budget=10**6)))
+    assert (result.metrics["found"], result.metrics["made"]) == (len(finished), 16 - len(finished))
+    assert Ledger(classroom.work, 0).read() > spent
+    assert result.metrics["cost"] == result.metrics["promptTokens"]
+    record = RunRecord.model_validate_json(classroom.work.get(expected(classroom)[0].name) or b"")
+    assert record.trajectory is not None
+    assert record.cost == record.trajectory.usage.prompt_tokens
+
+
+def test_without_a_budget_nothing_is_kept_of_the_spending(classroom: Classroom) -> None:
+    with fake_llm() as llm:
+        run(classroom.spec(classroom.generate(llm.endpoint())))
+    assert classroom.work.list("spent") == []
 
 
 def failure_of(classroom: Classroom, endpoint: LLMEndpoint, **changes: object) -> JobFailure:
