@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from star_contracts.artifact import ArtifactRef
@@ -80,6 +81,8 @@ def measure(jobs: JobRunner, dataset: ArtifactRef, baselines: Sequence[Baseline]
         types=(TaskType.CLASSIC,), baselines=tuple(baselines), tools=False, bootstrap=100, seed=seed
     )
     done = jobs.run(Evaluate(dataset=dataset, settings=settings), output=f"report-{dataset.digest[-8:]}")
+    if done.result.error:
+        raise RuntimeError(done.result.error.message)
     return {baseline: 100 * done.result.metrics[f"{baseline}.hrAvg"] for baseline in baselines}
 
 
@@ -110,8 +113,9 @@ def main() -> int:
         for path in movielens_100k().iterdir():
             jobs.store.upload(path, f"{jobs.uri}/source/{path.name}")
         for negatives in Negatives:
-            datasets = [leave_last_out(jobs, negatives, seed) for seed in range(options.draws)]
-            draws = [measure(jobs, dataset, baselines, seed) for seed, dataset in enumerate(datasets)]
+            with redirect_stdout(sys.stderr):  # the stages' logs
+                datasets = [leave_last_out(jobs, negatives, seed) for seed in range(options.draws)]
+                draws = [measure(jobs, dataset, baselines, seed) for seed, dataset in enumerate(datasets)]
             more, difference = show(negatives, draws)
             figures, worst = figures | more, max(worst, difference)
     print(f"\n{time.monotonic() - started:.0f} s")

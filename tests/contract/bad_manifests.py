@@ -207,6 +207,30 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec:", "give llm (the model to measure), or at least one of settings.baselines"),
     ),
     Bad(
+        "comparison-of-nothing",
+        "evaluation",
+        {"spec.against": {"evaluation": "before"}, "spec.llm": GONE},
+        ("spec:", "against compares the measured model with another; give llm"),
+    ),
+    Bad(
+        "comparison-without-pin",
+        "evaluation",
+        {"spec.against": {"uri": "s3://star/ns/evaluation/before/1/evaluate"}},
+        ("spec.against:", "uri needs digest"),
+    ),
+    Bad(
+        "comparison-with-two",
+        "evaluation",
+        {"spec.against": {"evaluation": "before", "uri": "s3://star/x/y", "digest": "sha256:" + "0" * 64}},
+        ("spec.against:", "set exactly one of evaluation", "and uri"),
+    ),
+    Bad(
+        "unknown-baseline",
+        "evaluation",
+        {"spec.settings.baselines": ["svd"]},
+        ("spec.settings.baselines", '"als"', '"lightgcn"'),
+    ),
+    Bad(
         "equal-passes",
         "teacherrun",
         {"spec.sampling": {"temperature": 0}},

@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _AXIS = 120, 24, 30, 44
 _LANE = 13
 """Height of one value in a row of the interval plot."""
 _LABEL_GAP = 13
-_CHARACTER = 6.3
+_CHARACTER = 7.0
 """Width of one at font size 11, roughly: enough to place a legend and keep labels apart."""
 
 
