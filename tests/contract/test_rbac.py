@@ -82,6 +82,7 @@ def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resou
         "create checkpoints.star.recsys.dev",
         "create evaluations.star.recsys.dev",
         "delete pods",
+        "patch pods",
         "create events",
         "patch events",
         "get secrets:star-store",

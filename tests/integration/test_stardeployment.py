@@ -21,6 +21,13 @@ def deployment(namespace: str, at_least: float, model: str = "base") -> dict[str
     return star("StarDeployment", namespace, "live", spec)
 
 
+def gateway_annotations(kubectl: Kubectl, namespace: str) -> list[str]:
+    """The digests of the configuration on the gateway's pods."""
+    pods = names(kubectl, "pods", namespace, f"{OWN},star.recsys.dev/component=gateway")
+    found = [kubectl.get("pod", pod, namespace)["metadata"].get("annotations", {}) for pod in pods]
+    return [annotations.get("star.recsys.dev/config", "") for annotations in found]
+
+
 def test_a_gate_out_of_reach_starts_no_serving_pods_and_says_measured_against_required(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
@@ -41,6 +48,9 @@ def test_a_checkpoint_that_passes_is_served_by_its_digest(
     found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")
     assert found["servingDigest"] == DIGEST
     assert [revision["gate"] for revision in found["revisions"]] == ["Passed"]
+    [config] = names(kubectl, "configmaps", namespace, f"{OWN},star.recsys.dev/component=gateway")
+    told = value_hash(kubectl.get("configmap", config, namespace)["data"])
+    eventually(lambda: gateway_annotations(kubectl, namespace) == [told], "the gateway's pods are told of their file")
     [verdict] = kubectl.get("checkpoint", "base", namespace)["status"]["verdicts"]
     assert verdict["metrics"]["hrAvg"] == 0.5
 
@@ -63,6 +73,9 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     kubectl.apply(star("RecDataset", namespace, "d", DATASET), deployment(namespace, 0.4))
     wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")
     [server] = names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm")
+    [gateway] = names(kubectl, "pods", namespace, f"{OWN},star.recsys.dev/component=gateway")
+    eventually(lambda: gateway_annotations(kubectl, namespace) != [""], "the gateway's pod is told of its file")
+    before = gateway_annotations(kubectl, namespace)
 
     kubectl.apply(deployment(namespace, 0.4, "next"))
     found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Gated")
@@ -79,3 +92,5 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
         lambda: server not in names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm"),
         "the old server is gone",
     )
+    eventually(lambda: gateway_annotations(kubectl, namespace) != before, "the gateway's pod is told of another file")
+    assert names(kubectl, "pods", namespace, f"{OWN},star.recsys.dev/component=gateway") == [gateway], "the same pod"

@@ -24,6 +24,7 @@ from star_contracts.result import JobResult
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
 RUNNING = "running"
+CREATING = "ContainerCreating"
 GROUP = "star.recsys.dev/group"
 
 Script = Callable[[JobSpec, dict[str, Any]], JobResult | str]
@@ -55,6 +56,8 @@ class FakeKubelet:
         self.pods: Counter[str] = Counter()
         """How many pods of each namespace/name there have been."""
         self.stuck: Stuck = lambda pod: ""
+        self.ignored: Callable[[dict[str, Any]], bool] = lambda pod: False
+        """Pods that no kubelet has taken yet."""
         self.errors: list[str] = []
         self._seen: set[str] = set()
         self._stop = threading.Event()
@@ -80,6 +83,8 @@ class FakeKubelet:
     def _play(self, pod: dict[str, Any], pods: Pods) -> None:
         status, meta = pod.get("status", {}), pod["metadata"]
         if status.get("phase") not in (None, "Pending", "Running") or "deletionTimestamp" in meta:
+            return
+        if self.ignored(pod):
             return
         uid, namespace = meta["uid"], meta["namespace"]
         new = uid not in self._seen
@@ -133,7 +138,9 @@ class FakeKubelet:
             "state": state,
         }
         condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": _now()}
-        body = {"status": {"phase": phase, "conditions": [condition], "containerStatuses": [container]}}
+        body: dict[str, Any] = {"status": {"phase": phase, "conditions": [condition], "containerStatuses": [container]}}
+        if "startTime" not in pod.get("status", {}):
+            body["status"]["startTime"] = _now()
         pod["status"] = {**pod.get("status", {}), **body["status"]}
         self._core.patch_namespaced_pod_status(meta["name"], meta["namespace"], body)
 
@@ -155,6 +162,9 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 
 def _stuck(message: str) -> dict[str, Any]:
+    """A waiting state: `ContainerCreating` says no more than that, anything else is what configuring it met."""
+    if message == CREATING:
+        return {"waiting": {"reason": CREATING}}
     return {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
 
 

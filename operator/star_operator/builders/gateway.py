@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from star_contracts.base import canonical_json
+from star_contracts.base import canonical_json, value_hash
+from star_contracts.names import GROUP
 from star_contracts.serving import GATEWAY_CONFIG_PATH, Backend, GatewayConfig
 from star_operator.api.common import Compute
 from star_operator.api.stardeployment import StarDeployment
@@ -14,6 +15,8 @@ from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, resource_labels
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.settings import Settings
 
+CONFIG_ANNOTATION = f"{GROUP}/config"
+"""On the gateway's pods: the digest of the configuration they should have by now. See docs/gateway.md."""
 CONFIG_FILE = GATEWAY_CONFIG_PATH.rpartition("/")[2]
 CONTAINER_PORT = 8080
 API_KEYS = "gateway"
@@ -38,7 +41,7 @@ class GatewayPlan:
     @property
     def selector(self) -> dict[str, str]:
         """Return the labels that select the gateway's pods."""
-        return resource_labels(self.owner.kind, self.owner.name) | {LABEL_COMPONENT: GATEWAY}
+        return gateway_selector(self.resource)
 
     def meta(self, name: str) -> KubeObject:
         """Return the metadata of one of the gateway's objects."""
@@ -61,6 +64,20 @@ def service_name(resource: StarDeployment) -> str:
 def config_name(resource: StarDeployment) -> str:
     """Return the name of the gateway's ConfigMap and of its disruption budget."""
     return f"{service_name(resource)}-{GATEWAY}"
+
+
+def gateway_selector(resource: StarDeployment) -> dict[str, str]:
+    """Return the labels that select the gateway's pods."""
+    owner = owner_of(resource)
+    return resource_labels(owner.kind, owner.name) | {LABEL_COMPONENT: GATEWAY}
+
+
+def config_annotation(resource: StarDeployment, objects: Sequence[KubeObject]) -> dict[str, str]:
+    """Return what the gateway's pods are annotated with when these objects are applied; nothing without a gateway."""
+    name = config_name(resource)
+    found = (obj for obj in objects if (obj["kind"], obj["metadata"]["name"]) == ("ConfigMap", name))
+    config = next(found, None)
+    return {} if config is None else {CONFIG_ANNOTATION: value_hash(config["data"])}
 
 
 def gateway_url(resource: StarDeployment, settings: Settings) -> str:

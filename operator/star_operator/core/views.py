@@ -6,6 +6,22 @@ from star_contracts.result import JobError, JobResult
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Why a pod does not run. `reason` is a stable word, `message` says what is wrong and what to do."""
+
+    reason: str
+    message: str
+
+    @property
+    def waits(self) -> bool:
+        """Say whether it waits for something; else it was started and ended badly."""
+        return self.reason != CONTAINER_FAILED
+
+
+CONTAINER_FAILED = "ContainerFailed"
+
+
+@dataclass(frozen=True)
 class PodView:
     """What matters of a pod."""
 
@@ -16,8 +32,8 @@ class PodView:
     phase: str
     result: JobResult | None = None
     """From the main container's termination message."""
-    trouble: str = ""
-    """Why it is not running, in the scheduler's or kubelet's own words."""
+    trouble: Trouble | None = None
+    """Why it is not running, with the scheduler's or kubelet's own words."""
     exit_code: int | None = None
     oom_killed: bool = False
     ready: bool = False
@@ -40,6 +56,10 @@ class JobView:
     queue: str = ""
     """Kueue queue it waits in, when it has one."""
     deleting: bool = False
+    deadline: int | None = None
+    """Its activeDeadlineSeconds."""
+    trouble: Trouble | None = None
+    """Why it has no pods."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class ServerView:
 
     name: str
     ready: bool
-    trouble: str = ""
+    trouble: Trouble | None = None
     fatal: JobError | None = None
     """Set when it can never start, e.g. its checkpoint's digest does not match."""
 

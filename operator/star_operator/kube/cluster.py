@@ -50,14 +50,18 @@ class Cluster:
             return None
 
     async def list_objects(
-        self, rtype: ResourceType, namespace: str | None, labels: Mapping[str, str] | None = None
+        self,
+        rtype: ResourceType,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[KubeObject]:
-        """Return all objects with these labels, in pages of 500; all namespaces when `namespace` is None."""
-        selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+        """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None."""
+        selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
         items: list[KubeObject] = []
         token = ""
         while True:
-            query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+            query = [("limit", str(PAGE)), *selectors, ("continue", token)]
             page = await self._call("GET", rtype.path(namespace), query=[pair for pair in query if pair[1]])
             for item in page["items"]:
                 item.setdefault("apiVersion", rtype.api_version)
@@ -162,6 +166,10 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
     if status in TRANSIENT:
         return Retryable(reason, message)
     return InvalidSpec(reason, message)
+
+
+def _selector(wanted: Mapping[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted((wanted or {}).items()))
 
 
 def _type_of(obj: KubeObject) -> ResourceType:

@@ -1,6 +1,7 @@
 """Kubernetes Events for people: deduplicated by resource, reason and message, and never the cause of a failure."""
 
 import hashlib
+from collections.abc import Collection
 
 import structlog
 
@@ -10,6 +11,16 @@ from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import EVENT
 
 log = structlog.get_logger(__name__)
+
+
+async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Collection[str]) -> list[str]:
+    """Return the messages of the warnings about an object that have one of these reasons, the latest one last."""
+    fields = {"involvedObject.uid": uid, "type": "Warning"}
+    found = [
+        event for event in await cluster.list_objects(EVENT, namespace, fields=fields) if event["reason"] in reasons
+    ]
+    found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return [event.get("message", "") for event in found]
 
 
 async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: str, now: str) -> None:

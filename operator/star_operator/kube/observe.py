@@ -2,39 +2,46 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
-from star_contracts.result import JobResult
 from star_operator.core.labels import resource_labels
 from star_operator.core.objects import KubeObject
-from star_operator.core.views import JobView, PodView, RunView
+from star_operator.core.views import JobView, PodView, RunView, Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import JOB, POD
+from star_operator.kube.trouble import (
+    JOB_NAME_LABEL,
+    is_slow_to_start,
+    mount_trouble,
+    parse_result,
+    pod_trouble,
+    refused_pods,
+)
 
 MAIN = "main"
 """Name of the container that does the work."""
-BAD_WAITING = {
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-}
 
 
 async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) -> RunView:
     """Look at the Jobs and pods of a resource, live."""
     labels = resource_labels(kind, name)
     jobs = await cluster.list_objects(JOB, namespace, labels)
-    pods = await cluster.list_objects(POD, namespace, labels)
+    pods = [pod for pod in await cluster.list_objects(POD, namespace, labels) if LABEL_STEP in _labels(pod)]
+    troubles = {pod["metadata"]["uid"]: pod_trouble(pod) for pod in pods}
+    slow = next((pod for pod in pods if troubles[pod["metadata"]["uid"]] is None and is_slow_to_start(pod)), None)
+    if slow is not None:  # one of them speaks for all
+        troubles[slow["metadata"]["uid"]] = await mount_trouble(cluster, slow)
     return RunView(
-        jobs=tuple(job_view(job) for job in jobs),
-        pods=tuple(pod_view(pod) for pod in pods if LABEL_STEP in _labels(pod)),
+        jobs=tuple([job_view(job, await _job_trouble(cluster, job, pods)) for job in jobs]),
+        pods=tuple(pod_view(pod, troubles[pod["metadata"]["uid"]]) for pod in pods),
     )
 
 
-def job_view(job: KubeObject) -> JobView:
+async def _job_trouble(cluster: Cluster, job: KubeObject, pods: list[KubeObject]) -> Trouble | None:
+    made = any(_labels(pod).get(JOB_NAME_LABEL) == job["metadata"]["name"] for pod in pods)
+    return None if made else await refused_pods(cluster, job)
+
+
+def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
     """Reduce a Job."""
     labels, status = _labels(job), job.get("status", {})
     ended = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
@@ -52,10 +59,12 @@ def job_view(job: KubeObject) -> JobView:
         succeeded=status.get("succeeded", 0),
         queue=labels.get("kueue.x-k8s.io/queue-name", ""),
         deleting="deletionTimestamp" in job["metadata"],
+        deadline=job["spec"].get("activeDeadlineSeconds"),
+        trouble=trouble,
     )
 
 
-def pod_view(pod: KubeObject) -> PodView:
+def pod_view(pod: KubeObject, trouble: Trouble | None = None) -> PodView:
     """Reduce a pod."""
     labels, status = _labels(pod), pod.get("status", {})
     main: dict[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == MAIN), {})
@@ -67,36 +76,11 @@ def pod_view(pod: KubeObject) -> PodView:
         index=int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0)),
         phase=status.get("phase", "Pending"),
         result=parse_result(ended.get("message", "")),
-        trouble=pod_trouble(status),
+        trouble=trouble,
         exit_code=ended.get("exitCode"),
         oom_killed=ended.get("reason") == "OOMKilled",
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", [])),
     )
-
-
-def parse_result(message: str) -> JobResult | None:
-    """Read a termination message; None when it is not a job result (the process died before it could say)."""
-    try:
-        return JobResult.model_validate_json(message)
-    except ValidationError:
-        return None
-
-
-def pod_trouble(status: dict[str, Any]) -> str:
-    """Say why a pod does not run: unschedulable, image, configuration, or a failed init container."""
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"not scheduled: {condition.get('message', 'no reason given')}"
-    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in BAD_WAITING:
-            return f"container {container['name']}: {waiting['reason']}: {waiting.get('message', '')}"
-        last = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
-        if last.get("exitCode"):
-            result = parse_result(last.get("message", ""))
-            why = result.error.message if result and result.error else f"exit code {last['exitCode']}"
-            return f"container {container['name']} failed: {why}"
-    return ""
 
 
 def _labels(obj: KubeObject) -> dict[str, str]:

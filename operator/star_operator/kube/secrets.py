@@ -8,13 +8,14 @@ STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 async def require_store_secret(cluster: Cluster, namespace: str, name: str) -> None:
-    """Raise Waiting unless the Secret is there with both keys. Its values are not looked at."""
+    """Raise Waiting unless the Secret is there with both keys, none of them empty."""
     secret = await cluster.get(SECRET, namespace, name)
     if secret is None:
         wanted = " and ".join(STORE_KEYS)
         text = f"namespace {namespace} has no Secret {name} with the store's credentials; create it with {wanted}"
         raise Waiting("SecretMissing", text)
-    missing = [key for key in STORE_KEYS if key not in secret.get("data", {})]
+    data = secret.get("data", {})
+    missing = [key for key in STORE_KEYS if not data.get(key)]
     if missing:
-        text = f"Secret {name} in namespace {namespace} has no {' and no '.join(missing)}; add what is missing"
-        raise Waiting("SecretIncomplete", text)
+        text = f"Secret {name} in namespace {namespace} has no {' and no '.join(missing)}, or an empty one"
+        raise Waiting("SecretIncomplete", f"{text}; add what is missing")

@@ -14,8 +14,9 @@ from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.observe import MAIN, parse_result, pod_trouble, pod_view
+from star_operator.kube.observe import MAIN, pod_view
 from star_operator.kube.resources import POD, SERVICE
+from star_operator.kube.trouble import parse_result, pod_trouble
 
 IDLE_SINCE = f"{GROUP}/idle-since"
 
@@ -67,7 +68,7 @@ async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView
     ready = any(pod_view(pod).ready for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER)
     if ready:
         return ServerView(name, ready=True)
-    trouble = next((text for pod in pods if (text := pod_trouble(pod.get("status", {})))), "")
+    trouble = next((found for pod in pods if (found := pod_trouble(pod)) is not None), None)
     fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
     return ServerView(name, ready=False, trouble=trouble, fatal=fatal)
 

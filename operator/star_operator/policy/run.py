@@ -39,6 +39,13 @@ class SetSuspended:
 
 
 @dataclass(frozen=True)
+class SetDeadline:
+    """Hand a changed spec.activeDeadlineSeconds to the step's Job."""
+
+    seconds: int | None
+
+
+@dataclass(frozen=True)
 class Finish:
     """The step is done."""
 
@@ -71,7 +78,7 @@ class Fail:
     message: str
 
 
-Decision = Hold | Start | SetSuspended | Finish | Retry | ClearAttempt | NextAttempt | Fail
+Decision = Hold | Start | SetSuspended | SetDeadline | Finish | Retry | ClearAttempt | NextAttempt | Fail
 
 
 @dataclass(frozen=True)
@@ -163,15 +170,35 @@ def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
         return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to go on")
     if job.suspended:
         return Hold(Phase.QUEUED, "Queued", f"Job {job.name} waits in queue {job.queue} to be admitted")
-    if step.pods and all(pod.phase == "Pending" for pod in step.pods):
-        trouble = next((pod.trouble for pod in step.pods if pod.trouble), "")
-        if trouble:
-            return Hold(Phase.WAITING, "PodNotStarted", f"step {step.name}: {trouble}")
-    waiting = next((server for server in step.servers if not server.ready), None)
-    if waiting is not None:
-        text = f"step {step.name} waits for LLM server {waiting.name}: {waiting.trouble or 'starting'}"
-        return Hold(Phase.RUNNING, "ServerStarting", text)
-    return Hold(Phase.RUNNING, "Running", f"step {step.name} is running")
+    if run.active_deadline_seconds != job.deadline:
+        return SetDeadline(run.active_deadline_seconds)
+    return _held_up(step, job) or Hold(Phase.RUNNING, "Running", f"step {step.name} is running")
+
+
+def _held_up(step: StepView, job: JobView) -> Hold | None:
+    """Say what a step that has been started still waits for, if anything."""
+    pending = [pod for pod in step.pods if pod.phase == "Pending"]
+    stuck = next((pod.trouble for pod in pending if pod.trouble is not None), None)
+    if not step.pods and job.trouble is not None:
+        return Hold(Phase.WAITING, job.trouble.reason, f"step {step.name}: {job.trouble.message}")
+    if stuck is not None and len(pending) == len(step.pods):
+        return Hold(Phase.WAITING, stuck.reason, f"step {step.name}: {stuck.message}")
+    unready = [server for server in step.servers if not server.ready]
+    if unready:
+        return _waits_for(step, next((server for server in unready if server.trouble), unready[0]))
+    if stuck is not None:
+        some = f"{len(pending)} of {len(step.pods)} pods wait"
+        return Hold(Phase.RUNNING, "Running", f"step {step.name} is running; {some}: {stuck.message}")
+    return None
+
+
+def _waits_for(step: StepView, server: ServerView) -> Hold:
+    text, trouble = f"step {step.name} waits for LLM server {server.name}: ", server.trouble
+    if trouble is None:
+        return Hold(Phase.RUNNING, "ServerStarting", f"{text}starting")
+    if trouble.waits:
+        return Hold(Phase.WAITING, trouble.reason, text + trouble.message)
+    return Hold(Phase.RUNNING, "ServerStarting", text + trouble.message)
 
 
 def _sum_metrics(results: list[JobResult]) -> dict[str, float]:

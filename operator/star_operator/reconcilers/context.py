@@ -10,6 +10,9 @@ from star_operator.core.queue import Key, WorkQueue
 from star_operator.core.settings import Settings
 from star_operator.kube.cluster import Cluster
 
+UNWATCHED_SECONDS = 15.0
+"""How soon to look again at what sends no events, such as Secrets."""
+
 
 @dataclass
 class Context:

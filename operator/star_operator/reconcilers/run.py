@@ -31,15 +31,13 @@ from star_operator.kube.resources import JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
 from star_operator.policy import status as state
-from star_operator.reconcilers.context import Context, parse_timestamp, timestamp
+from star_operator.policy.trouble import explain_run, explain_server, secret_uses
+from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, parse_timestamp, timestamp
 from star_operator.reconcilers.write import write_status
 
 log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
-
-UNWATCHED_SECONDS = 15.0
-"""How soon to look again at what sends no events, such as Secrets."""
 
 
 async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
@@ -140,16 +138,18 @@ class RunReconciler(Generic[ResourceT]):
         job = seen.view.job(status.attempt, seen.step)
         running = job is not None and not job.complete and not job.failed and not job.suspended
         plans = seen.plan.servers if seen.plan is not None and running else ()
+        namespace, uses = seen.owner.namespace, secret_uses(seen.resource.spec, self._context.settings)
         views: list[ServerView] = []
         for plan in plans:
             await self._acquire(seen, plan.name)
-            views.append(await servers.view_server(self._context.cluster, seen.owner.namespace, plan.name))
+            server = await servers.view_server(self._context.cluster, namespace, plan.name)
+            views.append(explain_server(server, namespace, uses))
         return policy.StepView(
             name=seen.step,
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
             remembered=state.find_step(status, seen.step),
-            view=seen.view,
+            view=explain_run(seen.view, namespace, uses),
             servers=tuple(views),
         )
 
@@ -158,6 +158,7 @@ class RunReconciler(Generic[ResourceT]):
         run: RunSpec = seen.resource.spec
         match decision:
             case policy.Hold(phase, reason, message):
+                self._look_again_while_pods_start(seen, status.attempt)
                 reports = self._context.progress.of(seen.owner.uid, status.attempt, seen.step)
                 return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
             case policy.Start():
@@ -167,6 +168,9 @@ class RunReconciler(Generic[ResourceT]):
                 await self._suspend(seen, status.attempt, suspended)
                 phase = Phase.SUSPENDED if suspended else Phase.RUNNING
                 return state.told(status, at, phase, str(phase), "spec.suspend is " + str(suspended).lower())
+            case policy.SetDeadline(seconds):
+                await self._set_deadline(seen, status.attempt, seconds)
+                return status
             case policy.Finish(result):
                 return await self._finish_step(seen, state.step_done(status, seen.step, result))
             case policy.Retry(reason, message):
@@ -201,6 +205,20 @@ class RunReconciler(Generic[ResourceT]):
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, {"spec": {"suspend": suspended}})
         if suspended:
             await self._release(seen.resource, seen.at)
+
+    async def _set_deadline(self, seen: Pass[ResourceT], attempt: int, seconds: int | None) -> None:
+        """Let the Job run for longer or shorter: unlike its template, this of a Job may change while it runs."""
+        job = seen.view.job(attempt, seen.step)
+        assert job is not None
+        patch = {"spec": {"activeDeadlineSeconds": seconds}}
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
+
+    def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
+        """What keeps a pod from being made or mounted is told in Events, which are not watched."""
+        pods = seen.view.pods_of(attempt, seen.step)
+        if seen.view.job(attempt, seen.step) and (not pods or any(pod.phase == "Pending" for pod in pods)):
+            key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
+            self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
         if seen.plan is not None and seen.plan.servers:

@@ -11,19 +11,23 @@ from star_contracts.job import ModelSource
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import RevisionStatus, StarDeployment, StarDeploymentStatus
-from star_operator.builders.gateway import gateway_url, service_name
+from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
 from star_operator.builders.stardeployment import Revision, gate_evaluation, revision_of, server_name, serving_objects
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
+from star_operator.core.views import Trouble
+from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
+from star_operator.kube.secrets import require_store_secret
 from star_operator.kube.servers import view_server
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.gates import judge
 from star_operator.policy.status import Moment, told
-from star_operator.reconcilers.context import Context, timestamp
+from star_operator.policy.trouble import explain, secret_uses
+from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, timestamp
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source
 from star_operator.reconcilers.write import write_status
 
@@ -39,6 +43,18 @@ class Gate:
     message: str
     evaluation: str = ""
     headline: str = ""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a pass has applied."""
+
+    resource: StarDeployment
+    at: Moment
+    revisions: list[Revision]
+    gate: Gate
+    gateways: list[KubeObject]
+    """The gateway's pods."""
 
 
 class StarDeploymentReconciler:
@@ -59,6 +75,7 @@ class StarDeploymentReconciler:
             status = await self._advance(resource, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
+            self._context.queue.add_after(key, UNWATCHED_SECONDS)
             status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
             status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
@@ -81,8 +98,10 @@ class StarDeploymentReconciler:
             revisions, old = [wanted], None
         else:
             revisions = [old, replace(wanted, weight=0)]
-        await self._apply(resource, revisions, Inputs(artifacts))
-        return await self._served(resource, at, revisions, gate)
+        if not resource.status.serving_digest:  # what serves goes on without them; what starts would wait in silence
+            await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
+        gateways = await self._apply(resource, revisions, Inputs(artifacts))
+        return await self._served(Served(resource, at, revisions, gate, gateways))
 
     async def _gate(self, resource: StarDeployment, wanted: Revision) -> Gate:
         if resource.spec.gates is None:
@@ -113,8 +132,10 @@ class StarDeploymentReconciler:
             return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
         return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
 
-    async def _apply(self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs) -> None:
-        for obj in serving_objects(resource, revisions, inputs, self._context.settings):
+    async def _apply(self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs) -> list[KubeObject]:
+        """Make it so, and return the gateway's pods."""
+        objects = serving_objects(resource, revisions, inputs, self._context.settings)
+        for obj in objects:
             await self._cluster.apply(obj)
         keep = {server_name(resource, revision) for revision in revisions}
         namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
@@ -123,10 +144,11 @@ class StarDeploymentReconciler:
                 server = obj["metadata"]["labels"].get(LABEL_SERVER)
                 if server is not None and server not in keep:
                     await self._cluster.delete(rtype, namespace, obj["metadata"]["name"])
+        annotation = config_annotation(resource, objects)
+        return await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
 
-    async def _served(
-        self, resource: StarDeployment, at: Moment, revisions: list[Revision], gate: Gate
-    ) -> StarDeploymentStatus:
+    async def _served(self, served: Served) -> StarDeploymentStatus:
+        resource, at, revisions, gate = served.resource, served.at, served.revisions, served.gate
         namespace = resource.metadata.namespace
         views = [await view_server(self._cluster, namespace, server_name(resource, r)) for r in revisions]
         gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource))
@@ -145,12 +167,27 @@ class StarDeploymentReconciler:
             return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
         waiting = next((view for view in views if not view.ready), None)
         if waiting is not None:
-            text = f"server {waiting.name}: {waiting.trouble or 'starting'} (gates: {gate.message})"
-            return told(status, at, Phase.RUNNING if live is None else Phase.READY, "ServerStarting", text)
+            status = self._starting(status, served, f"server {waiting.name}", waiting.trouble)
+            return status if live is None else status.model_copy(update={"phase": Phase.READY})
         if not front:
-            return told(status, at, Phase.RUNNING, "GatewayStarting", f"the gateway is starting ({gate.message})")
+            trouble = await why_not_started(self._cluster, served.gateways)
+            return self._starting(status, served, "the gateway", trouble)
         text = f"revision {revisions[-1].name} serves at {status.url} ({gate.message})"
         return told(status, at, Phase.READY, "Serving", text)
+
+    def _starting(
+        self, status: StarDeploymentStatus, served: Served, what: str, trouble: Trouble | None
+    ) -> StarDeploymentStatus:
+        """Say what is starting, or what it waits for."""
+        meta = served.resource.metadata
+        why = explain(trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
+        self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
+        if why is not None and why.waits:
+            text = f"{what} waits: {why.message} (gates: {served.gate.message})"
+            return told(status, served.at, Phase.WAITING, why.reason, text)
+        reason = "ServerStarting" if what.startswith("server") else "GatewayStarting"
+        text = f"{what}: {why.message if why else 'starting'} (gates: {served.gate.message})"
+        return told(status, served.at, Phase.RUNNING, reason, text)
 
 
 def _serving(resource: StarDeployment) -> Revision | None:

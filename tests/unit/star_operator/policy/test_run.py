@@ -2,10 +2,11 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, StepStatus
-from star_operator.core.views import JobView, PodView, RunView, ServerView
+from star_operator.core.views import CONTAINER_FAILED, JobView, PodView, RunView, ServerView, Trouble
 from star_operator.policy import run as policy
 
 ARTIFACT = ArtifactRef(uri="s3://star/ns/sftjob/a/1/train", digest="sha256:" + "a" * 64)
+NO_NODE = Trouble("Unschedulable", "pod a-0 waits for a node: 8 x nvidia.com/gpu wanted on any node")
 DONE = JobResult(artifact=ARTIFACT, bytes=7, metrics={"loss": 1.5})
 
 
@@ -121,8 +122,45 @@ def test_a_job_its_queue_has_not_admitted_reads_as_queued_and_is_left_alone() ->
 
 
 def test_a_waiting_pod_says_why_in_the_schedulers_words() -> None:
-    decision = decide(job(active=1), pod(phase="Pending", trouble="not scheduled: 0/1 nodes are available"))
-    assert decision == policy.Hold(Phase.WAITING, "PodNotStarted", "step train: not scheduled: 0/1 nodes are available")
+    decision = decide(job(active=1), pod(phase="Pending", trouble=NO_NODE))
+    assert decision == policy.Hold(Phase.WAITING, "Unschedulable", f"step train: {NO_NODE.message}")
+
+
+def test_a_group_that_lacks_one_of_its_pods_says_so() -> None:
+    decision = decide(job(), pod(), pod(phase="Pending", trouble=NO_NODE))
+    text = f"step train is running; 1 of 2 pods wait: {NO_NODE.message}"
+    assert decision == policy.Hold(Phase.RUNNING, "Running", text)
+
+
+def test_a_server_without_a_node_is_waited_for_and_one_that_starts_is_not_waiting() -> None:
+    starting, stuck = ServerView("llm-1", ready=False), ServerView("llm-2", ready=False, trouble=NO_NODE)
+    text = "step train waits for LLM server llm-"
+    assert decide(job(), pod(), servers=(starting,)) == policy.Hold(
+        Phase.RUNNING, "ServerStarting", f"{text}1: starting"
+    )
+    assert decide(job(), pod(), servers=(starting, stuck)) == policy.Hold(
+        Phase.WAITING, "Unschedulable", f"{text}2: {NO_NODE.message}"
+    )
+
+
+def test_a_server_whose_container_failed_is_starting_again() -> None:
+    failed = ServerView("llm-1", ready=False, trouble=Trouble(CONTAINER_FAILED, "container main failed: exit code 1"))
+    decision = decide(job(), pod(), servers=(failed,))
+    assert isinstance(decision, policy.Hold)
+    assert (decision.phase, decision.reason) == (Phase.RUNNING, "ServerStarting")
+    assert decision.message.endswith("container main failed: exit code 1")
+
+
+def test_a_job_that_may_not_make_its_pods_says_who_refused_them() -> None:
+    refused = Trouble("PodsRefused", 'Job a cannot make its pods: pods "a-0" is forbidden: exceeded quota: team')
+    decision = decide(job(trouble=refused))
+    assert decision == policy.Hold(Phase.WAITING, "PodsRefused", f"step train: {refused.message}")
+
+
+def test_another_deadline_is_handed_to_the_running_job() -> None:
+    assert decide(job(deadline=60), run=RunSpec(active_deadline_seconds=90)) == policy.SetDeadline(90)
+    assert decide(job(deadline=60), pod()) == policy.SetDeadline(None)
+    assert isinstance(decide(job(deadline=60), run=RunSpec(active_deadline_seconds=60)), policy.Hold)
 
 
 def test_a_server_that_can_never_start_fails_the_run() -> None:

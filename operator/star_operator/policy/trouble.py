@@ -1,0 +1,79 @@
+"""The kubelet's words about Secrets -> a sentence that names the Secret, the key, the field, and what to do.
+
+The operator may not read Secrets other than the store's (least privilege), so it learns from the pods that wait for
+one. The words are the kubelet's own (pkg/kubelet: kuberuntime `makeEnvironmentVariables`, volume/projected).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from star_operator.api.common import SecretKeyRef
+from star_operator.core.settings import Settings
+from star_operator.core.views import RunView, ServerView, Trouble
+
+NO_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
+NO_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret \S+/(?P<name>[^\s/]+)")
+NO_FILE = re.compile(r"references non-existent secret key: (?P<key>\S+)")
+STORE_FIELD = "store.secretName in the chart's values"
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class SecretUse:
+    """A Secret that a resource's pods need."""
+
+    field: str
+    """The field of the spec, or of the chart's values, that names it."""
+    name: str
+    keys: tuple[str, ...]
+
+
+def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
+    """Return every Secret that a spec names, and the store's."""
+    named = (SecretUse(path, ref.name, (ref.key,)) for path, ref in _references(spec, "spec"))
+    return (*named, SecretUse(STORE_FIELD, settings.store.secret_name, STORE_KEYS))
+
+
+def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]) -> Trouble | None:
+    """Return the trouble in words that name the field, where it is about one of these Secrets; else as it is."""
+    if trouble is None:
+        return None
+    if found := NO_SECRET.search(trouble.message):
+        use = next((use for use in uses if use.name == found["name"]), None)
+        if use is not None:
+            text = f"namespace {namespace} has no Secret {use.name}, which {use.field} names"
+            return Trouble("SecretMissing", f"{text}; create it with {' and '.join(use.keys)}, or correct the name")
+    if found := NO_KEY.search(trouble.message) or NO_FILE.search(trouble.message):
+        use = next((use for use in uses if found["key"] in use.keys), None)
+        if use is not None:
+            text = f"Secret {use.name} in namespace {namespace}, which {use.field} names, has no key {found['key']}"
+            return Trouble("SecretIncomplete", f"{text}; add it to the Secret, or name another key")
+    return trouble
+
+
+def explain_run(view: RunView, namespace: str, uses: tuple[SecretUse, ...]) -> RunView:
+    """Return the view with its pods' troubles explained."""
+    return replace(view, pods=tuple(replace(pod, trouble=explain(pod.trouble, namespace, uses)) for pod in view.pods))
+
+
+def explain_server(view: ServerView, namespace: str, uses: tuple[SecretUse, ...]) -> ServerView:
+    """Return the view with its trouble explained."""
+    return replace(view, trouble=explain(view.trouble, namespace, uses))
+
+
+def _references(value: Any, path: str) -> Iterator[tuple[str, SecretKeyRef]]:
+    if isinstance(value, SecretKeyRef):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _references(getattr(value, name), f"{path}.{field.alias or name}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _references(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _references(item, f"{path}[{index}]")
