@@ -43,6 +43,31 @@ def test_a_report_with_the_pods_token_reaches_the_status(
     assert status(kubectl, "recdataset", namespace, "a")["metrics"]["malformed"] == 1
 
 
+def test_the_progress_goes_on_where_it_was_when_the_operator_starts_anew(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubelet.script = lambda spec, pod: RUNNING
+    kubectl.apply(star("RecDataset", namespace, "a", DATASET))
+    eventually(lambda: kubelet.started[f"{namespace}/a-rds-1-prepare"] == 1, "the pod runs")
+    headers = {"Authorization": f"Bearer {token(kubectl, namespace, TOKEN_AUDIENCE)}"}
+
+    def send(shard: int, done: int) -> None:
+        content = json.dumps({**json.loads(report(kubectl, namespace, done)), "shard": shard, "shards": 2})
+        url = f"http://127.0.0.1:{operator.progress_port}/v1/progress"
+        assert httpx.post(url, content=content, headers=headers).status_code == 202
+
+    def shows(text: str) -> bool:
+        return status(kubectl, "recdataset", namespace, "a").get("progressText") == text
+
+    send(0, 40)
+    send(1, 100)
+    eventually(lambda: shows("140/200 lines"), "both shards count")
+    operator.kill()
+    operator.start()
+    send(0, 50)
+    eventually(lambda: shows("150/200 lines"), "the shard that says nothing more still counts")
+
+
 def test_a_report_without_the_right_to_send_it_is_refused(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:

@@ -12,6 +12,8 @@ from star_contracts.names import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
 CONDITION_TYPE_PATTERN = r"^[A-Z][A-Za-z]*$"
+MAX_COUNTED_SHARDS = 1000
+"""Above this the counts would weigh more than the rest of the resource, at every write."""
 REASON_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
 
@@ -73,6 +75,10 @@ class Progress(Model):
     """What is counted: `trajectories`, `steps`, ..."""
     step: str = ""
     """The step being counted."""
+    done_by_shard: tuple[int, ...] = Field(default=(), max_length=MAX_COUNTED_SHARDS)
+    """What each shard has done, by its index: what an operator that starts anew goes on from. For 2 to 1000 shards."""
+    total_by_shard: tuple[int, ...] = Field(default=(), max_length=MAX_COUNTED_SHARDS)
+    """What each shard has to do, by its index."""
 
 
 class ArtifactStatus(Model):

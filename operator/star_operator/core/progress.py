@@ -1,4 +1,4 @@
-"""The progress reports of running jobs, in memory: a hint that may be lost, never state."""
+"""The progress reports of running jobs since this process started, in memory: what they add up to is in the status."""
 
 from star_contracts.progress import ProgressReport
 

@@ -5,7 +5,15 @@ from typing import TypeVar
 
 from star_contracts.progress import ProgressReport
 from star_contracts.result import JobResult
-from star_operator.api.meta import ArtifactStatus, Condition, Phase, Progress, Status, StepStatus
+from star_operator.api.meta import (
+    MAX_COUNTED_SHARDS,
+    ArtifactStatus,
+    Condition,
+    Phase,
+    Progress,
+    Status,
+    StepStatus,
+)
 from star_operator.policy.conditions import FAILED, READY, set_condition
 
 StatusT = TypeVar("StatusT", bound=Status)
@@ -62,7 +70,8 @@ def step_failed(status: StatusT, name: str) -> StatusT:
 def next_attempt(status: StatusT, name: str) -> StatusT:
     """Return the status of the next attempt; steps that are done stay done."""
     steps = tuple(step for step in status.steps if step.name != name)
-    return status.model_copy(update={"attempt": status.attempt + 1, "steps": steps})
+    update = {"attempt": status.attempt + 1, "steps": steps, "progress": None, "progress_text": ""}
+    return status.model_copy(update=update)
 
 
 def run_done(status: StatusT, at: Moment) -> StatusT:
@@ -84,19 +93,40 @@ def current_step(status: Status, names: tuple[str, ...]) -> str | None:
 
 
 def with_progress(status: StatusT, step: str, reports: tuple[ProgressReport, ...]) -> StatusT:
-    """Return the status with the shards' reports of a step added up."""
+    """Return the status with the shards' reports of a step added up.
+
+    The reports are those since the operator started; what shards had done before is in the status itself. So the sum
+    never goes back within an attempt, also where a shard starts anew from its last part.
+    """
     if not reports:
         return status
-    done, total = sum(report.done for report in reports), sum(report.total for report in reports)
-    unit = reports[0].unit
+    before = status.progress if status.progress is not None and status.progress.step == step else None
+    done, total = _by_shard(before, reports)
+    summed = max(sum(done), before.done if before is not None else 0)
+    known = before.total if before is not None and len(done) > MAX_COUNTED_SHARDS else 0
+    progress = Progress(done=summed, total=max(sum(total), summed, known), unit=reports[0].unit, step=step)
+    if 1 < len(done) <= MAX_COUNTED_SHARDS:
+        progress = progress.model_copy(update={"done_by_shard": tuple(done), "total_by_shard": tuple(total)})
     live = {name: value for report in reports for name, value in report.metrics.items()}
     return status.model_copy(
         update={
-            "progress": Progress(done=done, total=total, unit=unit, step=step),
-            "progress_text": f"{done}/{total} {unit}",
+            "progress": progress,
+            "progress_text": f"{progress.done}/{progress.total} {progress.unit}",
             "metrics": {**status.metrics, **live},
         }
     )
+
+
+def _by_shard(before: Progress | None, reports: tuple[ProgressReport, ...]) -> tuple[list[int], list[int]]:
+    """Return what each shard has done and has to do: as it reported last, but never less done than was shown."""
+    count = max(max(report.shards, report.shard + 1) for report in reports)
+    done, total = [0] * count, [0] * count
+    if before is not None and len(before.done_by_shard) == len(before.total_by_shard) == count:
+        done, total = list(before.done_by_shard), list(before.total_by_shard)
+    for report in reports:
+        done[report.shard] = max(done[report.shard], report.done)
+        total[report.shard] = max(report.total, done[report.shard])
+    return done, total
 
 
 def _with_step(status: StatusT, step: StepStatus) -> StatusT:
