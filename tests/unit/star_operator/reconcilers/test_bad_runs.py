@@ -1,0 +1,158 @@
+"""What goes wrong at run time, from the job's typed result to the resource's condition: it ends, and it says why.
+
+What makes each of these results is tested where the jobs are (the tests marked `bad_input` under tests/unit/star_jobs):
+an unreachable store, wrong credentials, a flipped byte, a truncated dataset, an LLM that is down or talks nonsense,
+no trajectory kept.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from star_contracts.errors import Reason
+from star_contracts.result import ErrorClass, JobError, JobResult
+from star_operator.core.queue import Key, WorkQueue
+from star_operator.reconcilers import recdataset
+from star_operator.reconcilers.context import Context
+from star_operator.reconcilers.run import RunReconciler
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import settings
+from tests.support.star import DATASET, ready_message, star
+
+NAMESPACE, KEY = "team", Key("RecDataset", "team", "d")
+SENTENCE = "spec.source.uri: s3://star/raw holds 3 of 4 files; upload the missing one"
+
+pytestmark = pytest.mark.bad_input
+
+
+@dataclass
+class Clock(Context):
+    """A context whose time the test moves."""
+
+    time: datetime = field(default=datetime(2026, 1, 1, tzinfo=UTC))
+
+    def now(self) -> datetime:
+        return self.time
+
+
+class World:
+    """One RecDataset, its reconciler, and a Job controller and kubelet played by hand."""
+
+    def __init__(self, retries: int) -> None:
+        self.cluster = FakeCluster()
+        self.context = Clock(self.cluster, settings(), WorkQueue(time.monotonic))
+        self.reconciler = RunReconciler(recdataset.KIND, self.context)
+        self.cluster.add(star("RecDataset", NAMESPACE, "d", {**DATASET, "retries": retries}))
+        data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
+        secret = {"name": settings().store.secret_name, "namespace": NAMESPACE}
+        self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
+
+    def passes(self, count: int = 4) -> None:
+        """Reconcile some times: each pass takes one decision."""
+        for _ in range(count):
+            asyncio.run(self.reconciler.reconcile(KEY))
+            self.context.time += timedelta(minutes=10)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The resource's status."""
+        found: dict[str, Any] = self.cluster.objects["RecDataset", NAMESPACE, "d"].get("status", {})
+        return found
+
+    def ends(self, result: JobResult | None, **ended: Any) -> None:
+        """The running Job fails, its pod with this result in its termination message."""
+        [job] = self.cluster.of("Job")
+        job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
+        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        state = {"terminated": {"message": result.termination_message() if result else "Killed", **ended}}
+        self.cluster.add(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"{job['metadata']['name']}-0", "namespace": NAMESPACE, "labels": labels},
+                "spec": {"containers": [{"name": "main"}]},
+                "status": {"phase": "Failed", "containerStatuses": [{"name": "main", "state": state}]},
+            }
+        )
+
+
+def failure(reason: str, error_class: ErrorClass) -> JobResult:
+    return JobResult(error=JobError(error_class=error_class, reason=reason, message=SENTENCE))
+
+
+def condition(world: World, type_: str) -> dict[str, Any]:
+    return next((found for found in world.status["conditions"] if found["type"] == type_), {})
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_terminal_error_ends_the_run_at_once_in_the_jobs_own_words(reason: Reason) -> None:
+    world = World(retries=2)
+    world.passes(1)
+    world.ends(failure(reason, ErrorClass.TERMINAL), exitCode=65)
+    world.passes()
+    assert (world.status["phase"], world.status["attempt"]) == ("Failed", 1)
+    assert (condition(world, "Ready")["reason"], condition(world, "Failed")["status"]) == (reason, "True")
+    assert ready_message(world.status) == SENTENCE
+    assert world.cluster.writes.count("apply Job/d-rds-1-prepare") == 1
+    assert "apply Job/d-rds-2-prepare" not in world.cluster.writes
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_retryable_error_is_tried_again_as_often_as_the_spec_says_and_no_more(reason: Reason) -> None:
+    world = World(retries=1)
+    world.passes(1)
+    world.ends(failure(reason, ErrorClass.RETRYABLE), exitCode=75)
+    world.passes(1)
+    assert (world.status["phase"], condition(world, "Ready")["reason"]) == ("Waiting", reason)
+    assert f"attempt 1 failed: {SENTENCE}; next attempt at " in ready_message(world.status)
+    world.passes()
+    assert [job["metadata"]["name"] for job in world.cluster.of("Job")] == ["d-rds-2-prepare"], "the first is gone"
+    world.ends(failure(reason, ErrorClass.RETRYABLE), exitCode=75)
+    world.passes(8)
+    assert (world.status["phase"], world.status["attempt"]) == ("Failed", 2)
+    assert ready_message(world.status) == f"{SENTENCE} (gave up after 2 attempts; spec.retries is 1)"
+    assert sum(write.startswith("apply Job/") for write in world.cluster.writes) == 2
+
+
+def test_a_process_that_is_killed_for_its_memory_names_the_field_to_raise_and_gives_up_as_well() -> None:
+    world = World(retries=0)
+    world.passes(1)
+    world.ends(None, exitCode=137, reason="OOMKilled")
+    world.passes()
+    assert (world.status["phase"], condition(world, "Ready")["reason"]) == ("Failed", "OutOfMemory")
+    assert "raise spec.compute.resources.memoryLimit" in ready_message(world.status)
+
+
+def test_a_process_that_dies_without_a_word_says_its_exit_code_and_gives_up_as_well() -> None:
+    world = World(retries=0)
+    world.passes(1)
+    world.ends(None, exitCode=139)
+    world.passes()
+    assert world.status["phase"] == "Failed"
+    assert "failed without a word (exit codes [139])" in ready_message(world.status)
+
+
+@pytest.mark.parametrize("missing", ["the Secret", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_without_the_stores_credentials_nothing_is_started(missing: str, empty: bool) -> None:
+    world = World(retries=0)
+    place = ("Secret", NAMESPACE, settings().store.secret_name)
+    if missing == "the Secret":
+        secret = world.cluster.objects.pop(place)
+    else:
+        secret = {**world.cluster.objects[place]}
+        world.cluster.objects[place] = {**secret, "data": {**secret["data"], missing: ""}}
+        if not empty:
+            del world.cluster.objects[place]["data"][missing]
+    world.passes()
+    assert world.status["phase"] == "Waiting"
+    assert settings().store.secret_name in ready_message(world.status)
+    assert ("no Secret" if missing == "the Secret" else missing) in ready_message(world.status)
+    assert world.cluster.of("Job") == []
+    world.cluster.objects[place] = secret
+    world.passes(1)
+    assert len(world.cluster.of("Job")) == 1, "it goes on by itself"
