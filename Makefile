@@ -14,7 +14,7 @@ UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
 STARCTL := $(BIN)/starctl
 
-.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-learning generate binaries images clean
+.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-teacher generate binaries images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -70,11 +70,17 @@ demo: setup ## From YAML to a served recommendation, on this machine
 bench-demo: setup ## Time a warm demo in a cluster of its own
 	@$(BIN)/python tests/bench/bench_demo.py
 
+bench-prepare: setup ## Prepare a synthetic 5 GB review table and measure memory and speed
+	@$(BIN)/python -m tests.bench.bench_prepare
+
 bench-baselines: setup ## Measure the baselines on MovieLens-100K against reference figures
 	@$(BIN)/python tests/bench/bench_baselines.py
 
 bench-learning: setup ## Measure whether SFT and GRPO beat their base model, in a cluster of its own
 	@$(BIN)/python tests/bench/bench_learning.py
+
+bench-teacher: setup ## Measure how much of the engine's throughput the teacher uses (ARGS='--engine simulated')
+	@$(BIN)/python -m tests.bench.bench_teacher $(ARGS)
 
 generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
 	@$(BIN)/python make/generate.py

@@ -271,7 +271,7 @@ def stream_reviews(path: Path, platform: Platform, size: Size, wanted_bytes: int
             written += out.write(
                 template
                 % {
-                    "user": people[int(rng.random() * len(people))],
+                    "user": people[int(rng.random() ** 2 * len(people))],
                     "item": things[int(rng.random() ** 2 * len(things))],
                     "text": texts[int(rng.random() * len(texts))],
                     "time": json.dumps(shown_time(platform, seconds))

@@ -56,11 +56,12 @@ class Histories:
         keep = ~np.isin(self.items, list(items))
         for user in users:
             keep[slice(*self.span(user))] = False
-        kept_before = np.concatenate([[0], np.cumsum(keep)])
+        kept_before = np.zeros(len(keep) + 1, np.int64)
+        np.cumsum(keep, out=kept_before[1:])
         return type(self)(
             users=self.users,
             catalogue=self.catalogue,
-            starts=kept_before[self.starts].astype(np.int64),
+            starts=kept_before[self.starts],
             items=self.items[keep],
             timestamps=self.timestamps[keep],
             ratings=self.ratings[keep],

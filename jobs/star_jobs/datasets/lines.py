@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from star_jobs.datasets.source import Fault, Malformed, invalid
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
 ONE_BY_ONE = 16
 """A run of lines as short as this that is no table is read line by line."""
+_DECODER = json.JSONDecoder(strict=False)  # polars takes control characters in strings as well
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE, _RETURN = 10, 13
 
@@ -113,7 +114,7 @@ def blocks(path: Path) -> Iterator[Block]:
 def json_object(line: str) -> dict[str, Any]:
     """Parse a line that must hold one JSON object. Raises Malformed."""
     try:
-        record = json.loads(line, strict=False)
+        record = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise Malformed(Fault.NOT_JSON, f"not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested thousands deep

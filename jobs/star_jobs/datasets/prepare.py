@@ -22,6 +22,7 @@ from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.plan import Draft, Plan, make_plan
 from star_jobs.datasets.source import SourceTables, invalid
 from star_jobs.datasets.tasks import RATING_DIGITS, Thresholds, interactions_at, shown_positions, window
+from star_jobs.datasets.texts import ShownTexts
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import write_jsonl
 from star_jobs.storage.s3 import CONCURRENCY
@@ -55,14 +56,12 @@ def run(stage: PrepareDataset, job: JobContext) -> Outcome:
 def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[str, float]:
     """Write the snapshot's files into `folder`; return the headline metrics."""
     full = plan.full
-    safe = safe_mask(full, plan.answers(), stage.leakage).nonzero()[0]
-    texts = tables.write_tables(folder / snapshot.TABLES, source, safe, _rows_shown(plan, stage))
-    write_jsonl(folder / snapshot.ITEMS, source.items.values())
-    splits: tuple[tuple[snapshot.Split, Sequence[Draft]], ...] = (("train", plan.train), ("test", plan.test))
-    for split, drafts in splits:
-        write_jsonl(folder / snapshot.tasks_file(split), (_task(draft, source, stage, texts) for draft in drafts))
-        write_jsonl(folder / snapshot.truth_file(split), map(_truth, drafts))
-    _write_interactions(folder / snapshot.INTERACTIONS, full, safe)
+    safe = safe_mask(full, plan.answers(), stage.leakage)
+    folder.mkdir(parents=True)
+    with ShownTexts(_rows_shown(plan, stage), folder.parent) as texts:
+        tables.write_tables(folder / snapshot.TABLES, source, safe, texts)
+        _write_tasks(folder, source, plan, stage, texts)
+    _write_interactions(folder / snapshot.INTERACTIONS, full, safe.nonzero()[0])
     metrics: dict[str, float] = {
         "users": int((full.activity() > 0).sum()),
         "items": len(full.catalogue),
@@ -72,9 +71,16 @@ def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: Prepar
         "malformed": source.faults.total(),
         **{fault.value: count for fault, count in sorted(source.faults.items())},
     }
-    stats = {**metrics, **_details(plan), "safeInteractions": len(safe), "files": _file_reports(source)}
+    stats = {**metrics, **_details(plan), "safeInteractions": int(safe.sum()), "files": _file_reports(source)}
     (folder / snapshot.STATS).write_bytes(canonical_json(stats))
     return metrics
+
+
+def _write_tasks(folder: Path, source: SourceTables, plan: Plan, stage: PrepareDataset, texts: ShownTexts) -> None:
+    splits: tuple[tuple[snapshot.Split, Sequence[Draft]], ...] = (("train", plan.train), ("test", plan.test))
+    for split, drafts in splits:
+        write_jsonl(folder / snapshot.tasks_file(split), (_task(draft, source, stage, texts) for draft in drafts))
+        write_jsonl(folder / snapshot.truth_file(split), map(_truth, drafts))
 
 
 def _write_interactions(path: Path, histories: Histories, positions: NDArray[np.int64]) -> None:
@@ -125,7 +131,7 @@ def _rows_shown(plan: Plan, stage: PrepareDataset) -> NDArray[np.uint32]:
     return np.unique(np.concatenate([np.empty(0, np.uint32), *shown]))
 
 
-def _task(draft: Draft, source: SourceTables, stage: PrepareDataset, texts: Mapping[int, str]) -> RankingTask:
+def _task(draft: Draft, source: SourceTables, stage: PrepareDataset, texts: ShownTexts) -> RankingTask:
     user_id = draft.histories.users[draft.moment.user]
     return RankingTask(
         task_id=draft.task_id,
@@ -133,7 +139,7 @@ def _task(draft: Draft, source: SourceTables, stage: PrepareDataset, texts: Mapp
         user_id=user_id,
         candidates=draft.candidates,
         seed=draft.seed,
-        history=interactions_at(draft.histories, _positions(draft, stage), texts),
+        history=interactions_at(draft.histories, _positions(draft, stage), texts.text),
         profile=dict(source.users.get(user_id, {})),
     )
 

@@ -13,29 +13,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from star_contracts.data import Item
+from star_jobs.datasets import snapshot
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.source import SourceTables, TextBlock
+from star_jobs.datasets.texts import ShownTexts
+from star_jobs.storage.records import to_line
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _BATCH = 1 << 16
 """Reviews written at once where the source has no texts."""
 
 
-def write_tables(
-    folder: Path, source: SourceTables, safe: NDArray[np.int64], shown: NDArray[np.uint32]
-) -> dict[int, str]:
-    """Write `user.jsonl`, `item.jsonl` and `review.jsonl` (in the released tables' snake_case names).
+def write_tables(folder: Path, source: SourceTables, safe: NDArray[np.bool_], shown: ShownTexts) -> None:
+    """Write `user.jsonl`, `item.jsonl` and `review.jsonl` in the released tables' names, and the catalogue.
 
-    `safe` are the positions of the interactions that give no answer away. Returns the texts of the rows `shown`
-    (ascending), which the histories of tasks need: the source is read again but once.
+    `safe` is (interactions,): True where one gives no answer away. The texts that histories show are put into
+    `shown` on the way: the source is read again but once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "user.jsonl", _users(source))
-    _write(folder / "item.jsonl", (_item(item, source.platform) for item in source.items.values()))
-    texts: dict[int, str] = {}
+    _write(folder / "item.jsonl", _items(folder.parent / snapshot.ITEMS, source))
     with (folder / "review.jsonl").open("wb") as out:
-        for reviews in _reviews(source, safe, shown, texts):
+        for reviews in _reviews(source, safe, shown):
             reviews.write_ndjson(out)
-    return texts
 
 
 def interactions_frame(histories: Histories, positions: NDArray[np.int64]) -> pl.DataFrame:
@@ -63,34 +63,38 @@ def _users(source: SourceTables) -> Iterator[dict[str, Any]]:
         yield {"user_id": user_id, "source": source.platform, **known}
 
 
+def _items(catalogue: Path, source: SourceTables) -> Iterator[dict[str, Any]]:
+    """Yield every item, and write it into the catalogue on the way: they are read once."""
+    with catalogue.open("wb") as out:
+        for item in source.items.values():
+            out.write(to_line(item))
+            yield _item(item, source.platform)
+
+
 def _item(item: Item, platform: str) -> dict[str, Any]:
     known = {"item_id": item.item_id, "title": item.title, "categories": list(item.categories)}
     return {"source": platform, **item.attributes, **known}
 
 
-def _reviews(
-    source: SourceTables, safe: NDArray[np.int64], shown: NDArray[np.uint32], texts: dict[int, str]
-) -> Iterator[pl.DataFrame]:
-    """Yield the safe reviews in source order, each with its text, and put the texts shown into `texts`."""
-    rows = source.interactions.rows[safe]
-    order = np.argsort(rows)
-    rows, positions = rows[order], safe[order]
+def _reviews(source: SourceTables, safe: NDArray[np.bool_], shown: ShownTexts) -> Iterator[pl.DataFrame]:
+    """Yield the safe reviews in source order, each with its text, and put the texts shown into `shown`."""
+    positions = np.argsort(source.interactions.rows)
+    positions = positions[safe[positions]]
+    rows = source.interactions.rows[positions]
     done = 0
     for block in source.texts():
-        texts.update(_looked_up(block, shown))
+        first, last = np.searchsorted(shown.rows, [block.rows[0], block.rows[-1] + 1])
+        shown.add(_texts_at(block, shown.rows[first:last]).to_list())
         end = int(np.searchsorted(rows, block.rows[-1], side="right"))
         if end > done:
-            text = block.texts.gather(np.searchsorted(block.rows, rows[done:end]))
-            yield _review_frame(source, positions[done:end], text)
+            yield _review_frame(source, positions[done:end], _texts_at(block, rows[done:end]))
         done = end
     for first in range(done, len(positions), _BATCH):
         yield _review_frame(source, positions[first : first + _BATCH], None)
 
 
-def _looked_up(block: TextBlock, shown: NDArray[np.uint32]) -> Iterator[tuple[int, str]]:
-    first, end = np.searchsorted(shown, [block.rows[0], block.rows[-1] + 1])
-    rows = shown[first:end]
-    return zip(rows.tolist(), block.texts.gather(np.searchsorted(block.rows, rows)).to_list(), strict=True)
+def _texts_at(block: TextBlock, rows: NDArray[np.uint32]) -> pl.Series:
+    return block.texts.gather(np.searchsorted(block.rows, rows))
 
 
 def _review_frame(source: SourceTables, positions: NDArray[np.int64], texts: pl.Series | None) -> pl.DataFrame:
@@ -110,4 +114,4 @@ def _review_frame(source: SourceTables, positions: NDArray[np.int64], texts: pl.
 def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(_ENCODER.encode(record) + "\n")

@@ -18,7 +18,7 @@ and on the ids alone: equal input gives equal tasks, on any machine.
 
 import hashlib
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -274,15 +274,15 @@ def shown_positions(histories: Histories, moment: Moment, rules: LeakageRules, l
 
 
 def interactions_at(
-    histories: Histories, positions: Collection[int], texts: Mapping[int, str]
+    histories: Histories, positions: Collection[int], text_of: Callable[[int], str]
 ) -> tuple[Interaction, ...]:
-    """Return interactions as records."""
+    """Return interactions as records; `text_of` gives the review of a source row."""
     return tuple(
         Interaction(
             item_id=histories.catalogue[histories.items[at]],
             timestamp=int(histories.timestamps[at]),
             rating=None if np.isnan(histories.ratings[at]) else round(float(histories.ratings[at]), RATING_DIGITS),
-            text=texts.get(int(histories.rows[at]), ""),
+            text=text_of(int(histories.rows[at])),
         )
         for at in positions
     )
