@@ -15,7 +15,7 @@ from star_jobs.models.tokens import token_counter
 from star_jobs.runtime import JobContext
 from star_jobs.storage import read_jsonl
 from star_jobs.training.cluster import Node
-from star_jobs.trajectory.student import student_variant
+from star_jobs.trajectory.phases import student_variant
 
 
 @dataclass(frozen=True)

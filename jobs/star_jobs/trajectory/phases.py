@@ -6,6 +6,11 @@ from star_contracts.settings import Variant
 from star_jobs.trajectory.sections import ANALYSTS, PLAN, RECOMMEND, REFLECTION, FormatError, Section
 
 
+def student_variant(trained: Variant, *, tools: bool) -> Variant:
+    """Return what a student is prompted and judged as: one that has no tools at hand is one without tools."""
+    return trained if tools or trained is Variant.PLANNER_ONLY else Variant.WITHOUT_TOOLS
+
+
 def check_phases(sections: Sequence[Section], variant: Variant, end: int) -> None:
     """Raise FormatError at the first section out of place.
 

@@ -14,6 +14,7 @@ from star_jobs.llm.client import LLMClient
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.usage import add_usage
 from star_jobs.trajectory.format import RECOMMEND_STOP, FormatError, parse, recommended
+from star_jobs.trajectory.phases import student_variant
 from star_jobs.trajectory.prompt import CHAT_TEMPLATE_ARGUMENTS, student_messages, style_of
 from star_jobs.trajectory.reward import is_permutation
 from star_jobs.trajectory.tools import (
@@ -77,11 +78,6 @@ async def answer(
         usage=generation.usage,
         seconds=time.monotonic() - started,
     )
-
-
-def student_variant(trained: Variant, *, tools: bool) -> Variant:
-    """Return what a student is prompted and judged as: one that has no tools at hand is one without tools."""
-    return trained if tools or trained is Variant.PLANNER_ONLY else Variant.WITHOUT_TOOLS
 
 
 def format_error(text: str, variant: Variant) -> str | None:

@@ -4,8 +4,8 @@ import pytest
 
 from star_contracts.settings import Rewards, Variant
 from star_jobs.trajectory.format import serialize
+from star_jobs.trajectory.phases import student_variant
 from star_jobs.trajectory.reward import format_reward
-from star_jobs.trajectory.student import student_variant
 from tests.unit.star_jobs.trajectory.samples import RUN
 
 RANKING = (Variant.FULL, Variant.WITHOUT_TOOLS, Variant.WITHOUT_PLANNER, Variant.WITHOUT_REFLECTOR)
