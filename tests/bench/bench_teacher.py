@@ -52,6 +52,7 @@ from tests.support.world import publish
 _NEIGHBOURS = 20
 _CATEGORIES = 3
 _TIMEOUT_SECONDS = 1800.0
+_RESET_SECONDS = 30.0
 
 
 @dataclass
@@ -224,10 +225,22 @@ def engine(options: argparse.Namespace, folder: Path) -> Iterator[tuple[LLMEndpo
 
 
 async def empty_cache(url: str | None) -> None:
-    """Make the engine forget the prompts it has read, so that a replay does not find them."""
-    if url is not None:
-        async with aiohttp.ClientSession() as session, session.post(url) as response:
-            response.raise_for_status()
+    """Make the engine forget the prompts it has read, so that a replay does not find them.
+
+    Raises RuntimeError when it still refuses after a while, as it does while requests run.
+    """
+    if url is None:
+        return
+    deadline = time.monotonic() + _RESET_SECONDS
+    async with aiohttp.ClientSession() as session:
+        while True:
+            async with session.post(url) as response:
+                response.raise_for_status()
+                if (await response.json())["success"]:
+                    return
+            if time.monotonic() > deadline:
+                raise RuntimeError("the engine did not empty its prefix cache")
+            await asyncio.sleep(0.2)  # between polls, under the deadline above
 
 
 def measure(jobs: JobRunner, options: argparse.Namespace) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Stage `collect-trajectories`: the shards' part objects -> `trajectories.jsonl` and `stats.json`.
+"""Stage `collect-trajectories`: the shards' part objects -> `trajectories.jsonl`, `stats.json` and `statistics.md`.
 
 Refuses to make an artifact of an incomplete set, of a model's garbage, or of nothing to train on.
 """
@@ -17,6 +17,7 @@ from star_jobs.datasets.snapshot import Dataset, split_of
 from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import write_jsonl
+from star_jobs.teacher import report
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.statistics import Statistics, StatisticsBuilder
 from star_jobs.teacher.team import check_outputs
@@ -24,6 +25,7 @@ from star_jobs.teacher.worklist import WorkItem, work_items
 
 TRAJECTORIES = "trajectories.jsonl"
 STATS = "stats.json"
+REPORT = "statistics.md"
 
 _DOWNLOADS = 16
 _BATCH = 256
@@ -47,6 +49,7 @@ def run(stage: CollectTrajectories, job: JobContext) -> Outcome:
     _check_usable(statistics, stage)
     job.output.add_file(path, TRAJECTORIES)
     job.output.add_bytes(statistics.model_dump_json(by_alias=True, indent=2).encode(), STATS)
+    job.output.add_bytes(report.render(statistics).encode(), REPORT)
     return Outcome(
         kind=ArtifactKind.TRAJECTORIES, inputs={"dataset": stage.dataset.digest}, metrics=statistics.metrics()
     )

@@ -33,6 +33,8 @@ class VariantCounts(Model):
     """Kept trajectories that have all phases of the variant."""
     mean_chars: float
     """Of their answers, tool responses included."""
+    by_type: dict[TaskType, int] = {}
+    """Of the trajectories."""
 
 
 class AgentCounts(Model):
@@ -72,6 +74,8 @@ class Statistics(Model):
     invalid_outputs: int
     """Answers of the model that did not say what was asked for."""
     usage: Usage
+    cost: float = 0.0
+    """What all tokens cost, by the prices of the endpoints."""
     model_seconds: float
     """Wall time of all runs added up; they overlapped."""
     model: str
@@ -94,6 +98,7 @@ class Statistics(Model):
             "calls": float(self.usage.calls),
             "promptTokens": float(self.usage.prompt_tokens),
             "completionTokens": float(self.usage.completion_tokens),
+            "cost": self.cost,
         }
 
 
@@ -104,7 +109,7 @@ class StatisticsBuilder:
     runs: Counter[TaskType] = field(default_factory=Counter)
     kept: Counter[TaskType] = field(default_factory=Counter)
     hits: Counter[tuple[TaskType, int]] = field(default_factory=Counter)
-    variants: Counter[Variant] = field(default_factory=Counter)
+    variants: Counter[tuple[Variant, TaskType]] = field(default_factory=Counter)
     chars: Counter[Variant] = field(default_factory=Counter)
     planned: Counter[str] = field(default_factory=Counter)
     revised: Counter[str] = field(default_factory=Counter)
@@ -115,6 +120,7 @@ class StatisticsBuilder:
     totals: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+    cost: float = 0.0
     model: str = ""
     refusal: str = ""
 
@@ -126,6 +132,7 @@ class StatisticsBuilder:
         self.totals["repaired"] += record.repaired
         self.totals["unranked"] += record.trajectory is not None and not record.ranked
         self.seconds += record.seconds
+        self.cost += record.cost
         if record.trajectory is None:
             self.totals["refused"] += 1
             self.refusal = record.failure
@@ -139,7 +146,7 @@ class StatisticsBuilder:
         for cutoff in CUTOFFS:
             self.hits[task_type, cutoff] += trajectory.hit_rank is not None and trajectory.hit_rank <= cutoff
         if trajectory.kept:
-            self._add_variants(trajectory)
+            self._add_variants(task_type, trajectory)
         for step in trajectory.steps:
             if step.agent == PLANNER:
                 self.plans[step.output] += 1
@@ -153,13 +160,13 @@ class StatisticsBuilder:
                 self.tools[exchange.tool.value] += 1
                 self.totals["no_signal"] += exchange.response == NO_SIGNAL
 
-    def _add_variants(self, trajectory: Trajectory) -> None:
+    def _add_variants(self, task_type: TaskType, trajectory: Trajectory) -> None:
         for variant in Variant:
             try:
                 segments = serialize(trajectory, variant)
             except VariantUnavailable:
                 continue
-            self.variants[variant] += 1
+            self.variants[variant, task_type] += 1
             self.chars[variant] += sum(len(segment.text) for segment in segments)
 
     def build(self) -> Statistics:
@@ -186,6 +193,7 @@ class StatisticsBuilder:
             outputs=self.totals["outputs"],
             invalid_outputs=self.totals["invalid"],
             usage=self.usage,
+            cost=round(self.cost, 6),
             model_seconds=round(self.seconds, 1),
             model=self.model,
         )
@@ -204,5 +212,7 @@ class StatisticsBuilder:
         )
 
     def _variant_counts(self, variant: Variant) -> VariantCounts:
-        count = self.variants[variant]
-        return VariantCounts(trajectories=count, mean_chars=round(self.chars[variant] / count, 1) if count else 0.0)
+        by_type = {task_type: self.variants[variant, task_type] for task_type in sorted(self.runs)}
+        count = sum(by_type.values())
+        mean = round(self.chars[variant] / count, 1) if count else 0.0
+        return VariantCounts(trajectories=count, mean_chars=mean, by_type=by_type)

@@ -13,7 +13,7 @@ from star_jobs.__main__ import load_entry
 from star_jobs.errors import JobFailure, TerminalFailure
 from star_jobs.runtime import run_job
 from star_jobs.storage import fetch, read_jsonl
-from star_jobs.teacher.collect import STATS, TRAJECTORIES
+from star_jobs.teacher.collect import REPORT, STATS, TRAJECTORIES
 from star_jobs.teacher.records import RunRecord
 from star_jobs.teacher.statistics import Statistics
 from star_jobs.teacher.worklist import WorkItem, work_items
@@ -81,6 +81,28 @@ def test_the_artifact_has_all_trajectories_in_order_and_their_statistics(classro
     assert statistics.plans == {'["user_profile", "recent_analysis"]': 16}
     assert result.metrics["hr1"] == 0.5
     assert (result.metrics["kept"], result.metrics["trajectories"]) == (8, 16)
+
+
+def test_the_report_has_table_3_the_hit_rates_and_the_agents(classroom: Classroom, tmp_path: Path) -> None:
+    put(classroom, [1, 1, 3, None] * 4, cost=0.25)
+    result = run(classroom)
+    assert result.artifact is not None
+    assert result.metrics["cost"] == 4.0
+    page = (fetch(classroom.store, result.artifact, tmp_path / "out") / REPORT).read_text()
+    for line in (
+        "| training task | samples | classic | long_term | characters an answer |",
+        "| SFT-Full | 8 | 4 | 4 |",
+        "| SFT-w/o Tool | 8 |",
+        "| SFT-w/o Planner | 8 |",
+        "| SFT-w/o Reflector | 8 |",
+        "| SFT-Planner | 8 |",
+        "| classic | 8 | 4 | 50.0 | 75.0 | 75.0 | 66.7 |",
+        "| all | 16 | 8 | 50.0 |",
+        "| recent_analysis | 16 | 16 | 0 |",
+        "Reflections: 0 approved, 16 asked for revisions. Look-ups: Item-CF 16",
+        "cost 4;",
+    ):
+        assert line in page
 
 
 def test_refused_runs_are_counted_as_misses_and_left_out(classroom: Classroom) -> None:
