@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,8 @@ class OperatorProcess:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self.restarts = 0
+        """How often it ended by itself and was started again, e.g. as a starved machine let its lease expire."""
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
@@ -54,12 +57,24 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
+        self._process = self._spawn()
+        eventually(self.ready, f"the operator is ready; see {self.log}")
+        threading.Thread(target=self._supervise, args=(self._process,), daemon=True).start()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
         command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
-        eventually(self.ready, f"the operator is ready; see {self.log}")
+            return subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
+
+    def _supervise(self, process: subprocess.Popen[bytes]) -> None:
+        """Start it again when it ends by itself, as the kubelet would."""
+        process.wait()
+        while self._process is process:
+            self.restarts += 1
+            process = self._process = self._spawn()
+            process.wait()
 
     def ready(self) -> bool:
         """Say whether it answers its readiness probe."""
@@ -79,7 +94,7 @@ class OperatorProcess:
         self._end(signal.SIGTERM)
 
     def _end(self, signum: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signum)
-            self._process.wait(timeout=30)
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signum)
+            process.wait(timeout=30)

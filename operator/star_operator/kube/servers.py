@@ -9,7 +9,7 @@ collector removes it.
 
 from star_contracts.names import GROUP
 from star_contracts.result import ErrorClass, JobError
-from star_operator.core.errors import InvalidSpec
+from star_operator.core.errors import InvalidSpec, Retryable
 from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER, LEADER
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
@@ -26,15 +26,36 @@ def _field_owner(uid: str) -> str:
 
 
 async def acquire(cluster: Cluster, objects: list[KubeObject], name: str, user: KubeObject) -> None:
-    """Apply the objects of server `name`, its anchor first, and record the user (an owner reference)."""
+    """Apply the objects of server `name`, its anchor first, and record the user (an owner reference).
+
+    Raises Retryable when the server was removed meanwhile, because it had been idle for long enough.
+    """
     anchor_object = next(obj for obj in objects if obj["kind"] == "Service" and obj["metadata"]["name"] == name)
     anchor = await cluster.apply(anchor_object)
     if user["uid"] not in _users(anchor):
-        await _set_reference(cluster, anchor, user["uid"], [user])
+        await _wake(cluster, anchor)
+        try:
+            await _set_reference(cluster, anchor, user["uid"], [user])
+        except InvalidSpec as error:  # gone: the apply would have created a Service without ports, and was refused
+            raise _removed(name) from error
     owner = {"apiVersion": "v1", "kind": "Service", "name": name, "uid": anchor["metadata"]["uid"]}
     for obj in objects:
         if obj is not anchor_object:
             await cluster.apply({**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}})
+
+
+async def _wake(cluster: Cluster, anchor: KubeObject) -> None:
+    """Take the idle mark off. That changes the Service, so that its removal at the version seen before fails."""
+    meta = anchor["metadata"]
+    if IDLE_SINCE not in meta.get("annotations", {}):
+        return
+    patch = {"metadata": {"annotations": {IDLE_SINCE: None}}}
+    if await cluster.merge(SERVICE, meta["namespace"], meta["name"], patch) is None:
+        raise _removed(meta["name"])
+
+
+def _removed(name: str) -> Retryable:
+    return Retryable("ServerRemoved", f"LLM server {name} was removed as idle just now; it is made anew")
 
 
 async def release(cluster: Cluster, namespace: str, uid: str, now: str) -> list[str]:
