@@ -84,6 +84,8 @@ class Signal(Model):
     categories: tuple[SignalCategory, ...]
     neighbours: tuple[str, ...] = ()
     """The item ids the text was made from, strongest first."""
+    made_from: str = ""
+    """Hash of all that decided the text; a refresh takes over entries whose hash is still the same."""
 
 
 class Usage(Model):

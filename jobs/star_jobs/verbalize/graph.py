@@ -5,12 +5,13 @@ user: two users are near when they took the same items; what the near ones liked
 
 Work grows with the square of the degree of the node in the middle, so that node's interactions are capped to the most
 recent ones. A block of rows is multiplied at a time and only the k largest products of each row are kept, so memory
-is bounded by the block, not by the number of pairs. Pure: frames and arrays in, matrices out.
+is bounded by the edges and the block, not by the number of pairs. Pure: frames and arrays in, matrices out.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -20,115 +21,155 @@ from sparse_dot_topn import sp_matmul_topn
 
 from star_contracts.settings import Weighting
 
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 65536
+"""Rows multiplied and written at a time: few enough for memory, many enough that starting a block costs nothing."""
 _BM25_K1, _BM25_B = 1.2, 0.75
 """The usual constants (Robertson and Zaragoza 2009, doi:10.1561/1500000019)."""
+_ROUNDING = 1e-9
+"""A mean of equal ratings may come out a little above them."""
 
 Matrix = sp.csr_matrix
+Mask = NDArray[np.bool_]
+Side = Literal["user", "item"]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The bipartite graph: one row an edge (user, item), the newest interaction of a pair standing for all."""
+    """The bipartite graph: one edge a pair of user and item, their newest interaction standing for all."""
 
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    edges: pl.DataFrame
-    """user (u32), item (u32), timestamp (i64), liked (bool); unique by user and item."""
+    users: pl.Series
+    """Ids (str), ascending; a user's number is the place in here."""
+    items: pl.Series
+    """Ids (str), ascending; an item's number is the place in here."""
+    edges: Matrix
+    """(users, items) of timestamps (i64); a user's items ascend."""
+    liked: Mask
+    """For each edge whether its rating is not below that user's mean; True where there is none."""
 
     @classmethod
     def of(cls, interactions: pl.DataFrame) -> "Graph":
-        """Build from a dataset's interactions (user_id, item_id, timestamp, rating).
+        """Build from a dataset's interactions (user_id, item_id, timestamp, rating), in any order."""
+        users, user = _numbered(interactions["user_id"])
+        items, item = _numbered(interactions["item_id"])
+        rating = interactions["rating"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
+        stamp = interactions["timestamp"].to_numpy() * 2 + _liked(user, rating)
+        visits = sp.coo_matrix((stamp, (user, item)), shape=(len(users), len(items)))
+        visits.has_canonical_format = True  # not yet, but else pairs that come twice would be added up
+        by_user = visits.tocsc().tocsr()  # there and back sorts, in linear time
+        starts = np.zeros(by_user.nnz, np.bool_)
+        starts[by_user.indptr[:-1][np.diff(by_user.indptr) > 0]] = True
+        starts[1:] |= np.diff(by_user.indices) != 0
+        first = np.flatnonzero(starts)
+        newest = np.maximum.reduceat(by_user.data, first) if len(first) else by_user.data
+        edges = sp.csr_matrix((newest >> 1, by_user.indices[first], _kept_starts(by_user, starts)), by_user.shape)
+        return cls(users, items, edges, newest & 1 == 1)
 
-        An item counts as liked when it has no rating or one not below that user's mean.
-        """
-        users = tuple(interactions["user_id"].unique().sort())
-        items = tuple(interactions["item_id"].unique().sort())
-        edges = (
-            interactions.with_columns(
-                liked=(pl.col("rating") >= pl.col("rating").mean().over("user_id")).fill_null(True)
-            )
-            .sort("timestamp", maintain_order=True)
-            .unique(["user_id", "item_id"], keep="last", maintain_order=True)
-            .select(
-                user=pl.col("user_id").replace_strict(users, range(len(users)), return_dtype=pl.UInt32),
-                item=pl.col("item_id").replace_strict(items, range(len(items)), return_dtype=pl.UInt32),
-                timestamp="timestamp",
-                liked="liked",
-            )
-        )
-        return cls(users, items, edges)
+    def matrix(self, mask: Mask | None = None) -> Matrix:
+        """Return (users, items) with 1 for each edge, or for each that the mask keeps."""
+        kept = np.ones(self.edges.nnz, np.bool_) if mask is None else mask
+        indices, starts = self.edges.indices[kept], _kept_starts(self.edges, kept)
+        return sp.csr_matrix((np.ones(len(indices), np.float32), indices, starts), self.edges.shape)
 
-    def matrix(self, edges: pl.DataFrame) -> Matrix:
-        """Return (users, items) with 1 for each of the edges."""
-        places = (edges["user"].to_numpy(), edges["item"].to_numpy())
-        shape = (len(self.users), len(self.items))
-        return sp.csr_matrix((np.ones(len(edges), dtype=np.float32), places), shape=shape)
-
-    def capped(self, by: str, max_degree: int) -> pl.DataFrame:
-        """Return the edges with each `by` node ("user" or "item") keeping its `max_degree` most recent ones."""
-        newest_first = self.edges.sort(["timestamp", "user", "item"], descending=[True, False, False])
-        return newest_first.filter(pl.int_range(pl.len()).over(by) < max_degree)
+    def newest(self, side: Side, max_degree: int) -> Mask:
+        """Return which edges are left when each node of a side keeps its `max_degree` most recent ones."""
+        nodes = self.edges.indices if side == "item" else _owners(self.edges)
+        degrees = np.bincount(nodes)
+        kept: Mask = (degrees <= max_degree)[nodes]
+        crowded = np.flatnonzero(~kept)
+        crowded = crowded[np.argsort(-self.edges.data[crowded], kind="stable")]
+        one_a_row = crowded, nodes[crowded], np.arange(len(crowded) + 1)
+        groups = sp.csr_matrix(one_a_row, (len(crowded), len(degrees))).tocsc()  # sorts by node, in linear time
+        rank = np.arange(len(crowded)) - np.repeat(groups.indptr[:-1], np.diff(groups.indptr))
+        kept[groups.data[rank < max_degree]] = True
+        return kept
 
 
-def weighted(rows: Matrix, weighting: Weighting) -> tuple[Matrix, Matrix]:
-    """Return (left, right) such that left @ right.T are the similarities of the rows of a 0/1 matrix.
+def weighted(rows: Matrix, weighting: Weighting) -> Matrix:
+    """Return W such that W @ W.T are the similarities of the rows of a 0/1 matrix.
 
     Count: shared columns. Cosine: shared columns over the root of both degrees' product. BM25: shared columns weighted
     by rarity (idf) and by both rows' lengths, so that popular rows are not near to everything.
     """
     if weighting is Weighting.COUNT:
-        return rows, rows
-    degrees = np.asarray(rows.sum(axis=1)).ravel()
+        return rows
+    degrees = np.diff(rows.indptr)
     if weighting is Weighting.COSINE:
-        scaled = _scale_rows(rows, 1 / np.sqrt(np.maximum(degrees, 1)))
-        return scaled, scaled
-    frequencies = np.asarray(rows.sum(axis=0)).ravel()
+        return _with_weights(rows, np.repeat(1 / np.sqrt(np.maximum(degrees, 1)), degrees))
+    frequencies = np.bincount(rows.indices, minlength=rows.shape[1])
     count = max(int((degrees > 0).sum()), 1)  # rows emptied by the cap are not part of the corpus
     rarity = np.log1p((count - frequencies + 0.5) / (frequencies + 0.5))
-    length = (1 - _BM25_B) + _BM25_B * degrees * count / max(degrees.sum(), 1)
-    saturated = _scale_rows(rows, (_BM25_K1 + 1) / (_BM25_K1 * length + 1))
-    both = sp.csr_matrix(saturated.multiply(rarity[np.newaxis, :]), dtype=np.float32)
-    return both, both
+    length = (1 - _BM25_B) + _BM25_B * degrees * count / max(rows.nnz, 1)
+    saturation = (_BM25_K1 + 1) / (_BM25_K1 * length + 1)
+    return _with_weights(rows, np.repeat(saturation, degrees) * rarity[rows.indices])
 
 
-def similar(left: Matrix, right: Matrix, k: int) -> Iterator[tuple[int, Matrix]]:
+def similar(rows: Matrix, k: int) -> Iterator[tuple[int, Matrix]]:
     """Yield (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
-    transposed = right.T.tocsr()
-    for start in range(0, left.shape[0], BLOCK_ROWS):
-        # One more than asked for, as a row is usually its own nearest.
-        block = sp_matmul_topn(left[start : start + BLOCK_ROWS], transposed, k + 1, sort=True, n_threads=_threads())
-        yield start, _without_self(block, start, k)
+    count = rows.shape[0]
+    columns = sp.vstack(
+        [rows.T.tocsr(), sp.identity(count, np.float32, "csr")], "csr"
+    )  # a row is not its own neighbour
+    for start in range(0, count, BLOCK_ROWS):
+        yield start, _best(_barring(rows[start : start + BLOCK_ROWS], start, count), columns, k)
 
 
-def liked_by_similar(near: Matrix, start: int, liked: Matrix, taken: Matrix, k: int) -> Matrix:
-    """Return (block, items): the k items that a block's similar users liked most, those the user took left out.
+def liked_by_similar(
+    near: Iterator[tuple[int, Matrix]], liked: Matrix, taken: Matrix, k: int
+) -> Iterator[tuple[int, Matrix]]:
+    """Yield (first user, block): the k items that users' similar users liked most, those the user took left out.
 
-    An item's weight is the sum of the similarities of the users who liked it. `near` is a block of `similar`.
+    An item's weight is the sum of the similarities of the users who liked it. `near` is `similar` of users; `liked`
+    and `taken` are (users, items) of 0 and 1.
     """
-    scores = sp.csr_matrix(near @ liked)
-    own = taken[start : start + near.shape[0]]
-    fresh = sp.csr_matrix(scores - scores.multiply(own))
-    fresh.eliminate_zeros()
-    identity = sp.identity(fresh.shape[1], dtype=np.float32, format="csr")
-    best: Matrix = sp_matmul_topn(fresh.astype(np.float32), identity, k, sort=True, n_threads=_threads())
+    columns = sp.vstack([liked, taken], "csr")
+    for start, block in near:
+        yield start, _best(_barring(block, start, taken.shape[0]), columns, k)
+
+
+def _best(left: Matrix, right: Matrix, k: int) -> Matrix:
+    """Return the k largest positive products of each row, largest first."""
+    best: Matrix = sp_matmul_topn(left, right, k, threshold=0, sort=True, n_threads=len(os.sched_getaffinity(0)))
     return best
 
 
-def _without_self(block: Matrix, start: int, k: int) -> Matrix:
-    """Drop each row's entry for itself and keep the first k of the rest."""
-    owners = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-    other = (block.indices != owners + start) & (block.data > 0)
-    before = np.concatenate([[0], np.cumsum(other)])
-    rank = before[:-1] - before[block.indptr[owners]]
-    keep = other & (rank < k)
-    indptr = np.concatenate([[0], np.cumsum(keep)])[block.indptr]
-    return sp.csr_matrix((block.data[keep], block.indices[keep], indptr), shape=block.shape)
+def _barring(block: Matrix, start: int, count: int) -> Matrix:
+    """Return the block with `count` more columns: multiplied by (B above C), row i gets nothing that C[start + i] has.
+
+    The kernel leaves such products out while it looks for the k best, so that neither more than k need to be kept nor
+    all products be written down.
+    """
+    rows = block.shape[0]
+    never = np.full(rows, -np.inf, np.float32), np.arange(start, start + rows, dtype=np.int32), np.arange(rows + 1)
+    return sp.csr_matrix(sp.hstack([block, sp.csr_matrix(never, shape=(rows, count))], "csr"))
 
 
-def _scale_rows(rows: Matrix, factors: NDArray[np.float64]) -> Matrix:
-    return sp.csr_matrix(sp.diags(factors) @ rows, dtype=np.float32)
+def _numbered(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
+    """Return the distinct ids in order, and each id's place among them."""
+    starts = np.flatnonzero((ids != ids.shift(1)).fill_null(True).to_numpy())
+    heads = ids[starts]  # a dataset has a user's interactions one after the other: look each run up once
+    known = heads.unique().sort()
+    places = heads.cast(pl.Enum(known)).to_physical().cast(pl.Int32).to_numpy()
+    return known, np.repeat(places, np.diff(starts, append=len(ids)))
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))
+def _liked(user: NDArray[np.int32], rating: NDArray[np.float64]) -> Mask:
+    rated = ~np.isnan(rating)
+    counts = np.bincount(user, rated)
+    mean = np.bincount(user, np.where(rated, rating, 0)) / np.maximum(counts, 1)
+    below: Mask = rating < mean[user] - _ROUNDING  # never true of nan
+    return ~below
+
+
+def _owners(rows: Matrix) -> NDArray[np.int32]:
+    """Return the row of each entry."""
+    return np.repeat(np.arange(rows.shape[0], dtype=np.int32), np.diff(rows.indptr))
+
+
+def _kept_starts(rows: Matrix, kept: Mask) -> NDArray[np.int32]:
+    """Return the row starts (`indptr`) of a matrix of which only some entries are kept."""
+    return np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)[rows.indptr]
+
+
+def _with_weights(rows: Matrix, weights: NDArray[np.float64]) -> Matrix:
+    return sp.csr_matrix((weights.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from star_contracts.base import value_hash
 from star_contracts.data import Item, SignalCategory, SignalKind
+from star_contracts.settings import Sampling
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.structured import JsonSchema
 from star_jobs.trajectory.text import clean, shorten
@@ -29,6 +31,7 @@ _REPRESENTATIVES = 5
 _NAME_CHARS, _SUMMARY_CHARS = 60, 300
 _BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 48
 _BRIEF_KINDS = 4
+_FINGERPRINT_CHARS = 16
 _TEMPLATES = {SignalKind.ITEM_CF: "item_cf.j2", SignalKind.USER_CF: "user_cf.j2"}
 
 # Prompts are plain text for a model: escaping for HTML would only damage titles.
@@ -46,12 +49,22 @@ class UnusableAnswer(ValueError):
 
 
 class Prompter:
-    """Builds the question about an entry and reads the answer, for one token budget."""
+    """Builds the question about an entry and reads the answer, for one model and its token budget."""
 
-    def __init__(self, items: Mapping[str, Item], max_tokens: int) -> None:
+    def __init__(self, items: Mapping[str, Item], sampling: Sampling, model: str) -> None:
         self._items = items
-        self.brief = max_tokens <= BRIEF_TOKENS
-        self._categories = max(1, min(_MOST_CATEGORIES, max_tokens // _TOKENS_A_CATEGORY))
+        self._asked = {"model": model, "sampling": sampling.to_json_dict()}
+        self.brief = sampling.max_tokens <= BRIEF_TOKENS
+        self._categories = max(1, min(_MOST_CATEGORIES, sampling.max_tokens // _TOKENS_A_CATEGORY))
+
+    def fingerprint(self, entry: Entry) -> str:
+        """Return a hash of all that decides the entry's words, so that equal ones need not be asked for again.
+
+        That is what the model is sent (which holds the template and the items' texts), the ids of the items shown,
+        the model and its sampling.
+        """
+        content = {"messages": self.messages(entry), "schema": self.schema(entry), "ids": self._shown(entry)}
+        return value_hash(self._asked | content).removeprefix("sha256:")[:_FINGERPRINT_CHARS]
 
     def messages(self, entry: Entry) -> list[ChatMessage]:
         """Return the chat to send."""

@@ -1,20 +1,18 @@
 """What is to be verbalized, cut into chunks that every shard, every retry and the collector agree on.
 
 A chunk is a run of keys of one neighbours file, so that a process holds one such file in memory at a time, however
-many keys there are.
+many keys there are; keys are numbers until their chunk's turn comes.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-import polars as pl
+import numpy as np
 
 from star_contracts.data import SignalKind
 from star_contracts.settings import SignalScope
 from star_jobs.datasets.snapshot import Dataset, Split
-from star_jobs.verbalize.neighbours import FOLDERS
+from star_jobs.verbalize.pairs import FOLDERS, Neighbours, Rows
 
 CHUNK = 16
 """Entries a part file holds: what a killed pod has to make again at most, for each chunk in flight."""
@@ -36,38 +34,50 @@ class Entry:
 class Chunk:
     """Some entries of one neighbours file."""
 
+    neighbours: Neighbours
     kind: SignalKind
-    path: Path
+    part: str
+    """Name of the neighbours file."""
     start: int
     """First row among the file's wanted ones."""
-    keys: tuple[str, ...]
+    rows: Rows
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.rows)
 
     @property
     def name(self) -> str:
         """The part file's name in the work area."""
-        return f"{PARTS}/{FOLDERS[self.kind]}-{self.path.stem.removeprefix('part-')}-{self.start:05d}.jsonl"
+        return f"{PARTS}/{FOLDERS[self.kind]}-{self.part.removeprefix('part-')}-{self.start:05d}.jsonl"
+
+    @property
+    def keys(self) -> list[str]:
+        """The ids of the entries' keys."""
+        return self.neighbours.keys(self.kind, self.rows)
 
     def entries(self) -> list[Entry]:
         """Read the chunk's entries."""
-        neighbours = _neighbours(self.path)
-        return [Entry(self.kind, key, neighbours[key]) for key in self.keys]
+        return [Entry(self.kind, key, ids) for key, ids in self.neighbours.lists(self.kind, self.part, self.rows)]
 
 
-def chunks(dataset: Dataset, neighbours: Path, scope: SignalScope, limit: int | None) -> list[Chunk]:
+def chunks(dataset: Dataset, neighbours: Neighbours, scope: SignalScope, limit: int | None) -> list[Chunk]:
     """Return all chunks, items first; keys without neighbours have nothing to say and are left out.
 
     `limit` keeps as many keys of each kind: the first of the tasks' in scope Tasks, of the files' in scope All.
     """
     found: list[Chunk] = []
     for kind in SignalKind:
-        paths = sorted((neighbours / FOLDERS[kind]).glob("part-*.parquet"))
-        wanted = _wanted(kind, dataset, scope, limit, paths)
-        for path in paths:
-            keys = _keys(path)
-            if wanted is not None:
-                keys = keys.filter(keys.is_in(wanted))
-            rows = keys.to_list()
-            found.extend(Chunk(kind, path, at, tuple(rows[at : at + CHUNK])) for at in range(0, len(rows), CHUNK))
+        available = {part: neighbours.rows(kind, part) for part in neighbours.parts(kind)}
+        everything = np.concatenate([np.empty(0, np.uint32), *available.values()])
+        if scope is SignalScope.TASKS:
+            asked = neighbours.find(kind, task_keys(kind, dataset))
+            everything = asked[np.isin(asked, everything)]
+        wanted = everything[:limit]
+        for part, rows in available.items():
+            rows = rows[np.isin(rows, wanted)]
+            cuts = range(0, len(rows), CHUNK)
+            found.extend(Chunk(neighbours, kind, part, at, rows[at : at + CHUNK]) for at in cuts)
     return found
 
 
@@ -80,27 +90,3 @@ def task_keys(kind: SignalKind, dataset: Dataset) -> Iterator[str]:
             else:
                 yield from task.candidates
                 yield from (entry.item_id for entry in task.history)
-
-
-def _wanted(
-    kind: SignalKind, dataset: Dataset, scope: SignalScope, limit: int | None, paths: Collection[Path]
-) -> list[str] | None:
-    """Return the keys to keep; None for all."""
-    if scope is SignalScope.ALL and limit is None:
-        return None
-    available = [key for path in paths for key in _keys(path)]
-    if scope is SignalScope.ALL:
-        return available[:limit]
-    known = set(available)
-    ordered = [key for key in dict.fromkeys(task_keys(kind, dataset)) if key in known]
-    return ordered[:limit]
-
-
-def _keys(path: Path) -> pl.Series:
-    return pl.read_parquet(path, columns=["key"])["key"]
-
-
-@lru_cache(maxsize=2)
-def _neighbours(path: Path) -> dict[str, tuple[str, ...]]:
-    frame = pl.read_parquet(path, columns=["key", "neighbours"])
-    return {key: tuple(ids) for key, ids in frame.iter_rows()}

@@ -26,6 +26,9 @@ class VerbalizationSpec(RunSpec):
     """For whom signals are put into words."""
     limit: int | None = Field(default=None, ge=1)
     """Users and items each at most; for trying things out."""
+    previous: Ref | None = None
+    """An earlier Verbalization to refresh: entries whose neighbours, item texts, model, prompt and sampling are
+    unchanged are taken over from its store, and only the others are asked for."""
     shards: int = Field(default=1, ge=1, le=10000)
     """Pods that share the work."""
     compute: Compute = Compute()

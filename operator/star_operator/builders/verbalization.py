@@ -21,7 +21,7 @@ def plan(name: str, resource: Verbalization, inputs: Inputs, done: dict[str, Art
 
 
 def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, settings: Settings) -> Step:
-    spec, dataset = resource.spec, inputs.artifacts["dataset"]
+    spec, dataset, previous = resource.spec, inputs.artifacts["dataset"], inputs.artifacts.get("previous")
     llm = resolve_llm(spec.llm, inputs.models.get("llm"), resource.metadata.namespace, settings)
     stage = VerbalizeSignals(
         dataset=dataset,
@@ -30,13 +30,15 @@ def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef,
         sampling=spec.sampling,
         scope=spec.scope,
         limit=spec.limit,
+        previous=previous,
     )
+    before = {"previous": previous.digest} if previous else {}
     return Step(
         "verbalize",
         stage,
         "jobs",
         spec.compute,
-        inputs={"dataset": dataset.digest, "neighbours": neighbours.digest, "llm": llm.identity},
+        inputs={"dataset": dataset.digest, "neighbours": neighbours.digest, "llm": llm.identity, **before},
         shards=spec.shards,
         has_artifact=False,
         servers=llm.servers,
@@ -45,6 +47,11 @@ def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef,
 
 
 def _collect(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, verbalize: Step) -> Step:
-    dataset = inputs.artifacts["dataset"]
-    stage = CollectSignals(dataset=dataset, neighbours=neighbours, scope=resource.spec.scope, limit=resource.spec.limit)
+    stage = CollectSignals(
+        dataset=inputs.artifacts["dataset"],
+        neighbours=neighbours,
+        scope=resource.spec.scope,
+        limit=resource.spec.limit,
+        previous=inputs.artifacts.get("previous"),
+    )
     return Step("collect", stage, "jobs", resource.spec.compute, inputs=dict(verbalize.inputs), continues=verbalize)

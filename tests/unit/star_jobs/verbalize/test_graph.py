@@ -3,36 +3,47 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from star_contracts.settings import NeighbourSettings, Weighting
-from star_jobs.datasets import movielens
 from star_jobs.verbalize import graph as graph_module
 from star_jobs.verbalize.graph import Graph
-from star_jobs.verbalize.neighbours import item_cf, user_cf
+from star_jobs.verbalize.neighbours import Blocks, item_cf, user_cf
 from tests.support.movielens import movielens_100k
 
 Sets = dict[str, set[str]]
+Dense = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
 def interactions() -> pl.DataFrame:
-    return movielens.read(movielens_100k(), 0.0).interactions
+    path = movielens_100k() / "ml-100k.inter"
+    columns = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
+    read = pl.read_csv(path, separator="\t", new_columns=list(columns), schema_overrides=list(columns.values()))
+    return read.cast({"timestamp": pl.Int64})
 
 
-def table(frame: pl.DataFrame) -> dict[str, list[tuple[str, float]]]:
-    rows = frame.select("key", "neighbours", "weights").iter_rows()
-    return {key: list(zip(ids, weights, strict=True)) for key, ids, weights in rows}
+def table(keys: pl.Series, items: pl.Series, blocks: Blocks) -> dict[str, list[tuple[str, float]]]:
+    found: dict[str, list[tuple[str, float]]] = {}
+    for start, block in blocks:
+        names, weights = items[block.indices].to_list(), block.data.tolist()
+        for key, (first, end) in zip(keys[start : start + block.shape[0]], pairwise(block.indptr), strict=True):
+            if end > first:
+                found[key] = list(zip(names[first:end], weights[first:end], strict=True))
+    return found
 
 
 def items_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(pl.concat([frame for _, frame in item_cf(graph, settings)]))
+    return table(graph.items, graph.items, item_cf(graph, settings))
 
 
 def users_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(pl.concat([frame for _, frame in user_cf(graph, settings)]))
+    return table(graph.users, graph.items, user_cf(graph, settings))
 
 
 def newest(interactions: pl.DataFrame, node: str, other: str, cap: int) -> Sets:
@@ -95,11 +106,13 @@ def test_user_signals_are_the_oracles(weighting: Weighting, interactions: pl.Dat
     rows = newest(interactions, "item_id", "user_id", 100)
     similarity = oracle(rows, weighting)
     means = dict(interactions.group_by("user_id").agg(pl.col("rating").mean()).iter_rows())
+    remembered = newest(interactions, "user_id", "item_id", 100)
     liked, taken = Sets(), Sets()
     for row in interactions.iter_rows(named=True):
-        taken.setdefault(row["user_id"], set()).add(row["item_id"])
-        if row["rating"] >= means[row["user_id"]]:
-            liked.setdefault(row["user_id"], set()).add(row["item_id"])
+        user, item = row["user_id"], row["item_id"]
+        taken.setdefault(user, set()).add(item)
+        if row["rating"] >= means[user] and user in remembered[item]:
+            liked.setdefault(user, set()).add(item)
     for user in sorted(rows)[::60]:
         near = sorted(((similarity(user, other), other) for other in rows if other != user), reverse=True)
         if near[9][0] == pytest.approx(near[10][0], rel=1e-5):
@@ -113,6 +126,42 @@ def test_user_signals_are_the_oracles(weighting: Weighting, interactions: pl.Dat
         assert all(weight == pytest.approx(scores[item], rel=1e-3) for item, weight in found[user])
 
 
+@pytest.mark.parametrize("weighting", list(Weighting))
+def test_the_top_50_of_every_item_are_brute_forces(weighting: Weighting, interactions: pl.DataFrame) -> None:
+    graph = Graph.of(interactions)
+    found = items_of(graph, NeighbourSettings(k=50, max_degree=100, weighting=weighting))
+    rows = newest(interactions, "user_id", "item_id", 100)
+    taken = np.array([[user in rows[item] for user in graph.users] for item in graph.items], dtype=np.float64)
+    products = brute_force(taken, weighting)
+    np.fill_diagonal(products, 0)
+    place = {item: n for n, item in enumerate(graph.items)}
+    for n, item in enumerate(graph.items):
+        best = np.sort(products[n])[::-1][:50]
+        near = found.get(item, [])
+        assert [weight for _, weight in near] == pytest.approx(best[best > 0], rel=1e-4)
+        assert [products[n, place[other]] for other, _ in near] == pytest.approx(best[best > 0], rel=1e-4)
+        assert len({other for other, _ in near}) == len(near)
+
+
+def brute_force(taken: Dense, weighting: Weighting) -> Dense:
+    """All similarities of the rows of a 0/1 matrix, each pair computed."""
+    degrees, frequencies = taken.sum(axis=1), taken.sum(axis=0)
+    if weighting is Weighting.COSINE:
+        taken = taken / np.sqrt(np.maximum(degrees, 1))[:, np.newaxis]
+    elif weighting is Weighting.BM25:
+        count = (degrees > 0).sum()
+        length = 0.25 + 0.75 * degrees / (degrees.sum() / count)
+        rarity = np.log(1 + (count - frequencies + 0.5) / (frequencies + 0.5))
+        taken = taken * rarity * (2.2 / (1.2 * length + 1))[:, np.newaxis]
+    return taken @ taken.T
+
+
+def test_a_near_user_counts_with_the_newest_likes_only() -> None:
+    edges = [("u", "a", 1, None), ("v", "a", 1, None), *(("v", f"b{n}", 2 + n, None) for n in range(6))]
+    found = users_of(small(*edges), NeighbourSettings(k=5, max_degree=2, weighting=Weighting.COUNT))
+    assert found == {"u": [("b5", 1.0), ("b4", 1.0)]} or found == {"u": [("b4", 1.0), ("b5", 1.0)]}
+
+
 def small(*edges: tuple[str, str, int, float | None]) -> Graph:
     schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
     return Graph.of(pl.DataFrame(list(edges), schema=schema, orient="row"))
@@ -120,7 +169,7 @@ def small(*edges: tuple[str, str, int, float | None]) -> Graph:
 
 def test_a_second_visit_counts_once_and_as_the_newest() -> None:
     graph = small(("u", "a", 1, 1.0), ("u", "a", 9, 5.0), ("u", "b", 5, 3.0), ("v", "a", 1, 3.0), ("v", "b", 1, 3.0))
-    assert len(graph.edges) == 4
+    assert graph.edges.nnz == 4
     counts = NeighbourSettings(k=5, weighting=Weighting.COUNT)
     assert items_of(graph, counts) == {"a": [("b", 2.0)], "b": [("a", 2.0)]}
     capped = NeighbourSettings(k=5, weighting=Weighting.COUNT, max_degree=1)
@@ -129,7 +178,12 @@ def test_a_second_visit_counts_once_and_as_the_newest() -> None:
 
 def test_liked_is_not_below_ones_own_mean_and_all_without_ratings() -> None:
     graph = small(("u", "a", 1, 2.0), ("u", "b", 2, 4.0), ("v", "a", 1, None), ("v", "b", 2, None))
-    assert graph.edges.filter("liked").select("user", "item").sort("user", "item").rows() == [(0, 1), (1, 0), (1, 1)]
+    assert list(zip(*graph.edges.nonzero(), graph.liked, strict=True)) == [
+        (0, 0, False),
+        (0, 1, True),
+        (1, 0, True),
+        (1, 1, True),
+    ]
 
 
 def test_user_signals_leave_out_what_the_user_took() -> None:

@@ -1,0 +1,163 @@
+"""Time the neighbours of a large graph, from parquet to parquet, against the bare kernel on the same matrices.
+
+    make bench-neighbours      or      .venv/bin/python tests/bench/bench_neighbours.py [--edges 8.8e6] [--runs 3]
+
+The graph has as many users as items, 8.8 edges for each on average, log-normal activity and popularity (so that a
+larger graph is more of the same), and string ids. Each measurement runs in a process of its own; the kernel and the
+end to end take turns, and the best of the runs counts. The last line is the result:
+
+    RESULT {"ratio_to_kernel": ..., "peak_rss_mb": ..., "growth_exponent": ..., ...}
+
+ratio_to_kernel      Item-CF end to end (read, graph, cap, weights, products, part files) over one bare `sp_matmul_topn`
+                     of the same two matrices with the same k and threads
+peak_rss_mb          most resident memory of an end-to-end process, with User-CF after Item-CF
+growth_exponent      slope of log(seconds) over log(edges) for Item-CF end to end, from --smallest to --largest edges
+kernel_s, item_cf_s  what the ratio is made of
+user_cf_s            User-CF, from the graph in memory to its part files
+growth_s             seconds by number of edges
+products             multiplications that the kernel does for Item-CF
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sparse_dot_topn import sp_matmul_topn
+
+from star_contracts.data import SignalKind
+from star_contracts.settings import NeighbourSettings
+from star_jobs.verbalize.graph import Graph, weighted
+from star_jobs.verbalize.neighbours import Blocks, item_cf, user_cf
+from star_jobs.verbalize.pairs import write_block, write_ids
+
+SETTINGS = NeighbourSettings(k=50, max_degree=100)
+DEGREE = 8.8
+_ACTIVITY, _POPULARITY = 2.0, 2.0
+"""Standard deviations of the logarithms of users' activity and items' popularity."""
+
+
+def write_graph(path: Path, edges: int) -> None:
+    """Write interactions (user_id, item_id, timestamp, rating): `edges` distinct pairs."""
+    rng, nodes = np.random.default_rng(0), round(edges / DEGREE)
+    active, popular = (np.cumsum(rng.lognormal(0, spread, nodes)) for spread in (_ACTIVITY, _POPULARITY))
+
+    def draw(weights: NDArray[np.float64]) -> NDArray[np.uint64]:
+        return np.searchsorted(weights, rng.random(edges // 2) * weights[-1]).astype(np.uint64)
+
+    pairs = np.empty(0, np.uint64)
+    while len(pairs) < edges:
+        pairs = np.union1d(pairs, draw(active) << np.uint64(32) | draw(popular))
+    pairs = np.sort(rng.permutation(pairs)[:edges])  # by user, as the dataset stage writes them
+    users, items = (pl.Series([f"{side}{n:08d}" for n in range(nodes)]) for side in "UI")
+    columns = {
+        "user_id": users[(pairs >> np.uint64(32)).astype(np.uint32)],
+        "item_id": items[pairs.astype(np.uint32)],
+        "timestamp": rng.integers(0, 10**9, edges),
+        "rating": rng.integers(1, 6, edges).astype(np.float64),
+    }
+    pl.DataFrame(columns).write_parquet(path)
+
+
+def end_to_end(source: Path, folder: Path) -> dict[str, float]:
+    """What the stage does, without fetching and uploading."""
+    began = time.perf_counter()
+    graph = Graph.of(pl.read_parquet(source))
+    write_ids(folder, graph.items, graph.users)
+    _write(folder, SignalKind.ITEM_CF, item_cf(graph, SETTINGS))
+    item_done = time.perf_counter()
+    _write(folder, SignalKind.USER_CF, user_cf(graph, SETTINGS))
+    user_done = time.perf_counter()
+    return {"item_cf_s": item_done - began, "user_cf_s": user_done - item_done, "peak_rss_mb": peak_rss_mb()}
+
+
+def _write(folder: Path, kind: SignalKind, blocks: Blocks) -> None:
+    for start, block in blocks:
+        write_block(folder, kind, start, block)
+
+
+def kernel(source: Path, _: Path) -> dict[str, float]:
+    """One multiplication of all rows; making the matrices does not count."""
+    graph = Graph.of(pl.read_parquet(source))
+    by_user = graph.matrix(graph.newest("user", SETTINGS.max_degree))
+    rows = weighted(by_user.T.tocsr(), SETTINGS.weighting)
+    columns = rows.T.tocsr()
+    began = time.perf_counter()
+    sp_matmul_topn(rows, columns, SETTINGS.k, sort=True, n_threads=len(os.sched_getaffinity(0)))
+    return {"kernel_s": time.perf_counter() - began, "products": int((np.diff(columns.indptr) ** 2.0).sum())}
+
+
+MEASUREMENTS = {"end_to_end": end_to_end, "kernel": kernel}
+
+
+def peak_rss_mb() -> float:
+    """Most resident memory of this process so far (proc_pid_status(5), VmHWM), in MB."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024 / 1e6
+
+
+def measure(name: str, source: Path) -> dict[str, float]:
+    """Run a measurement in a process of its own."""
+    command = [sys.executable, __file__, "--measure", name, str(source)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    print(f"{name:<11} {found}", flush=True)
+    return found
+
+
+def best(runs: list[dict[str, float]], key: str) -> float:
+    """The least of some runs."""
+    return min(run[key] for run in runs)
+
+
+def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Make the graphs, measure, and return the result."""
+    main = folder / "interactions.parquet"
+    write_graph(main, int(options.edges))
+    pairs = [(measure("kernel", main), measure("end_to_end", main)) for _ in range(options.runs)]
+    kernels, ends = ([pair[side] for pair in pairs] for side in (0, 1))
+    sizes = np.geomspace(options.smallest, options.largest, 3)
+    growth: dict[int, float] = {}
+    for edges in map(int, sizes):
+        write_graph(main, edges)
+        growth[edges] = best([measure("end_to_end", main) for _ in range(min(options.runs, 2))], "item_cf_s")
+    slope = np.polyfit(np.log(list(growth)), np.log(list(growth.values())), 1)[0]
+    return {
+        "ratio_to_kernel": round(best(ends, "item_cf_s") / best(kernels, "kernel_s"), 3),
+        "peak_rss_mb": round(max(run["peak_rss_mb"] for run in ends)),
+        "growth_exponent": round(float(slope), 3),
+        "kernel_s": round(best(kernels, "kernel_s"), 2),
+        "item_cf_s": round(best(ends, "item_cf_s"), 2),
+        "user_cf_s": round(best(ends, "user_cf_s"), 2),
+        "growth_s": {str(edges): round(seconds, 2) for edges, seconds in growth.items()},
+        "edges": int(options.edges),
+        "products": kernels[0]["products"],
+    }
+
+
+def main() -> None:
+    """Run the benchmark, or with --measure one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edges", type=float, default=8.8e6)
+    parser.add_argument("--smallest", type=float, default=1e5)
+    parser.add_argument("--largest", type=float, default=1e7)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="star-bench-") as folder:
+        if options.measure:
+            print(json.dumps(MEASUREMENTS[options.measure[0]](Path(options.measure[1]), Path(folder))))
+        else:
+            print("RESULT " + json.dumps(benchmark(Path(folder), options)))
+
+
+if __name__ == "__main__":
+    main()
