@@ -14,7 +14,7 @@ UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
 STARCTL := $(BIN)/starctl
 
-.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-teacher generate binaries images clean
+.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
@@ -69,6 +69,12 @@ demo: setup ## From YAML to a served recommendation, on this machine
 
 bench-demo: setup ## Time a warm demo in a cluster of its own
 	@$(BIN)/python tests/bench/bench_demo.py
+
+bench-neighbours: setup ## Time a million users' and items' neighbours against the bare kernel
+	@$(BIN)/python tests/bench/bench_neighbours.py
+
+bench-store: setup ## Write a look-up store of ten million entries and look things up in it
+	@$(BIN)/python tests/bench/bench_store.py
 
 bench-prepare: setup ## Prepare a synthetic 5 GB review table and measure memory and speed
 	@$(BIN)/python -m tests.bench.bench_prepare
