@@ -53,8 +53,8 @@ PLATFORM = "agentrecbench"
 _TEXT_CHARS = 2000
 """Of a review's text kept in a history or table."""
 _PLAIN_ID = r"^[0-9A-Za-z_-]+$"
-_WORDS = ("true", "false")
-"""What is left of a JSON boolean when it is read as text."""
+_NO_ID = r"^(true|false|-?[0-9]+e-?[0-9]+)$"
+"""What is left of a JSON boolean or fraction when it is read as text."""
 _ITEM_COLUMNS = pl.Schema({"item_id": pl.String, "title": pl.String, "name": pl.String, "source": pl.String})
 _USER_COLUMNS = pl.Schema({"user_id": pl.String})
 _REVIEW_COLUMNS = pl.Schema({"user_id": pl.String, "item_id": pl.String, "stars": pl.Float64} | dict(TIME_COLUMNS))
@@ -231,7 +231,7 @@ class _Reviews:
 
 def _plain(name: str) -> pl.Expr:
     """Tell where an id is surely text or a whole number as it stands."""
-    return pl.col(name).str.contains(_PLAIN_ID) & ~pl.col(name).is_in(_WORDS)
+    return pl.col(name).str.contains(_PLAIN_ID) & ~pl.col(name).str.contains(_NO_ID)
 
 
 def _doubtful(run: Run, doubts: Sequence[bool] | NDArray[np.bool_], tally: Tally) -> Iterator[tuple[int, Record]]:

@@ -42,7 +42,8 @@ _PROFILE = ("name", "review_count", "average_stars", "yelping_since", "fans")
 _ATTRIBUTE_CHARS = 200
 _CATEGORIES = 10
 
-TIME_COLUMNS = pl.Schema({"timestamp": pl.Int64, "date": pl.String, "date_added": pl.String})
+TIME_COLUMNS = pl.Schema({"timestamp": pl.String, "date": pl.String, "date_added": pl.String})
+"""All as text, so that a value of another type is seen to be there."""
 
 
 def unix_time(review: Mapping[str, Any]) -> int:
@@ -77,9 +78,14 @@ def goodreads_time(value: object) -> int:
 
 def unix_times() -> pl.Expr:
     """Return `unix_time` over TIME_COLUMNS: null where there is none, or where the one-line parser has to look."""
-    yelp = pl.col("date").str.to_datetime(_YELP_TIME, strict=False)
-    goodreads = pl.col("date_added").str.to_datetime(_GOODREADS_TIME, strict=False)
-    seconds = pl.coalesce(pl.col("timestamp").floordiv(1000), yelp.dt.epoch("s"), goodreads.dt.epoch("s"))
+    amazon, yelp, goodreads = (pl.col(name) for name in TIME_COLUMNS)
+    seconds = (
+        pl.when(amazon.is_not_null())
+        .then(amazon.cast(pl.Int64, strict=False).floordiv(1000))
+        .when(yelp.is_not_null() & (yelp != ""))
+        .then(yelp.str.to_datetime(_YELP_TIME, strict=False).dt.epoch("s"))
+        .otherwise(goodreads.str.to_datetime(_GOODREADS_TIME, strict=False).dt.epoch("s"))
+    )
     return pl.when(seconds.abs() < MAX_TIME).then(seconds)
 
 

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.plan import Draft, Plan, make_plan
 from star_jobs.datasets.source import SourceTables, SourceTask, Tally
 from star_jobs.datasets.tables import interactions_frame
-from star_jobs.datasets.tasks import shown_positions, shuffled, window
+from star_jobs.datasets.tasks import MomentFinder, Thresholds, shown_positions, shuffled, task_seed, window
 from star_jobs.errors import TerminalFailure
 
 ITEMS = 60
@@ -208,6 +209,78 @@ def test_training_tasks_are_balanced_and_no_user_serves_a_type_twice(world: Worl
     assert len({(draft.moment.type, draft.moment.user) for draft in plan.train}) == len(plan.train)
     assert len({draft.moment.user for draft in plan.test}) == len(plan.test)
     assert len({draft.task_id for draft in (*plan.test, *plan.train)}) == len(plan.test) + len(plan.train)
+
+
+@relaxed
+@given(worlds())
+def test_a_type_falls_short_only_when_it_has_no_more(world: World) -> None:
+    plan = plan_or_reject(world)
+    counts = Counter(draft.moment.type for draft in plan.train)
+    test = {draft.moment.user for draft in plan.test} if world.rules.exclude_test_users else set()
+    answers = {draft.moment.item for draft in plan.test} if world.rules.exclude_test_users else set()
+    known = plan.full.without(test, answers)
+    share, extra = divmod(world.tasks.train, len(world.tasks.types))
+    for place, type_ in enumerate(world.tasks.types):
+        possible = len(plain_moments(known, plan.full, type_, world.tasks))
+        assert counts[type_] == min(share + (place < extra), possible)
+    order = [draft.moment.type for draft in plan.train]
+    for end in range(len(order)):  # any beginning of the training file is balanced as well
+        seen = Counter(order[:end])
+        behind = [type_ for type_ in world.tasks.types if seen[type_] < max(seen.values(), default=0) - 1]
+        assert all(seen[type_] == counts[type_] for type_ in behind)
+
+
+def plain_moments(
+    histories: Histories, full: Histories, type_: TaskType, wanted: TaskSettings
+) -> list[tuple[int, int, int]]:
+    """(user, cut, ground truth) of every possible task, as the module's table defines them, user by user."""
+    limits = Thresholds.of(full)
+    needed = {
+        TaskType.USER_COLD_START: 1,
+        TaskType.LONG_TERM: min(wanted.history_length, tasks_module.LONG_WINDOW),
+    }.get(type_, tasks_module.MIN_HISTORY)
+    found = []
+    for user in range(len(histories.users)):
+        start, end = histories.span(user)
+        life = histories.items[start:end].tolist()
+        cold = [item for item in life if full.popularity()[item] <= limits.item_interactions]
+        asked = cold if type_ is TaskType.ITEM_COLD_START else life
+        rare = full.activity()[user] <= limits.user_interactions or type_ is not TaskType.USER_COLD_START
+        if len(life) >= 2 and asked and rare and life.index(asked[-1]) >= needed:
+            found.append((user, start + life.index(asked[-1]), asked[-1]))
+    return found
+
+
+@relaxed
+@given(st.lists(lives, min_size=1, max_size=12), st.sampled_from(TaskType), st.integers(1, 12), st.integers(1, 30))
+def test_moments_are_those_of_the_plain_definition(
+    people: list[Life], type_: TaskType, length: int, batch: int
+) -> None:
+    full, wanted = source_of(people).interactions, TaskSettings(history_length=length)
+    with mock.patch.object(tasks_module, "_BATCH", batch):
+        found = MomentFinder(full, wanted, full).find(type_)
+    moments = [found[at] for at in range(len(found))]
+    assert [(m.user, m.cut, m.item) for m in moments] == plain_moments(full, full, type_, wanted)
+    assert {m.type for m in moments} <= {type_}
+
+
+@given(st.sets(st.text(max_size=4), max_size=12), st.integers(0, 2**31), st.randoms())
+def test_a_shuffle_knows_ids_and_seed_alone(ids: set[str], seed: int, rng: random.Random) -> None:
+    mixed = list(ids)
+    rng.shuffle(mixed)
+    assert shuffled(mixed, seed) == shuffled(sorted(ids), seed)
+    assert set(shuffled(mixed, seed)) == ids
+
+
+@given(st.integers(0, 99), st.text(max_size=5), st.text(max_size=5), st.integers(0, 99), st.text(max_size=5))
+def test_a_tasks_seed_follows_from_settings_task_and_user(
+    seed: int, task_id: str, user: str, other_seed: int, other_user: str
+) -> None:
+    found = task_seed(seed, task_id, user)
+    assert found == task_seed(seed, task_id, user)
+    assert 0 <= found < 2**31
+    if (seed, user) != (other_seed, other_user):
+        assert found != task_seed(other_seed, task_id, other_user)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
