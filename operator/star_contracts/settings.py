@@ -288,6 +288,19 @@ CHEAP_BASELINES = (Baseline.RANDOM, Baseline.IDENTITY, Baseline.POPULARITY, Base
 """Those that need no learning."""
 
 
+class SingleAgent(StrEnum):
+    """The paper's single-agent baselines (4.1): an untrained model under one prompt, without tools."""
+
+    BASE = "Base"
+    """Ranks at once."""
+    CHAIN_OF_THOUGHT = "ChainOfThought"
+    """Reasons step by step, then ranks."""
+    MEMORY = "Memory"
+    """Notes what is worth remembering of the history, then ranks by the notes and the latest interactions."""
+    CHAIN_OF_THOUGHT_MEMORY = "ChainOfThoughtMemory"
+    """Both."""
+
+
 class EvaluationSettings(Model):
     """What is measured, and on what (paper 4.1, B, C)."""
 
@@ -307,5 +320,7 @@ class EvaluationSettings(Model):
     """How the model is sampled."""
     variant: Variant = Variant.FULL
     """Which phases the student was trained to write: what counts as well-formed. With tools false, WithoutTools."""
+    single_agent: SingleAgent | None = None
+    """Ask the model by a single-agent prompt instead of as a trained student; needs tools false."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draw of test tasks and of the bootstrap."""

@@ -225,6 +225,12 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec.against:", "set exactly one of evaluation", "and uri"),
     ),
     Bad(
+        "single-agent-with-tools",
+        "evaluation",
+        {"spec.settings.singleAgent": "Base"},
+        ("spec:", "settings.singleAgent asks a model by a prompt without tools", "set settings.tools to false"),
+    ),
+    Bad(
         "unknown-baseline",
         "evaluation",
         {"spec.settings.baselines": ["svd"]},

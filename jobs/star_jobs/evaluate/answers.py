@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from star_contracts.base import Model
 from star_contracts.data import Item, RankingTask, Usage
-from star_contracts.settings import EvaluationSettings
+from star_contracts.settings import EvaluationSettings, Sampling
 from star_jobs.errors import JobFailure
+from star_jobs.evaluate.agents import answer_alone
 from star_jobs.evaluate.suite import Suite
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
@@ -54,7 +55,7 @@ class AnswerRecord(Model):
 
 @dataclass(frozen=True)
 class Examinee:
-    """The student and what it needs to answer."""
+    """The measured model and what it needs to answer."""
 
     client: LLMClient
     items: Mapping[str, Item]
@@ -66,12 +67,15 @@ class Examinee:
         if sampling.seed is not None:
             sampling = sampling.model_copy(update={"seed": sampling.seed + sample})
         try:
-            given = await answer(
-                self.client, task, self.items, self.toolbox, sampling, MAX_TOOL_CALLS, settings.variant
-            )
+            given = await self._ask(task, sampling, settings)
         except RequestRefused as refusal:
             return AnswerRecord(task_id=task.task_id, sample=sample, refused=True, format_error=refusal.message)
         return _record(given, task, sample, truth)
+
+    async def _ask(self, task: RankingTask, sampling: Sampling, settings: EvaluationSettings) -> StudentAnswer:
+        if settings.single_agent is not None:
+            return await answer_alone(self.client, task, self.items, sampling, settings.single_agent)
+        return await answer(self.client, task, self.items, self.toolbox, sampling, MAX_TOOL_CALLS, settings.variant)
 
 
 async def collect_answers(

@@ -76,7 +76,8 @@ def _run_baselines(
 
 
 def _toolbox(stage: Evaluate, job: JobContext, dataset: Dataset) -> ToolBox | None:
-    if stage.signals is None or not stage.settings.tools or stage.llm is None:
+    settings = stage.settings
+    if stage.signals is None or not settings.tools or settings.single_agent is not None or stage.llm is None:
         return None
     return ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)
 

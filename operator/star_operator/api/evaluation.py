@@ -28,6 +28,10 @@ class EvaluationSpec(RunSpec):
             "!has(self.against) || has(self.llm)",
             "against compares the measured model with another; give llm (the model), or leave against out",
         ),
+        (
+            "!has(self.settings.singleAgent) || (has(self.llm) && !self.settings.tools)",
+            "settings.singleAgent asks a model by a prompt without tools; give llm and set settings.tools to false",
+        ),
         MEASURED_VARIANT,
         ONE_POD,
     ).config()
