@@ -14,14 +14,13 @@ from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
 from star_operator.api.common import Compute, SecretKeyRef
 from star_operator.builders.placement import image_of, pool_of, resources, scheduling
 from star_operator.core.objects import KubeObject, compact
-from star_operator.core.settings import Settings
+from star_operator.core.settings import STORE_KEYS, Settings
 
 USER = 65532
 MAIN = "main"
 TOKEN_SECONDS = 3600
 KEYS_DIR = f"{SPEC_DIR}/keys"
 FILE_MODE = 0o440
-STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints
 from star_contracts.base import Model
 from star_contracts.job import Store
 
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Keys of the store's Secret, and the environment variables that pods get them as."""
 StoreUri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.-]+)*$")]
 
 

@@ -1,10 +1,11 @@
 """Whether a namespace has the store's credentials: looked at before pods are made that could only wait for them."""
 
 from star_operator.core.errors import Waiting
+from star_operator.core.settings import STORE_KEYS
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import SECRET
 
-STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+SECRET_REASONS = ("SecretMissing", "SecretIncomplete")
 
 
 async def require_store_secret(cluster: Cluster, namespace: str, name: str) -> None:

@@ -12,14 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from star_operator.api.common import SecretKeyRef
-from star_operator.core.settings import Settings
+from star_operator.core.settings import STORE_KEYS, Settings
 from star_operator.core.views import RunView, ServerView, Trouble
 
 NO_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
 NO_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret \S+/(?P<name>[^\s/]+)")
 NO_FILE = re.compile(r"references non-existent secret key: (?P<key>\S+)")
 STORE_FIELD = "store.secretName in the chart's values"
-STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True)

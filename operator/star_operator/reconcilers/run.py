@@ -214,9 +214,10 @@ class RunReconciler(Generic[ResourceT]):
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
-        """What keeps a pod from being made or mounted is told in Events, which are not watched."""
-        pods = seen.view.pods_of(attempt, seen.step)
-        if seen.view.job(attempt, seen.step) and (not pods or any(pod.phase == "Pending" for pod in pods)):
+        """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
+        job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
+        silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
+        if job is not None and not job.suspended and (silent or (not pods and job.trouble is None)):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 

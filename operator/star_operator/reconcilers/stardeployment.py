@@ -21,7 +21,7 @@ from star_operator.core.queue import Key
 from star_operator.core.views import Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
-from star_operator.kube.secrets import require_store_secret
+from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.gates import judge
@@ -75,7 +75,8 @@ class StarDeploymentReconciler:
             status = await self._advance(resource, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
-            self._context.queue.add_after(key, UNWATCHED_SECONDS)
+            if waiting.reason in SECRET_REASONS:
+                self._context.queue.add_after(key, UNWATCHED_SECONDS)
             status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
             status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
@@ -181,7 +182,8 @@ class StarDeploymentReconciler:
         """Say what is starting, or what it waits for."""
         meta = served.resource.metadata
         why = explain(trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
-        self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
+        if why is None:
+            self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
         if why is not None and why.waits:
             text = f"{what} waits: {why.message} (gates: {served.gate.message})"
             return told(status, served.at, Phase.WAITING, why.reason, text)

@@ -24,6 +24,7 @@ from tests.support.goldens import settings
 from tests.support.star import DATASET, ready_message, star
 
 NAMESPACE, KEY = "team", Key("RecDataset", "team", "d")
+STORE_SECRET = settings().store.secret_name
 SENTENCE = "spec.source.uri: s3://star/raw holds 3 of 4 files; upload the missing one"
 
 pytestmark = pytest.mark.bad_input
@@ -39,16 +40,26 @@ class Clock(Context):
         return self.time
 
 
+class Recorder(WorkQueue):
+    """Keeps what is to be looked at later."""
+
+    later: float | None = None
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        self.later = seconds
+
+
 class World:
     """One RecDataset, its reconciler, and a Job controller and kubelet played by hand."""
 
     def __init__(self, retries: int) -> None:
         self.cluster = FakeCluster()
-        self.context = Clock(self.cluster, settings(), WorkQueue(time.monotonic))
+        self.queue = Recorder(time.monotonic)
+        self.context = Clock(self.cluster, settings(), self.queue)
         self.reconciler = RunReconciler(recdataset.KIND, self.context)
         self.cluster.add(star("RecDataset", NAMESPACE, "d", {**DATASET, "retries": retries}))
         data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
-        secret = {"name": settings().store.secret_name, "namespace": NAMESPACE}
+        secret = {"name": STORE_SECRET, "namespace": NAMESPACE}
         self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
 
     def passes(self, count: int = 4) -> None:
@@ -67,15 +78,20 @@ class World:
         """The running Job fails, its pod with this result in its termination message."""
         [job] = self.cluster.of("Job")
         job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
-        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
         state = {"terminated": {"message": result.termination_message() if result else "Killed", **ended}}
+        self.pod({"phase": "Failed", "containerStatuses": [{"name": "main", "state": state}]})
+
+    def pod(self, status: dict[str, Any]) -> None:
+        """The running Job has a pod with this status."""
+        [job] = self.cluster.of("Job")
+        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
         self.cluster.add(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": f"{job['metadata']['name']}-0", "namespace": NAMESPACE, "labels": labels},
                 "spec": {"containers": [{"name": "main"}]},
-                "status": {"phase": "Failed", "containerStatuses": [{"name": "main", "state": state}]},
+                "status": status,
             }
         )
 
@@ -140,7 +156,7 @@ def test_a_process_that_dies_without_a_word_says_its_exit_code_and_gives_up_as_w
 @pytest.mark.parametrize("empty", [False, True])
 def test_without_the_stores_credentials_nothing_is_started(missing: str, empty: bool) -> None:
     world = World(retries=0)
-    place = ("Secret", NAMESPACE, settings().store.secret_name)
+    place = ("Secret", NAMESPACE, STORE_SECRET)
     if missing == "the Secret":
         secret = world.cluster.objects.pop(place)
     else:
@@ -150,9 +166,52 @@ def test_without_the_stores_credentials_nothing_is_started(missing: str, empty: 
             del world.cluster.objects[place]["data"][missing]
     world.passes()
     assert world.status["phase"] == "Waiting"
-    assert settings().store.secret_name in ready_message(world.status)
+    assert STORE_SECRET in ready_message(world.status)
     assert ("no Secret" if missing == "the Secret" else missing) in ready_message(world.status)
     assert world.cluster.of("Job") == []
     world.cluster.objects[place] = secret
     world.passes(1)
     assert len(world.cluster.of("Job")) == 1, "it goes on by itself"
+
+
+CREATING = {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "ContainerCreating"}}}]}
+NO_NODE = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]}
+
+
+@pytest.mark.parametrize(
+    ("pod", "later"),
+    [
+        pytest.param(None, 15.0, id="no pod: a quota may refuse it, which only an Event tells"),
+        pytest.param(CREATING, 15.0, id="no container: a volume may wait, which only an Event tells"),
+        pytest.param(NO_NODE, None, id="no node: the pod itself will tell"),
+        pytest.param({"phase": "Running"}, None, id="it runs"),
+    ],
+)
+def test_only_what_is_told_in_events_is_looked_at_by_the_clock(pod: dict[str, Any] | None, later: float | None) -> None:
+    world = World(retries=0)
+    world.passes(1)
+    if pod is not None:
+        world.pod({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"} | pod if pod is not NO_NODE else pod)
+    world.passes(1)
+    assert world.queue.later == later
+
+
+def test_a_volume_that_waits_for_a_key_is_told_from_its_event() -> None:
+    world = World(retries=0)
+    world.passes(1)
+    world.pod({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"} | CREATING)
+    [pod] = world.cluster.of("Pod")
+    world.cluster.add(
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": "x", "namespace": NAMESPACE},
+            "involvedObject": {"uid": pod["metadata"]["uid"]},
+            "type": "Warning",
+            "reason": "FailedMount",
+            "message": f'MountVolume.SetUp failed for volume "star" : secret "{STORE_SECRET}" not found',
+        }
+    )
+    world.passes(1)
+    assert (world.status["phase"], condition(world, "Ready")["reason"]) == ("Waiting", "SecretMissing")
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in ready_message(world.status)
