@@ -5,8 +5,8 @@
 
 The whole stage `generate-trajectories` runs (MovieLens tasks, all agents and tools, records into a real S3 server),
 and every request is noted where the client hands it to the network. Then the same requests are sent to the same engine
-in the same order and with as many in flight, by a client that does nothing else. The engine's prefix cache is emptied
-before each. The last line is the result:
+in the same order and with as many in flight, by a client that does nothing else. Each gets the engine freshly started:
+neither finds prompts in its prefix cache, or grammars compiled, that the other left there. The last line is the result:
 
     RESULT {"fraction_of_engine": ..., "teacher_tokens_per_s": ..., "engine_tokens_per_s": ..., ...}
 
@@ -52,7 +52,6 @@ from tests.support.world import publish
 _NEIGHBOURS = 20
 _CATEGORIES = 3
 _TIMEOUT_SECONDS = 1800.0
-_RESET_SECONDS = 30.0
 
 
 @dataclass
@@ -143,7 +142,7 @@ def prepare(jobs: JobRunner, options: argparse.Namespace) -> Inputs:
     stage = PrepareDataset(
         format=DatasetFormat.MOVIELENS,
         source=f"{jobs.uri}/source",
-        tasks=TaskSettings(candidates=options.candidates, train=options.tasks, test=1),
+        tasks=TaskSettings(candidates=options.candidates, train=options.tasks, test=1, history_length=options.history),
         leakage=LeakageRules(),
     )
     done = jobs.run(stage, step="dataset", output="dataset")
@@ -212,47 +211,26 @@ def teach(jobs: JobRunner, inputs: Inputs, endpoint: LLMEndpoint, options: argpa
 
 
 @contextmanager
-def engine(options: argparse.Namespace, folder: Path) -> Iterator[tuple[LLMEndpoint, str | None]]:
-    """The engine that was asked for: its endpoint, and the URL that empties its prefix cache where it has one."""
+def engine(options: argparse.Namespace, folder: Path) -> Iterator[LLMEndpoint]:
+    """The engine that was asked for, freshly started."""
     if options.engine == "simulated":
         times = ServiceTimes(options.concurrency, options.token_ms / 1000, options.prefill_rate)
         with simulated_engine(times) as url:
-            yield LLMEndpoint(base_url=url, model=SIMULATED_MODEL, concurrency=options.concurrency), None
+            yield LLMEndpoint(base_url=url, model=SIMULATED_MODEL, concurrency=options.concurrency)
         return
     with vllm_engine(folder / "vllm.log", max_model_len=2048) as url:
-        reset = f"{url.removesuffix('/v1')}/reset_prefix_cache"
-        yield LLMEndpoint(base_url=url, model=MODEL_NAME, concurrency=options.concurrency), reset
-
-
-async def empty_cache(url: str | None) -> None:
-    """Make the engine forget the prompts it has read, so that a replay does not find them.
-
-    Raises RuntimeError when it still refuses after a while, as it does while requests run.
-    """
-    if url is None:
-        return
-    deadline = time.monotonic() + _RESET_SECONDS
-    async with aiohttp.ClientSession() as session:
-        while True:
-            async with session.post(url) as response:
-                response.raise_for_status()
-                if (await response.json())["success"]:
-                    return
-            if time.monotonic() > deadline:
-                raise RuntimeError("the engine did not empty its prefix cache")
-            await asyncio.sleep(0.2)  # between polls, under the deadline above
+        yield LLMEndpoint(base_url=url, model=MODEL_NAME, concurrency=options.concurrency)
 
 
 def measure(jobs: JobRunner, options: argparse.Namespace) -> dict[str, float]:
     """Teach, replay, compare."""
     inputs = prepare(jobs, options)
-    with engine(options, jobs.folder) as (endpoint, reset):
-        with recorded() as teacher:
-            taught = teach(jobs, inputs, endpoint, options)
-        bodies = [call.body for call in teacher.calls]
-        replays = []
-        for _ in range(options.replays):
-            asyncio.run(empty_cache(reset))
+    with engine(options, jobs.folder) as endpoint, recorded() as teacher:
+        taught = teach(jobs, inputs, endpoint, options)
+    bodies = [call.body for call in teacher.calls]
+    replays = []
+    for _ in range(options.replays):
+        with engine(options, jobs.folder) as endpoint:
             replays.append(asyncio.run(replay(endpoint.base_url, bodies, options.concurrency)))
     engine_rate = statistics.median(played.tokens() / played.seconds() for played in replays)
     teacher_rate = teacher.tokens() / taught["teacher_s"]
@@ -278,6 +256,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=100, help="training tasks")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--candidates", type=int, default=5)
+    parser.add_argument(
+        "--history", type=int, default=12, help="interactions; beyond 6 (50 above 10 candidates) summed up"
+    )
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight; slots of the simulated engine")
     parser.add_argument("--max-tokens", type=int, default=128, help="up to 256 the agents are brief")
     parser.add_argument("--token-ms", type=float, default=20.0, help="simulated engine: time for a generated token")

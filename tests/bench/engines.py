@@ -1,13 +1,14 @@
 """A real vLLM on this machine's CPU, for benchmarks: environment, model and server as the images have them."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from star_cli.demo.packages import SMOLLM2, unpack
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 MODEL_NAME = "smollm2"
 _MODEL_FOLDER = "smollm2-f32"
 _START_SECONDS = 900.0
+_STOP_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _CONVERT = (
     "import sys; from pathlib import Path; from star_jobs.models.import_gguf import convert; "
@@ -55,10 +57,7 @@ def smollm2() -> Path:
 
 @contextmanager
 def vllm_engine(log: Path, *, max_model_len: int) -> Iterator[str]:
-    """Run `vllm serve` for the length of a `with` block; gives its base URL.
-
-    Its development endpoints are on: `POST /reset_prefix_cache` is one (vLLM 0.32, entrypoints/serve/dev).
-    """
+    """Run `vllm serve` as the operator's CPU pool does, for the length of a `with` block; gives its base URL."""
     port = free_port()
     binary, model = environment_of("vllm") / "bin" / "vllm", smollm2()
     command = [str(binary), "serve", str(model), "--served-model-name", MODEL_NAME, "--host", "127.0.0.1"]
@@ -67,19 +66,33 @@ def vllm_engine(log: Path, *, max_model_len: int) -> Iterator[str]:
     settings = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "PATH": f"{binary.parent}:{os.environ['PATH']}",
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **settings},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         _wait(process, port, log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever processes of its session are left."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
