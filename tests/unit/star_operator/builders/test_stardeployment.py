@@ -8,7 +8,7 @@ from star_contracts.job import ModelSource
 from star_contracts.serving import GatewayConfig
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
-from star_operator.builders.gateway import gateway_url
+from star_operator.builders.gateway import config_annotation, gateway_url
 from star_operator.builders.stardeployment import gate_evaluation, revision_of, server_name, serving_objects
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.objects import KubeObject
@@ -56,6 +56,17 @@ def test_a_change_of_weight_touches_the_configuration_alone() -> None:
     cr = deployment()
     before, after = serving(cr, 90, 10), serving(cr, 50, 50)
     assert {key for key in before if before[key] != after[key]} == {("ConfigMap", "star-gateway")}
+
+
+def test_the_gateways_pods_are_annotated_anew_with_every_change_of_the_configuration_and_with_nothing_else() -> None:
+    def annotation(cr: StarDeployment, *weights: int) -> dict[str, str]:
+        return config_annotation(cr, list(serving(cr, *weights).values()))
+
+    cr = deployment()
+    assert list(annotation(cr, 90, 10)) == ["star.recsys.dev/config"]
+    assert annotation(cr, 90, 10) != annotation(cr, 50, 50)
+    assert annotation(cr, 90, 10) == annotation(deployment(gateway={"replicas": 3}), 90, 10)
+    assert annotation(cr) == {}, "nothing is served"
 
 
 def test_each_revision_has_the_pods_of_an_llm_server() -> None:
