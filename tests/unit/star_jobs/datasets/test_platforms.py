@@ -208,6 +208,7 @@ def test_reading_by_table_and_by_line_says_the_same(
     assert by_table == by_line
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4_000_000_000), st.sampled_from(Platform))
 def test_one_parser_a_platform_and_a_table_of_times_agree(seconds: int, platform: Platform) -> None:
     name = {Platform.AMAZON: "timestamp", Platform.YELP: "date", Platform.GOODREADS: "date_added"}[platform]

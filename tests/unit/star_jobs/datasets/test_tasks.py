@@ -264,6 +264,7 @@ def test_moments_are_those_of_the_plain_definition(
     assert {m.type for m in moments} <= {type_}
 
 
+@settings(deadline=None)
 @given(st.sets(st.text(max_size=4), max_size=12), st.integers(0, 2**31), st.randoms())
 def test_a_shuffle_knows_ids_and_seed_alone(ids: set[str], seed: int, rng: random.Random) -> None:
     mixed = list(ids)
@@ -272,6 +273,7 @@ def test_a_shuffle_knows_ids_and_seed_alone(ids: set[str], seed: int, rng: rando
     assert set(shuffled(mixed, seed)) == ids
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.text(max_size=5), st.text(max_size=5), st.integers(0, 99), st.text(max_size=5))
 def test_a_tasks_seed_follows_from_settings_task_and_user(
     seed: int, task_id: str, user: str, other_seed: int, other_user: str
