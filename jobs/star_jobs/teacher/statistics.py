@@ -98,8 +98,7 @@ class Statistics(Model):
             "calls": float(self.usage.calls),
             "promptTokens": float(self.usage.prompt_tokens),
             "completionTokens": float(self.usage.completion_tokens),
-            "cost": self.cost,
-        }
+        } | ({"cost": self.cost} if self.cost else {})
 
 
 @dataclass
