@@ -1,0 +1,82 @@
+"""Verbalization -> its steps: what a refresh adds to them, and what it waits for."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from star_contracts.job import CollectSignals, VerbalizeSignals
+from star_operator.api.verbalization import Verbalization
+from star_operator.builders.step import Inputs, Step
+from star_operator.builders.verbalization import plan
+from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.reconcilers import verbalization
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import ARTIFACTS, artifact, parse, settings
+from tests.support.star import star
+
+NEIGHBOURS, BEFORE = artifact("neighbours", "7"), artifact("verbalization", "8")
+SPEC: dict[str, Any] = {
+    "dataset": {"name": "d"},
+    "llm": {"endpoint": {"url": "http://llm.example.com/v1", "model": "m"}},
+}
+
+
+def resource(**more: Any) -> Verbalization:
+    meta = {"metadata": {"name": "v", "namespace": "team"}}
+    cr = parse({"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Verbalization", **meta, "spec": SPEC | more})
+    assert isinstance(cr, Verbalization)
+    return cr
+
+
+def step(name: str, **more: Any) -> Step:
+    inputs = Inputs({"dataset": ARTIFACTS["dataset"], **more})
+    return plan(name, resource(), inputs, {"neighbours": NEIGHBOURS}, settings())
+
+
+def test_the_store_to_refresh_reaches_the_verbalizers_and_the_collector_and_is_part_of_their_work() -> None:
+    for name, stage in (("verbalize", VerbalizeSignals), ("collect", CollectSignals)):
+        alone, refresh = step(name), step(name, previous=BEFORE)
+        assert isinstance(alone.stage, stage)
+        assert alone.stage.previous is None
+        assert isinstance(refresh.stage, stage)
+        assert refresh.stage.previous == BEFORE
+        assert refresh.inputs == {**alone.inputs, "previous": BEFORE.digest}
+        assert refresh.work_hash != alone.work_hash
+    assert step("neighbours").work_hash == step("neighbours", previous=BEFORE).work_hash
+
+
+def inputs_of(cluster: FakeCluster, previous: str) -> Inputs:
+    return asyncio.run(verbalization.inputs(cluster, resource(previous={"name": previous})))
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A namespace with a finished dataset, and Verbalizations at different stages."""
+    done = {"phase": "Succeeded", "artifact": {**ARTIFACTS["dataset"].to_json_dict(), "bytes": 1}}
+    cluster = FakeCluster()
+    source = {"source": {"format": "MovieLens", "uri": "s3://star/raw"}}
+    cluster.add(star("RecDataset", "team", "d", source) | {"status": done})
+    finished = {"phase": "Succeeded", "artifact": {**BEFORE.to_json_dict(), "bytes": 1}}
+    cluster.add(star("Verbalization", "team", "last-week", SPEC) | {"status": finished})
+    cluster.add(star("Verbalization", "team", "running", SPEC) | {"status": {"phase": "Running"}})
+    return cluster
+
+
+def test_an_earlier_verbalization_is_refreshed_once_it_has_ended(cluster: FakeCluster) -> None:
+    assert inputs_of(cluster, "last-week").artifacts["previous"] == BEFORE
+    with pytest.raises(Waiting, match=r"spec\.previous: Verbalization running is Running"):
+        inputs_of(cluster, "running")
+    with pytest.raises(Waiting, match=r"spec\.previous names Verbalization gone, which does not exist"):
+        inputs_of(cluster, "gone")
+
+
+@pytest.mark.bad_input
+def test_a_verbalization_cannot_refresh_itself(cluster: FakeCluster) -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.previous names v itself.*leave previous out"):
+        inputs_of(cluster, "v")
+
+
+def test_the_headline_tells_what_was_reused() -> None:
+    assert verbalization.headline({"entries": 52, "reused": 51, "made": 1}) == "52 entries, 51 of them reused"
+    assert verbalization.headline({"entries": 52, "reused": 0, "made": 52}) == "52 entries"
