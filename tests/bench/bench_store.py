@@ -38,7 +38,7 @@ _SAMPLE = 20_000
 
 
 class Texts:
-    """Makes up signals; the same ones for the same seed and number."""
+    """Makes up signals, the same ones each time."""
 
     def __init__(self) -> None:
         rng = random.Random(0)
@@ -47,8 +47,9 @@ class Texts:
 
     def signals(self, count: int) -> Iterator[Signal]:
         """Yield `count` signals, items and users in turn."""
+        rng = random.Random(1)
         for number in range(count):
-            yield self._signal(random.Random(number), SignalKind.USER_CF if number % 2 else SignalKind.ITEM_CF, number)
+            yield self._signal(rng, SignalKind.USER_CF if number % 2 else SignalKind.ITEM_CF, number)
 
     def _signal(self, rng: random.Random, kind: SignalKind, number: int) -> Signal:
         neighbours = tuple(dict.fromkeys(self._items[int(CATALOGUE * rng.random() ** 3)] for _ in range(_NEIGHBOURS)))
@@ -56,7 +57,7 @@ class Texts:
             SignalCategory.model_construct(
                 name=self._passage(rng, 2 + rng.randrange(3)),
                 summary=self._passage(rng, 10 + rng.randrange(16)),
-                representative_items=tuple(rng.sample(neighbours, 3)),
+                representative_items=neighbours[(at := rng.randrange(_NEIGHBOURS - 3)) : at + 3],
             )
             for _ in range(2 + rng.randrange(2))
         )

@@ -32,12 +32,14 @@ def write_store(folder: Path, signals: Iterable[Signal]) -> dict[SignalKind, int
     head = list(itertools.islice(stream, _DICTIONARY_SAMPLE))
     dictionary = _dictionary(head)
     (folder / layout.DICTIONARY).write_bytes(dictionary)
+    # Taking a dictionary in costs as much as compressing a record: it is done once, and each record starts on a copy.
+    primed = zlib.compressobj(6, zlib.DEFLATED, layout.RAW_DEFLATE, zdict=dictionary)
     counts: Counter[SignalKind] = Counter()
     with ExitStack() as stack:
         shards = [_ShardWriter(folder, shard, stack) for shard in range(layout.SHARDS)]
         for signal in itertools.chain(head, stream):
             hashed = layout.entry_hash(signal.kind, signal.key)
-            shards[layout.shard_of(hashed)].add(hashed, _pack(signal, dictionary))
+            shards[layout.shard_of(hashed)].add(hashed, _pack(signal, primed))
             counts[signal.kind] += 1
     for shard in shards:
         shard.write_index()
@@ -146,8 +148,8 @@ class _ShardWriter:
             out.write(array("I", (self._lengths[at] for at in order)).tobytes())
 
 
-def _pack(signal: Signal, dictionary: bytes) -> bytes:
-    deflate = zlib.compressobj(6, zlib.DEFLATED, layout.RAW_DEFLATE, zdict=dictionary)
+def _pack(signal: Signal, primed: "zlib._Compress") -> bytes:
+    deflate = primed.copy()
     return deflate.compress(signal.model_dump_json(by_alias=True).encode()) + deflate.flush()
 
 
