@@ -142,7 +142,14 @@ def test_a_status_of_the_models_is_taken_whole(kubectl: Kubectl, kind: type[Reso
             }
         ],
         "steps": [{"name": "train", "phase": "Running", "metrics": {"loss": 1}, "reused": False}],
-        "progress": {"done": 1, "total": 2, "unit": "steps", "step": "train"},
+        "progress": {
+            "done": 1,
+            "total": 2,
+            "unit": "steps",
+            "step": "train",
+            "doneByShard": [1],
+            "totalByShard": [2],
+        },
         "artifact": {"uri": "s3://star/x/y", "digest": digest, "bytes": 1},
         "metrics": {"hrAvg": 0.5},
         "startTime": "2026-11-22T12:00:00Z",

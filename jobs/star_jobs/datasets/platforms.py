@@ -12,6 +12,7 @@ Goodreads' 0 stars mean that none were given. Items keep the names of their plat
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -133,8 +134,10 @@ def to_profile(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def required(record: Mapping[str, Any], name: str) -> str:
-    """Return a field that must hold text or a whole number. Raises Malformed."""
+    """Return a field that must hold text or a whole number, which may be spelled 12.0 or 1e5. Raises Malformed."""
     value = record.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = f"{Decimal(repr(value)).to_integral_value():f}"
     if value is None or not str(value).strip():
         raise Malformed(Fault.MISSING_FIELD, f"{name} is missing")
     if isinstance(value, bool) or not isinstance(value, str | int):

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from star_contracts.data import TaskType
@@ -187,6 +187,7 @@ odd_lines = st.sampled_from(
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(Platform.AMAZON, [{"user_id": 1e300}, {"user_id": 100000.0}, {"item_id": 1e5}], 0)
 @given(st.sampled_from(Platform), st.lists(changes | odd_lines, min_size=1, max_size=40), st.integers(0, 5))
 def test_reading_by_table_and_by_line_says_the_same(
     tmp_path: Path, platform: Platform, edits: list[dict[str, Any] | str], seed: int
