@@ -44,9 +44,8 @@ def bm25_neighbours(matrix: sparse.csr_array) -> Score:
 def als(matrix: sparse.csr_array, *, seed: int) -> Score:
     """Fit ALS on a 0/1 matrix of shape (users, items)."""
     known = _fit_for_implicit(matrix)
-    with threadpool_limits(
-        1, "blas"
-    ):  # implicit runs its own threads, and BLAS threads inside them only get in the way
+    # implicit runs its own threads, and BLAS threads inside them only get in the way.
+    with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=FACTORS,
             regularization=REGULARIZATION,

@@ -107,9 +107,8 @@ def weighted(rows: Matrix, weighting: Weighting) -> Matrix:
 def similar(rows: Matrix, k: int) -> Iterator[tuple[int, Matrix]]:
     """Yield (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
     count = rows.shape[0]
-    columns = sp.vstack(
-        [rows.T.tocsr(), sp.identity(count, np.float32, "csr")], "csr"
-    )  # a row is not its own neighbour
+    not_itself = sp.identity(count, np.float32, "csr")
+    columns = sp.vstack([rows.T.tocsr(), not_itself], "csr")
     for start in range(0, count, BLOCK_ROWS):
         yield start, _best(_barring(rows[start : start + BLOCK_ROWS], start, count), columns, k)
 
