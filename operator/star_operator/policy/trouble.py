@@ -47,10 +47,15 @@ def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]
             text = f"namespace {namespace} has no Secret {use.name}, which {use.field} names"
             return Trouble("SecretMissing", f"{text}; create it with {' and '.join(use.keys)}, or correct the name")
     if found := NO_KEY.search(trouble.message) or NO_FILE.search(trouble.message):
-        use = next((use for use in uses if found["key"] in use.keys), None)
-        if use is not None:
-            text = f"Secret {use.name} in namespace {namespace}, which {use.field} names, has no key {found['key']}"
-            return Trouble("SecretIncomplete", f"{text}; add it to the Secret, or name another key")
+        # Of a volume the kubelet tells the key alone: every Secret that should have it may be meant.
+        key, name = found["key"], found.groupdict().get("name")
+        meant: dict[str, str] = {}
+        for use in uses:
+            if key in use.keys and name in (None, use.name):
+                meant.setdefault(use.name, f"Secret {use.name} in namespace {namespace}, which {use.field} names")
+        if meant:
+            which = ", or ".join(meant.values())
+            return Trouble("SecretIncomplete", f"{which}, has no key {key}; add it to the Secret, or name another key")
     return trouble
 
 

@@ -63,6 +63,26 @@ def test_a_secret_that_is_not_there_is_told_by_field_and_key(words: str, reason:
     assert explain(Trouble("PodNotStarted", words), "team", (LLM, STORE)) == Trouble(reason, sentence)
 
 
+OTHER = SecretUse("spec.agentLlms.planner.endpoint.secretRef", "planner-key", ("apiKey",))
+
+
+def test_of_two_secrets_with_the_same_key_the_one_that_is_named_is_told() -> None:
+    words = "container main: CreateContainerConfigError: couldn't find key apiKey in Secret team/planner-key"
+    told = explain(Trouble("PodNotStarted", words), "team", (LLM, OTHER, STORE))
+    assert told is not None
+    assert told.message.startswith("Secret planner-key in namespace team, which spec.agentLlms.planner.")
+
+
+def test_where_only_the_key_is_told_every_secret_that_should_have_it_is_named_once() -> None:
+    told = explain(Trouble("PodNotStarted", "references non-existent secret key: apiKey"), "team", (LLM, OTHER, LLM))
+    assert told == Trouble(
+        "SecretIncomplete",
+        "Secret llm-key in namespace team, which spec.llm.endpoint.secretRef names, or Secret planner-key in namespace "
+        "team, which spec.agentLlms.planner.endpoint.secretRef names, has no key apiKey; add it to the Secret, or name "
+        "another key",
+    )
+
+
 def test_anything_else_stays_in_its_own_words() -> None:
     for text in ("ImagePullBackOff: no such image", 'secret "of somebody else" not found'):
         assert explain(Trouble("PodNotStarted", text), "team", (LLM,)) == Trouble("PodNotStarted", text)
