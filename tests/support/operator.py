@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx
@@ -36,8 +35,6 @@ class OperatorProcess:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.restarts = 0
-        """How often it ended by itself and was started again, e.g. as a starved machine let its lease expire."""
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
@@ -57,24 +54,12 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
-        self._process = self._spawn()
-        eventually(self.ready, f"the operator is ready; see {self.log}")
-        threading.Thread(target=self._supervise, args=(self._process,), daemon=True).start()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
         command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
-
-    def _supervise(self, process: subprocess.Popen[bytes]) -> None:
-        """Start it again when it ends by itself, as the kubelet would."""
-        process.wait()
-        while self._process is process:
-            self.restarts += 1
-            process = self._process = self._spawn()
-            process.wait()
+            self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
+        eventually(self.ready, f"the operator is ready; see {self.log}")
 
     def ready(self) -> bool:
         """Say whether it answers its readiness probe."""
@@ -95,6 +80,8 @@ class OperatorProcess:
 
     def _end(self, signum: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signum)
-            process.wait(timeout=30)
+        if process is None:
+            return
+        assert process.poll() is None, f"the operator ended by itself: {self.log.read_text()[-3000:]}"
+        process.send_signal(signum)
+        process.wait(timeout=30)
