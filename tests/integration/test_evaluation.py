@@ -9,7 +9,7 @@ from star_contracts.result import JobResult
 from tests.support.fakekubelet import FakeKubelet, succeed
 from tests.support.kubectl import Kubectl
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, ready_message, star, wait_phase
+from tests.support.star import DATASET, ready_message, star, wait_message, wait_phase
 
 MODEL = {"endpoint": {"url": "http://llm.test/v1", "model": "m"}}
 SPEC = {"dataset": {"name": "d"}, "llm": MODEL, "settings": {"tools": False}}
@@ -29,11 +29,8 @@ def test_a_comparison_waits_for_the_other_evaluation_and_pins_its_report(
     kubectl.apply(star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "after", {**SPEC, "against": {"evaluation": "before"}}))
     wait_phase(kubectl, "RecDataset", namespace, "d", "Succeeded")
-    waiting = wait_phase(kubectl, "Evaluation", namespace, "after", "Waiting")
-    assert ready_message(waiting) == (
-        f"spec.against.evaluation names Evaluation before, which does not exist in namespace {namespace}; "
-        "create it or correct the name"
-    )
+    missing = f"spec.against.evaluation names Evaluation before, which does not exist in namespace {namespace}; "
+    wait_message(kubectl, "Evaluation", namespace, "after", missing + "create it or correct the name")
     kubectl.apply(star("Evaluation", namespace, "before", SPEC))
     wait_phase(kubectl, "Evaluation", namespace, "after", "Succeeded")
     report = wait_phase(kubectl, "Evaluation", namespace, "before", "Succeeded")["artifact"]

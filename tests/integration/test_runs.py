@@ -9,7 +9,7 @@ from star_contracts.result import ErrorClass, JobError, JobResult
 from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, names, ready_message, star, status, wait_phase
+from tests.support.star import DATASET, names, ready_message, star, status, wait_message, wait_phase
 
 
 def test_a_dataset_becomes_a_job_and_its_artifact(
@@ -29,9 +29,8 @@ def test_a_missing_input_is_waited_for_by_name_and_taken_when_it_is_there(
 ) -> None:
     evaluation = {"dataset": {"name": "a"}, "settings": {"tools": False}}
     kubectl.apply(star("Evaluation", namespace, "e", evaluation))
-    wait_phase(kubectl, "evaluation", namespace, "e", "Waiting")
-    message = ready_message(status(kubectl, "evaluation", namespace, "e"))
-    assert message.startswith(f"spec.dataset names RecDataset a, which does not exist in namespace {namespace}")
+    missing = f"spec.dataset names RecDataset a, which does not exist in namespace {namespace}"
+    wait_message(kubectl, "evaluation", namespace, "e", missing)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
     wait_phase(kubectl, "evaluation", namespace, "e", "Succeeded")
 
@@ -42,11 +41,9 @@ def test_a_missing_store_secret_is_waited_for_by_name_and_no_pod_is_made(
 ) -> None:
     kubectl.run("delete", "secret", "star-store", "-n", namespace)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    found = wait_phase(kubectl, "recdataset", namespace, "a", "Waiting")
-    assert ready_message(found) == (
-        f"namespace {namespace} has no Secret star-store with the store's credentials; "
-        "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    )
+    missing = f"namespace {namespace} has no Secret star-store with the store's credentials; "
+    wanted = missing + "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    wait_message(kubectl, "recdataset", namespace, "a", wanted)
     assert names(kubectl, "pods", namespace) == []
 
 

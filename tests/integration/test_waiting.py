@@ -10,7 +10,7 @@ from star_contracts.result import JobResult
 from tests.support.fakekubelet import CREATING, RUNNING, FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, checkpoint, names, ready_message, star, status, wait_phase
+from tests.support.star import DATASET, checkpoint, names, ready_message, star, status, wait_message, wait_phase
 
 ENDPOINT = {"endpoint": {"url": "http://llm.test/v1", "model": "m", "secretRef": {"name": "llm-key"}}}
 EVALUATION = {"dataset": {"name": "d"}, "llm": ENDPOINT, "settings": {"tools": False}}
@@ -82,10 +82,8 @@ def test_an_empty_key_of_the_stores_secret_is_waited_for_and_no_pod_is_made(
     kubectl.run("delete", "secret", "star-store", "-n", namespace)
     kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    found = wait_phase(kubectl, "recdataset", namespace, "a", "Waiting")
-    assert ready_message(found) == (
-        f"Secret star-store in namespace {namespace} has no AWS_ACCESS_KEY_ID, or an empty one; add what is missing"
-    )
+    empty = f"Secret star-store in namespace {namespace} has no AWS_ACCESS_KEY_ID, or an empty one; add what is missing"
+    wait_message(kubectl, "recdataset", namespace, "a", empty)
     assert names(kubectl, "pods", namespace) == []
 
 
@@ -106,8 +104,7 @@ def test_a_deployment_without_the_stores_secret_starts_no_pods_and_one_without_c
         "gateway": {"apiKeys": {"name": "callers", "key": "keys.txt"}},
     }
     kubectl.apply(star("StarDeployment", namespace, "live", spec))
-    found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Waiting")
-    assert ready_message(found).startswith(f"namespace {namespace} has no Secret star-store")
+    wait_message(kubectl, "StarDeployment", namespace, "live", f"namespace {namespace} has no Secret star-store")
     assert names(kubectl, "deployments", namespace) == []
     metadata = {"name": "star-store", "namespace": namespace}
     kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": secret["data"]})

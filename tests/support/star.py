@@ -73,6 +73,20 @@ def wait_phase(kubectl: Kubectl, kind: str, namespace: str, name: str, phase: st
     return seen
 
 
+def wait_message(kubectl: Kubectl, kind: str, namespace: str, name: str, wanted: str) -> None:
+    """Wait until the Ready condition begins with these words: in one phase, one reason may follow another."""
+    seen: list[str] = [""]
+
+    def says_it() -> bool:
+        seen[0] = ready_message(status(kubectl, kind, namespace, name))
+        return seen[0].startswith(wanted)
+
+    try:
+        eventually(says_it, f"{kind} {name} says {wanted!r}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it says {seen[0]!r}") from None
+
+
 def ready_message(found: dict[str, Any]) -> str:
     """What the Ready condition says."""
     return next((c["message"] for c in found.get("conditions", []) if c["type"] == "Ready"), "")
