@@ -56,7 +56,7 @@ def write_graph(path: Path, edges: int) -> None:
     pairs = np.empty(0, np.uint64)
     while len(pairs) < edges:
         pairs = np.union1d(pairs, draw(active) << np.uint64(32) | draw(popular))
-    pairs = np.sort(rng.permutation(pairs)[:edges])  # by user, as the dataset stage writes them
+    pairs = rng.permutation(pairs)[:edges]
     users, items = (pl.Series([f"{side}{n:08d}" for n in range(nodes)]) for side in "UI")
     columns = {
         "user_id": users[(pairs >> np.uint64(32)).astype(np.uint32)],
@@ -64,13 +64,13 @@ def write_graph(path: Path, edges: int) -> None:
         "timestamp": rng.integers(0, 10**9, edges),
         "rating": rng.integers(1, 6, edges).astype(np.float64),
     }
-    pl.DataFrame(columns).write_parquet(path)
+    pl.DataFrame(columns).sort("user_id", "timestamp").write_parquet(path)  # as the dataset stage orders them
 
 
 def end_to_end(source: Path, folder: Path) -> dict[str, float]:
     """What the stage does, without fetching and uploading."""
     began = time.perf_counter()
-    graph = Graph.of(pl.read_parquet(source))
+    graph = Graph.of(pl.scan_parquet(source))
     write_ids(folder, graph.items, graph.users)
     _write(folder, SignalKind.ITEM_CF, item_cf(graph, SETTINGS))
     item_done = time.perf_counter()
@@ -86,7 +86,7 @@ def _write(folder: Path, kind: SignalKind, blocks: Blocks) -> None:
 
 def kernel(source: Path, _: Path) -> dict[str, float]:
     """One multiplication of all rows; making the matrices does not count."""
-    graph = Graph.of(pl.read_parquet(source))
+    graph = Graph.of(pl.scan_parquet(source))
     by_user = graph.matrix(graph.newest("user", SETTINGS.max_degree))
     rows = weighted(by_user.T.tocsr(), SETTINGS.weighting)
     columns = rows.T.tocsr()

@@ -93,9 +93,13 @@ class Dataset:
 
         What a test task asks for is not in it, nor what came after in that user's life.
         """
+        return self.scan_interactions().collect()
+
+    def scan_interactions(self) -> "polars.LazyFrame":
+        """Return the same without reading it yet."""
         import polars  # here: the trainers' images read tasks and items only
 
-        return polars.read_parquet(self.folder / INTERACTIONS)
+        return polars.scan_parquet(self.folder / INTERACTIONS)
 
     @cached_property
     def _tasks(self) -> dict[str, list[RankingTask]]:

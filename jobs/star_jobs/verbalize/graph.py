@@ -47,22 +47,25 @@ class Graph:
     """For each edge whether its rating is not below that user's mean; True where there is none."""
 
     @classmethod
-    def of(cls, interactions: pl.DataFrame) -> "Graph":
+    def of(cls, interactions: pl.LazyFrame) -> "Graph":
         """Build from a dataset's interactions (user_id, item_id, timestamp, rating), in any order."""
-        users, user = _numbered(interactions["user_id"])
-        items, item = _numbered(interactions["item_id"])
-        rating = interactions["rating"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        # Ids become numbers while they are read, on all cores: as strings they would be most of the memory and time.
+        coded = [pl.col(side).cast(pl.Categorical(pl.Categories.random())) for side in ("user_id", "item_id")]
+        visits = interactions.select(*coded, "timestamp", pl.col("rating").cast(pl.Float64)).collect(engine="streaming")
+        users, user = _numbered(visits["user_id"])
+        items, item = _numbered(visits["item_id"])
+        rating = visits["rating"].fill_null(np.nan).to_numpy()
         # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
-        stamp = interactions["timestamp"].to_numpy() * 2 + _liked(user, rating)
-        visits = sp.coo_matrix((stamp, (user, item)), shape=(len(users), len(items)))
-        visits.has_canonical_format = True  # not yet, but else pairs that come twice would be added up
-        by_user = visits.tocsc().tocsr()  # there and back sorts, in linear time
-        starts = np.zeros(by_user.nnz, np.bool_)
-        starts[by_user.indptr[:-1][np.diff(by_user.indptr) > 0]] = True
-        starts[1:] |= np.diff(by_user.indices) != 0
-        first = np.flatnonzero(starts)
-        newest = np.maximum.reduceat(by_user.data, first) if len(first) else by_user.data
-        edges = sp.csr_matrix((newest >> 1, by_user.indices[first], _kept_starts(by_user, starts)), by_user.shape)
+        stamp = visits["timestamp"].to_numpy() * 2 + _liked(user, rating)
+        pairs = user.astype(np.int64) << 32 | item
+        order = np.argsort(pairs, kind="stable")  # quick, as a dataset is in order of users
+        pairs = pairs[order]
+        first = np.flatnonzero(np.diff(pairs, prepend=-1))
+        newest = np.maximum.reduceat(stamp[order], first) if len(first) else stamp
+        degrees = np.bincount(pairs[first] >> 32, minlength=len(users))
+        starts = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
+        columns = pairs[first].astype(np.int32)  # the lower half of a pair
+        edges = sp.csr_matrix((newest >> 1, columns, starts), (len(users), len(items)))
         return cls(users, items, edges, newest & 1 == 1)
 
     def matrix(self, mask: Mask | None = None) -> Matrix:
@@ -108,9 +111,9 @@ def similar(rows: Matrix, k: int) -> Iterator[tuple[int, Matrix]]:
     """Yield (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
     count = rows.shape[0]
     not_itself = sp.identity(count, np.float32, "csr")
-    columns = sp.vstack([rows.T.tocsr(), not_itself], "csr")
+    columns = _Columns.of(sp.vstack([rows.T.tocsr(), not_itself], "csr"))
     for start in range(0, count, BLOCK_ROWS):
-        yield start, _best(_barring(rows[start : start + BLOCK_ROWS], start, count), columns, k)
+        yield start, columns.best(_barring(rows[start : start + BLOCK_ROWS], start, count), k)
 
 
 def liked_by_similar(
@@ -121,15 +124,32 @@ def liked_by_similar(
     An item's weight is the sum of the similarities of the users who liked it. `near` is `similar` of users; `liked`
     and `taken` are (users, items) of 0 and 1.
     """
-    columns = sp.vstack([liked, taken], "csr")
+    columns = _Columns.of(sp.vstack([liked, taken], "csr"))
     for start, block in near:
-        yield start, _best(_barring(block, start, taken.shape[0]), columns, k)
+        yield start, columns.best(_barring(block, start, taken.shape[0]), k)
 
 
-def _best(left: Matrix, right: Matrix, k: int) -> Matrix:
-    """Return the k largest positive products of each row, largest first."""
-    best: Matrix = sp_matmul_topn(left, right, k, threshold=0, sort=True, n_threads=len(os.sched_getaffinity(0)))
-    return best
+@dataclass(frozen=True)
+class _Columns:
+    """The right side of a product, its columns in order of use: the kernel's sums that are hit most lie together."""
+
+    matrix: Matrix
+    before: NDArray[np.int32]
+    """The number that each column had."""
+
+    @classmethod
+    def of(cls, right: Matrix) -> "_Columns":
+        """Put the most used columns first."""
+        before = np.argsort(-np.bincount(right.indices, minlength=right.shape[1]), kind="stable").astype(np.int32)
+        now = np.empty_like(before)
+        now[before] = np.arange(len(before), dtype=np.int32)
+        return cls(sp.csr_matrix((right.data, now[right.indices], right.indptr), right.shape), before)
+
+    def best(self, left: Matrix, k: int) -> Matrix:
+        """Return the k largest positive products of each row, largest first, in the columns' own numbers."""
+        threads = len(os.sched_getaffinity(0))
+        best: Matrix = sp_matmul_topn(left, self.matrix, k, threshold=0, sort=True, n_threads=threads)
+        return sp.csr_matrix((best.data, self.before[best.indices], best.indptr), best.shape)
 
 
 def _barring(block: Matrix, start: int, count: int) -> Matrix:
@@ -144,12 +164,13 @@ def _barring(block: Matrix, start: int, count: int) -> Matrix:
 
 
 def _numbered(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
-    """Return the distinct ids in order, and each id's place among them."""
-    starts = np.flatnonzero((ids != ids.shift(1)).fill_null(True).to_numpy())
-    heads = ids[starts]  # a dataset has a user's interactions one after the other: look each run up once
-    known = heads.unique().sort()
-    places = heads.cast(pl.Enum(known)).to_physical().cast(pl.Int32).to_numpy()
-    return known, np.repeat(places, np.diff(starts, append=len(ids)))
+    """Return the distinct ids (str) of a categorical column in order, and each id's place among them."""
+    distinct = ids.unique()
+    names, codes = distinct.cast(pl.String), distinct.to_physical()
+    order = names.arg_sort()
+    places = np.empty(0 if codes.is_empty() else int(codes.max()) + 1, np.int32)
+    places[codes.gather(order).to_numpy()] = np.arange(len(names), dtype=np.int32)
+    return names.gather(order), places[ids.to_physical().to_numpy()]
 
 
 def _liked(user: NDArray[np.int32], rating: NDArray[np.float64]) -> Mask:

@@ -23,7 +23,7 @@ Blocks = Iterator[tuple[int, Matrix]]
 def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     """Compute both kinds of neighbours. Raises JobFailure as `job.fetch` does."""
     dataset = Dataset(job.fetch(stage.dataset, only=[ITEMS, INTERACTIONS]))
-    graph = Graph.of(dataset.interactions())
+    graph = Graph.of(dataset.scan_interactions())
     job.log.info("graph", users=len(graph.users), items=len(graph.items), edges=graph.edges.nnz)
     folder = job.scratch / "neighbours"
     write_ids(folder, graph.items, graph.users)

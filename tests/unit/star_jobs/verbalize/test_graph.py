@@ -88,7 +88,7 @@ def oracle(rows: Sets, weighting: Weighting) -> Callable[[str, str], float]:
 @pytest.mark.parametrize("max_degree", [40, 10_000])
 @pytest.mark.parametrize("weighting", list(Weighting))
 def test_item_neighbours_are_the_oracles(weighting: Weighting, max_degree: int, interactions: pl.DataFrame) -> None:
-    found = items_of(Graph.of(interactions), NeighbourSettings(k=10, max_degree=max_degree, weighting=weighting))
+    found = items_of(Graph.of(interactions.lazy()), NeighbourSettings(k=10, max_degree=max_degree, weighting=weighting))
     rows = newest(interactions, "user_id", "item_id", max_degree)
     similarity = oracle(rows, weighting)
     for item in sorted(rows)[::40]:
@@ -102,7 +102,7 @@ def test_item_neighbours_are_the_oracles(weighting: Weighting, max_degree: int, 
 @pytest.mark.parametrize("weighting", list(Weighting))
 def test_user_signals_are_the_oracles(weighting: Weighting, interactions: pl.DataFrame) -> None:
     settings = NeighbourSettings(k=10, max_degree=100, weighting=weighting)
-    found = users_of(Graph.of(interactions), settings)
+    found = users_of(Graph.of(interactions.lazy()), settings)
     rows = newest(interactions, "item_id", "user_id", 100)
     similarity = oracle(rows, weighting)
     means = dict(interactions.group_by("user_id").agg(pl.col("rating").mean()).iter_rows())
@@ -128,7 +128,7 @@ def test_user_signals_are_the_oracles(weighting: Weighting, interactions: pl.Dat
 
 @pytest.mark.parametrize("weighting", list(Weighting))
 def test_the_top_50_of_every_item_are_brute_forces(weighting: Weighting, interactions: pl.DataFrame) -> None:
-    graph = Graph.of(interactions)
+    graph = Graph.of(interactions.lazy())
     found = items_of(graph, NeighbourSettings(k=50, max_degree=100, weighting=weighting))
     rows = newest(interactions, "user_id", "item_id", 100)
     taken = np.array([[user in rows[item] for user in graph.users] for item in graph.items], dtype=np.float64)
@@ -164,7 +164,7 @@ def test_a_near_user_counts_with_the_newest_likes_only() -> None:
 
 def small(*edges: tuple[str, str, int, float | None]) -> Graph:
     schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
-    return Graph.of(pl.DataFrame(list(edges), schema=schema, orient="row"))
+    return Graph.of(pl.DataFrame(list(edges), schema=schema, orient="row").lazy())
 
 
 def test_a_second_visit_counts_once_and_as_the_newest() -> None:
@@ -193,7 +193,7 @@ def test_user_signals_leave_out_what_the_user_took() -> None:
 
 
 def test_blocks_change_nothing(interactions: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, settings = Graph.of(interactions.head(20_000)), NeighbourSettings(k=5)
+    graph, settings = Graph.of(interactions.lazy().head(20_000)), NeighbourSettings(k=5)
     whole = items_of(graph, settings), users_of(graph, settings)
     monkeypatch.setattr(graph_module, "BLOCK_ROWS", 37)
     assert (items_of(graph, settings), users_of(graph, settings)) == whole
