@@ -73,6 +73,15 @@ class Report(_Part):
 
 
 @dataclass(frozen=True)
+class Gain:
+    """The mean less another model's, over the same tasks in pairs."""
+
+    over: str
+    mean: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
 class Line:
     """One ranker in the table."""
 
@@ -80,6 +89,7 @@ class Line:
     rates: Rates
     tasks: str
     valid: float | None = None
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True)
@@ -98,31 +108,33 @@ def figures(resources: Sequence[StarResource], files: Files) -> Figures:
         StarctlError: no evaluation has a report, or a report is not readable.
     """
     names = checkpoint_names(resources)
-    reports = [(_label(one, names), _report(one, files)) for one in resources if _has_report(one)]
+    reports = [(one, _report(one, files)) for one in resources if _has_report(one)]
     if not reports:
         raise StarctlError("no evaluation has a report, so there are no figures to show")
     last = reports[-1][1]
     lines = [Line(f"baseline: {name}", rates, f"{last.tasks} test") for name, rates in last.baselines.items()]
     teachers = [one for one in resources if isinstance(one, TeacherRun) and "hrAvg" in one.status.metrics]
     lines += [_teacher_line(one) for one in teachers]
-    for label, suite in reports:
+    for one, suite in reports:
         if suite.model is not None:
-            lines.append(Line(label, suite.model.hit_rates, f"{suite.tasks} test", suite.model.valid))
+            tasks = f"{suite.tasks} test"
+            lines.append(Line(_label(one, names), suite.model.hit_rates, tasks, suite.model.valid, _gain(one)))
     return Figures(tuple(lines), last.candidates[1])
 
 
 def figures_table(found: Figures) -> Table:
-    """The figures in percent; the mean with its 95% interval."""
+    """The figures in percent; the mean and its gain with their 95% intervals."""
     drawn = Table(box=None, pad_edge=False)
     drawn.add_column("RANKER", no_wrap=True)
-    for column in ("HR@1", "HR@3", "HR@5", "MEAN [95% CI]", "VALID", "TASKS"):
+    for column in ("HR@1", "HR@3", "HR@5", "MEAN [95% CI]", "GAIN [95% CI]", "VALID", "TASKS"):
         drawn.add_column(column, justify="right", no_wrap=True)
     for line in found.lines:
-        rates, interval = line.rates, line.rates.hr_avg_interval
-        spread = f" [{_percent(interval.low)}, {_percent(interval.high)}]" if interval else ""
+        rates, gain = line.rates, line.gain
         hits = [_percent(value) for value in (rates.hr1, rates.hr3, rates.hr5)]
+        mean = _with_interval(rates.hr_avg, rates.hr_avg_interval)
         valid = "" if line.valid is None else _percent(line.valid)
-        drawn.add_row(line.who, *hits, f"{_percent(rates.hr_avg)}{spread}", valid, line.tasks)
+        gained = _with_interval(gain.mean, gain.interval) if gain else ""
+        drawn.add_row(line.who, *hits, mean, gained, valid, line.tasks)
     return drawn
 
 
@@ -132,6 +144,8 @@ def remarks(found: Figures) -> list[str]:
         "The teacher's line is over training tasks. A model of 135M parameters stands in for DeepSeek-V3 and Qwen3:",
         "after minutes of training on a few dozen samples the intervals overlap; the chain is real, the sizes are not.",
     ]
+    if others := sorted({line.gain.over for line in found.lines if line.gain}):
+        said.append(f"GAIN is over evaluation {', '.join(others)}, in pairs on the same tasks.")
     if found.candidates <= 5:
         said.append(f"With {found.candidates} candidates HR@5 only says whether an answer ranks them all.")
     return said
@@ -159,11 +173,23 @@ def _label(resource: StarResource, names: dict[str, str]) -> str:
     return f"model: {name}"
 
 
+def _gain(resource: StarResource) -> Gain | None:
+    metrics = resource.status.metrics
+    if resource.spec.against is None or "against.hrAvgDiff" not in metrics:
+        return None
+    interval = Interval(low=metrics["against.ciLow"], high=metrics["against.ciHigh"])
+    return Gain(resource.spec.against.evaluation, metrics["against.hrAvgDiff"], interval)
+
+
 def _teacher_line(resource: TeacherRun) -> Line:
     metrics = resource.status.metrics
     rates = Rates(hr1=metrics["hr1"], hr3=metrics["hr3"], hr5=metrics["hr5"], hrAvg=metrics["hrAvg"])
     runs = metrics.get("trajectories", 0.0)
     return Line(f"teacher: {resource.metadata.name}", rates, f"{runs:.0f} training")
+
+
+def _with_interval(mean: float, interval: Interval | None) -> str:
+    return _percent(mean) + (f" [{_percent(interval.low)}, {_percent(interval.high)}]" if interval else "")
 
 
 def _percent(share: float) -> str:

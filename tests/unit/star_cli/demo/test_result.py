@@ -43,14 +43,16 @@ def report(model: dict[str, Any] | None = None) -> bytes:
     return json.dumps({"formatVersion": 1, "suites": [suite], "leakedInteractions": 0}).encode()
 
 
-def evaluation(server: S3Server, name: str, **llm: Any) -> StarResource:
-    spec = {"dataset": {"name": "d"}, "settings": {"tools": False}}
+def evaluation(server: S3Server, name: str, gain: dict[str, float] | None = None, **llm: Any) -> StarResource:
+    spec: dict[str, Any] = {"dataset": {"name": "d"}, "settings": {"tools": False}}
+    if gain:
+        spec["against"] = {"evaluation": "base"}
     if llm:
         spec["llm"] = {"server": {"model": llm}}
     ref = put_artifact(
         server, {"report.json": report(ANSWERS if llm else None)}, maker=("Evaluation", name, "evaluate")
     )
-    return resource("Evaluation", name, spec, **finished(ref, "evaluate"))
+    return resource("Evaluation", name, spec, **finished(ref, "evaluate"), metrics=gain or {})
 
 
 def teacher() -> StarResource:
@@ -85,10 +87,11 @@ def test_lineage_names_every_artifact_once_with_maker_and_origin(store: Store, s
 
 
 def test_figures_put_baselines_teacher_and_models_into_one_table(store: Store, s3_server: S3Server) -> None:
+    gain = {"against.hrAvgDiff": 0.5, "against.ciLow": 0.4, "against.ciHigh": 0.6}
     resources = [
         teacher(),
         evaluation(s3_server, "base", checkpoint="base"),
-        evaluation(s3_server, "gate", uri="s3://star/grpo", digest=ZERO),
+        evaluation(s3_server, "gate", gain, uri="s3://star/grpo", digest=ZERO),
         resource("Checkpoint", "grpo", {"uri": "s3://star/grpo", "digest": ZERO}),
     ]
     found = figures(resources, store)
@@ -97,7 +100,9 @@ def test_figures_put_baselines_teacher_and_models_into_one_table(store: Store, s
     console.print(figures_table(found))
     assert isinstance(console.file, io.StringIO)
     grpo = next(line for line in console.file.getvalue().splitlines() if line.startswith("model: grpo"))
-    assert grpo.split() == ["model:", "grpo", "25.0", "50.0", "100.0", "58.3", "[50.0,", "65.0]", "90.0", "40", "test"]
+    hits, mean, gained = ["25.0", "50.0", "100.0"], ["58.3", "[50.0,", "65.0]"], ["50.0", "[40.0,", "60.0]"]
+    assert grpo.split() == ["model:", "grpo", *hits, *mean, *gained, "90.0", "40", "test"]
+    assert "GAIN is over evaluation base, in pairs on the same tasks." in remarks(found)
     assert any("5 candidates" in line for line in remarks(found))
 
 
