@@ -10,6 +10,8 @@ export UV_CACHE_DIR ?= $(STAR_CACHE)/uv
 export UV_LINK_MODE ?= hardlink
 
 PYTHON ?= python3.11
+# Test processes side by side; each brings its own S3 server and, for the integration tests, its own control plane.
+WORKERS ?= 2
 UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
 STARCTL := $(BIN)/starctl
@@ -51,13 +53,13 @@ imports: setup ## Check the import contracts
 	@$(BIN)/lint-imports
 
 unit: setup ## Unit and golden tests
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile tests/unit
 
 contract: setup binaries ## CRDs, samples and chart against a real API server
 	@$(BIN)/pytest -q tests/contract
 
 integration: setup binaries ## The operator against real etcd and kube-apiserver
-	@$(BIN)/pytest -q tests/integration
+	@$(BIN)/pytest -q --numprocesses $(WORKERS) tests/integration
 
 e2e: setup binaries images ## The whole chain with real pods on the embedded cluster
 	@$(BIN)/pytest -q tests/e2e
