@@ -3,16 +3,17 @@
     make bench-neighbours      or      .venv/bin/python tests/bench/bench_neighbours.py [--edges 8.8e6] [--runs 3]
 
 The graph has as many users as items, 8.8 edges for each on average, log-normal activity and popularity (so that a
-larger graph is more of the same), and string ids. Each measurement runs in a process of its own; the kernel and the
-end to end take turns, and the best of the runs counts. The last line is the result:
+larger graph is more of the same), and string ids. Each measurement runs in a process of its own; the kernel, the peer
+and the end to end take turns, and the best of the runs counts. The last line is the result:
 
     RESULT {"ratio_to_kernel": ..., "peak_rss_mb": ..., "growth_exponent": ..., ...}
 
 ratio_to_kernel      Item-CF end to end (read, graph, cap, weights, products, part files) over one bare `sp_matmul_topn`
                      of the same two matrices with the same k and threads
+ratio_to_implicit    the same over `implicit`'s BM25Recommender fitted to the capped matrix in memory
 peak_rss_mb          most resident memory of an end-to-end process, with User-CF after Item-CF
 growth_exponent      slope of log(seconds) over log(edges) for Item-CF end to end, from --smallest to --largest edges
-kernel_s, item_cf_s  what the ratio is made of
+kernel_s, item_cf_s, implicit_s  what the ratios are made of
 user_cf_s            User-CF, from the graph in memory to its part files
 growth_s             seconds by number of edges
 products             multiplications that the kernel does for Item-CF
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from implicit.nearest_neighbours import BM25Recommender
 from numpy.typing import NDArray
 from sparse_dot_topn import sp_matmul_topn
 
@@ -95,7 +97,17 @@ def kernel(source: Path, _: Path) -> dict[str, float]:
     return {"kernel_s": time.perf_counter() - began, "products": int((np.diff(columns.indptr) ** 2.0).sum())}
 
 
-MEASUREMENTS = {"end_to_end": end_to_end, "kernel": kernel}
+def implicit(source: Path, _: Path) -> dict[str, float]:
+    """The peer: items' neighbours by the library that the field uses; making its matrix does not count."""
+    graph = Graph.of(pl.scan_parquet(source))
+    by_user = graph.matrix(graph.newest("user", SETTINGS.max_degree)).astype(np.float64)
+    model = BM25Recommender(K=SETTINGS.k, num_threads=len(os.sched_getaffinity(0)))
+    began = time.perf_counter()
+    model.fit(by_user, show_progress=False)
+    return {"implicit_s": time.perf_counter() - began}
+
+
+MEASUREMENTS = {"end_to_end": end_to_end, "kernel": kernel, "implicit": implicit}
 
 
 def peak_rss_mb() -> float:
@@ -122,8 +134,8 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make the graphs, measure, and return the result."""
     main = folder / "interactions.parquet"
     write_graph(main, int(options.edges))
-    pairs = [(measure("kernel", main), measure("end_to_end", main)) for _ in range(options.runs)]
-    kernels, ends = ([pair[side] for pair in pairs] for side in (0, 1))
+    rounds = [[measure(name, main) for name in MEASUREMENTS] for _ in range(options.runs)]
+    ends, kernels, peers = ([round_[at] for round_ in rounds] for at in range(len(MEASUREMENTS)))
     sizes = np.geomspace(options.smallest, options.largest, 3)
     growth: dict[int, float] = {}
     for edges in map(int, sizes):
@@ -132,9 +144,11 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     slope = np.polyfit(np.log(list(growth)), np.log(list(growth.values())), 1)[0]
     return {
         "ratio_to_kernel": round(best(ends, "item_cf_s") / best(kernels, "kernel_s"), 3),
+        "ratio_to_implicit": round(best(ends, "item_cf_s") / best(peers, "implicit_s"), 3),
         "peak_rss_mb": round(max(run["peak_rss_mb"] for run in ends)),
         "growth_exponent": round(float(slope), 3),
         "kernel_s": round(best(kernels, "kernel_s"), 2),
+        "implicit_s": round(best(peers, "implicit_s"), 2),
         "item_cf_s": round(best(ends, "item_cf_s"), 2),
         "user_cf_s": round(best(ends, "user_cf_s"), 2),
         "growth_s": {str(edges): round(seconds, 2) for edges, seconds in growth.items()},

@@ -9,7 +9,7 @@ from star_contracts.result import JobResult
 from tests.support.fakekubelet import FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, DIGEST, checkpoint, names, ready_message, star, wait_phase
+from tests.support.star import DATASET, DIGEST, checkpoint, names, ready_message, star, status, wait_phase
 
 OTHER = "sha256:" + "c" * 64
 OWN = "star.recsys.dev/kind=stardeployment"
@@ -83,7 +83,16 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     assert f"revision {DIGEST[7:19]} goes on serving" in ready_message(found)
     assert names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm") == [server]
 
+    kubelet.ignored = lambda pod: "star.recsys.dev/server" in pod["metadata"]["labels"]
     kubectl.apply(deployment(namespace, 0.05, "next"))
+
+    def waits_for_the_new_server() -> bool:
+        message = ready_message(status(kubectl, "StarDeployment", namespace, "live"))
+        return message.startswith("server ") and message.endswith(f"; revision {DIGEST[7:19]} goes on serving")
+
+    eventually(waits_for_the_new_server, "the condition tells of the server that starts and of the one that serves")
+    assert status(kubectl, "StarDeployment", namespace, "live")["servingDigest"] == DIGEST
+    kubelet.ignored = lambda pod: False
     eventually(
         lambda: wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")["servingDigest"] == OTHER,
         "the next checkpoint serves",

@@ -57,6 +57,18 @@ class Served:
     """The gateway's pods."""
 
 
+@dataclass(frozen=True)
+class Awaited:
+    """A part that is not ready yet."""
+
+    name: str
+    """As the message calls it."""
+    reason: str
+    """Of the condition, as long as the part only takes its time."""
+    trouble: Trouble | None
+    """What its pods wait for."""
+
+
 class StarDeploymentReconciler:
     """Reconciles StarDeployments."""
 
@@ -125,7 +137,7 @@ class StarDeploymentReconciler:
     def _held_back(
         self, resource: StarDeployment, at: Moment, wanted: Revision, serving: Revision | None, gate: Gate
     ) -> StarDeploymentStatus:
-        still = f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
+        still = _still(serving)
         revisions = (_describe(wanted, 0, gate), *([_describe(serving, 100)] if serving is not None else []))
         update = {"headline": gate.headline, "revisions": revisions}
         status = resource.status.model_copy(update=update)
@@ -168,28 +180,25 @@ class StarDeploymentReconciler:
             return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
         waiting = next((view for view in views if not view.ready), None)
         if waiting is not None:
-            status = self._starting(status, served, f"server {waiting.name}", waiting.trouble)
-            return status if live is None else status.model_copy(update={"phase": Phase.READY})
+            return self._starting(status, served, Awaited(f"server {waiting.name}", "ServerStarting", waiting.trouble))
         if not front:
             trouble = await why_not_started(self._cluster, served.gateways)
-            return self._starting(status, served, "the gateway", trouble)
+            return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
         text = f"revision {revisions[-1].name} serves at {status.url} ({gate.message})"
         return told(status, at, Phase.READY, "Serving", text)
 
-    def _starting(
-        self, status: StarDeploymentStatus, served: Served, what: str, trouble: Trouble | None
-    ) -> StarDeploymentStatus:
+    def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
         """Say what is starting, or what it waits for."""
         meta = served.resource.metadata
-        why = explain(trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
+        why = explain(part.trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
         if why is None:
             self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
+        still = _still(served.revisions[0]) if status.serving_digest else ""
         if why is not None and why.waits:
-            text = f"{what} waits: {why.message} (gates: {served.gate.message})"
+            text = f"{part.name} waits: {why.message} (gates: {served.gate.message}){still}"
             return told(status, served.at, Phase.WAITING, why.reason, text)
-        reason = "ServerStarting" if what.startswith("server") else "GatewayStarting"
-        text = f"{what}: {why.message if why else 'starting'} (gates: {served.gate.message})"
-        return told(status, served.at, Phase.RUNNING, reason, text)
+        text = f"{part.name}: {why.message if why else 'starting'} (gates: {served.gate.message}){still}"
+        return told(status, served.at, Phase.RUNNING, part.reason, text)
 
 
 def _serving(resource: StarDeployment) -> Revision | None:
@@ -199,6 +208,10 @@ def _serving(resource: StarDeployment) -> Revision | None:
             artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
             return revision_of(resource, ModelSource(artifact=artifact))
     return None
+
+
+def _still(serving: Revision | None) -> str:
+    return f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
 
 
 def _describe(revision: Revision, weight: int, gate: Gate | None = None) -> RevisionStatus:
