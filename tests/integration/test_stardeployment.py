@@ -1,5 +1,6 @@
 """Gates before pods, and one revision after the other."""
 
+import json
 from typing import Any
 
 from star_contracts.artifact import ArtifactRef
@@ -26,6 +27,13 @@ def gateway_annotations(kubectl: Kubectl, namespace: str) -> list[str]:
     pods = names(kubectl, "pods", namespace, f"{OWN},star.recsys.dev/component=gateway")
     found = [kubectl.get("pod", pod, namespace)["metadata"].get("annotations", {}) for pod in pods]
     return [annotations.get("star.recsys.dev/config", "") for annotations in found]
+
+
+def scale(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
+    """What an autoscaler sees."""
+    command = ("get", "stardeployment", "live", "-n", namespace, "--subresource=scale", "-o", "json")
+    found: dict[str, Any] = json.loads(kubectl.run(*command))["status"]
+    return found
 
 
 def test_a_gate_out_of_reach_starts_no_serving_pods_and_says_measured_against_required(
@@ -55,6 +63,18 @@ def test_a_checkpoint_that_passes_is_served_by_its_digest(
     assert verdict["metrics"]["hrAvg"] == 0.5
 
 
+def test_gates_that_are_tightened_turn_no_server_off(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET), deployment(namespace, 0.4))
+    wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")
+    kubectl.apply(deployment(namespace, 0.99))
+    found = wait_phase(kubectl, "StarDeployment", namespace, "live", "Gated")
+    assert ready_message(found).endswith(f"revision {DIGEST[7:19]} goes on serving")
+    assert found["servingDigest"] == DIGEST
+    assert [(one["gate"], one["weight"]) for one in found["revisions"]] == [("Failed", 100)]
+
+
 def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_better_one_takes_over(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
@@ -82,6 +102,11 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     assert "hrAvg measured 0.1, required >= 0.4" in ready_message(found)
     assert f"revision {DIGEST[7:19]} goes on serving" in ready_message(found)
     assert names(kubectl, "deployments", namespace, f"{OWN},app.kubernetes.io/name=vllm") == [server]
+
+    kubectl.run("scale", "stardeployment", "live", "-n", namespace, "--replicas=2")
+    eventually(lambda: scale(kubectl, namespace)["replicas"] == 2, "what serves is scaled, whatever waits at the gates")
+    assert len(names(kubectl, "pods", namespace, scale(kubectl, namespace)["selector"])) == 2
+    assert len(names(kubectl, "evaluations", namespace)) == 2, "to scale is not to measure again"
 
     kubelet.ignored = lambda pod: "star.recsys.dev/server" in pod["metadata"]["labels"]
     kubectl.apply(deployment(namespace, 0.05, "next"))

@@ -38,7 +38,7 @@ def crd(kind: type[Resource[Any, Any]]) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": _schema(kind)},
-                    "subresources": {"status": {}},
+                    "subresources": _subresources(info),
                     "additionalPrinterColumns": [_column(column) for column in info.columns],
                 }
             ],
@@ -73,6 +73,17 @@ def _names(info: KindInfo) -> dict[str, Any]:
         "shortNames": [info.short],
         "categories": [CATEGORY],
     }
+
+
+def _subresources(info: KindInfo) -> dict[str, Any]:
+    if info.scale is None:
+        return {"status": {}}
+    paths = {
+        "specReplicasPath": info.scale.spec,
+        "statusReplicasPath": info.scale.status,
+        "labelSelectorPath": info.scale.selector,
+    }
+    return {"status": {}, "scale": paths}
 
 
 def _schema(kind: type[Resource[Any, Any]]) -> Schema:

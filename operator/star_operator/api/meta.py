@@ -174,6 +174,18 @@ DIGEST = Column("Digest", ".status.artifact.digest", priority=1)
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The scale subresource: what `kubectl scale` and a HorizontalPodAutoscaler read and write."""
+
+    spec: str
+    """Path of the number wanted."""
+    status: str
+    """Path of the number there are."""
+    selector: str
+    """Path of the pods' label selector, as text."""
+
+
+@dataclass(frozen=True)
 class KindInfo:
     """How a kind is called in Kubernetes, and what is special about it."""
 
@@ -184,6 +196,7 @@ class KindInfo:
     run_to_completion: bool = True
     mutable: tuple[str, ...] = ("suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
     """Spec fields that may change after creation; all others are immutable when `run_to_completion`."""
+    scale: Scale | None = None
 
 
 SpecT = TypeVar("SpecT", bound=Model)

@@ -18,7 +18,7 @@ from star_operator.api.common import (
     Resources,
     SecretKeyRef,
 )
-from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Status, list_map
+from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Scale, Status, list_map
 from star_operator.api.serving import ServerTemplate
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
@@ -146,8 +146,12 @@ class StarDeploymentStatus(Status):
     """Digest of the checkpoint that takes traffic."""
     url: str = ""
     """In-cluster URL of the gateway."""
+    replicas: int = 0
+    """Servers there are, of all revisions."""
     ready_replicas: int = 0
     """Servers of the serving revision that are ready."""
+    selector: str = ""
+    """Label selector of the servers' pods, for autoscalers."""
 
 
 class StarDeployment(Resource[StarDeploymentSpec, StarDeploymentStatus]):
@@ -168,5 +172,6 @@ class StarDeployment(Resource[StarDeploymentSpec, StarDeploymentStatus]):
         ),
         run_to_completion=False,
         mutable=(),
+        scale=Scale(".spec.server.replicas", ".status.replicas", ".status.selector"),
     )
     status: StarDeploymentStatus = StarDeploymentStatus()

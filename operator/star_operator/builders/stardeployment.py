@@ -90,10 +90,11 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
     spec, owner = resource.spec, owner_of(resource)
     if spec.gates is None:
         raise InvalidSpec("NoGates", "spec.gates is not set, so there is nothing to evaluate")
+    one_copy = spec.server.model_copy(update={"replicas": 1})  # to scale a deployment is not to measure it again
     evaluation = EvaluationSpec(
         dataset=spec.dataset,
         verbalization=spec.verbalization,
-        llm=LLM(server=server_for(spec.server, _pinned(artifact))),
+        llm=LLM(server=server_for(one_copy, _pinned(artifact))),
         against=spec.gates.against,
         settings=spec.gates.settings,
         compute=spec.gates.compute,
@@ -109,6 +110,12 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
         {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": evaluation},
     )
     return made
+
+
+def server_selector(resource: StarDeployment) -> dict[str, str]:
+    """Return the labels of the pods that answer for a server's copies, of all revisions."""
+    owner = owner_of(resource)
+    return {**resource_labels(owner.kind, owner.name), LABEL_COMPONENT: LEADER}
 
 
 def _server(resource: StarDeployment, revision: Revision) -> VLLMServer:

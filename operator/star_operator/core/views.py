@@ -84,6 +84,10 @@ class ServerView:
 
     name: str
     ready: bool
+    ready_replicas: int = 0
+    """Copies that answer."""
+    replicas: int = 0
+    """Copies there are."""
     trouble: Trouble | None = None
     fatal: JobError | None = None
     """Set when it can never start, e.g. its checkpoint's digest does not match."""

@@ -86,12 +86,13 @@ def idle_since(anchor: KubeObject) -> str | None:
 async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView:
     """Look at a server's pods. It is ready when one of its leaders answers its readiness probe."""
     pods = await cluster.list_objects(POD, namespace, {LABEL_SERVER: name})
-    ready = any(pod_view(pod).ready for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER)
+    leaders = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER]
+    ready, replicas = sum(pod_view(pod).ready for pod in leaders), len(leaders)
     if ready:
-        return ServerView(name, ready=True)
+        return ServerView(name, ready=True, ready_replicas=ready, replicas=replicas)
     trouble = next((found for pod in pods if (found := pod_trouble(pod)) is not None), None)
     fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
-    return ServerView(name, ready=False, trouble=trouble, fatal=fatal)
+    return ServerView(name, ready=False, replicas=replicas, trouble=trouble, fatal=fatal)
 
 
 async def group_pods(cluster: Cluster, namespace: str, name: str) -> tuple[GroupMember, ...]:

@@ -12,13 +12,20 @@ from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import RevisionStatus, StarDeployment, StarDeploymentStatus
 from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
-from star_operator.builders.stardeployment import Revision, gate_evaluation, revision_of, server_name, serving_objects
+from star_operator.builders.stardeployment import (
+    Revision,
+    gate_evaluation,
+    revision_of,
+    server_name,
+    server_selector,
+    serving_objects,
+)
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
-from star_operator.core.views import Trouble
+from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
 from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
@@ -55,6 +62,17 @@ class Served:
     gate: Gate
     gateways: list[KubeObject]
     """The gateway's pods."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has become of it."""
+
+    status: StarDeploymentStatus
+    """With all counts, its condition still that of the last pass."""
+    servers: list[ServerView]
+    """Of each revision."""
+    gateways_ready: int
 
 
 @dataclass(frozen=True)
@@ -101,20 +119,26 @@ class StarDeploymentReconciler:
         wanted = revision_of(resource, source)
         serving = _serving(resource)
         gate = await self._gate(resource, wanted)
-        if gate.verdict != "Passed":
-            return self._held_back(resource, at, wanted, serving, gate)
-        old = serving if serving is not None and serving.name != wanted.name else None
-        ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
-        if old is None:
-            revisions = [wanted]
-        elif ready:
-            revisions, old = [wanted], None
-        else:
-            revisions = [old, replace(wanted, weight=0)]
-        if not resource.status.serving_digest:  # what serves goes on without them; what starts would wait in silence
+        revisions = await self._revisions(resource, wanted, serving, gate)
+        if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
-        gateways = await self._apply(resource, revisions, Inputs(artifacts))
-        return await self._served(Served(resource, at, revisions, gate, gateways))
+        gateways = await self._apply(resource, revisions, Inputs(artifacts)) if revisions else []
+        served = Served(resource, at, revisions, gate, gateways)
+        seen = await self._observe(served)
+        if gate.verdict != "Passed":
+            return self._held_back(served, seen, wanted)
+        return await self._rollout(served, seen)
+
+    async def _revisions(
+        self, resource: StarDeployment, wanted: Revision, serving: Revision | None, gate: Gate
+    ) -> list[Revision]:
+        """Return what is to run: what serves, until what is wanted has passed its gates and is ready."""
+        if gate.verdict != "Passed":
+            return [] if serving is None else [serving]
+        if serving is None or serving.name == wanted.name:
+            return [wanted]
+        view = await view_server(self._cluster, resource.metadata.namespace, server_name(resource, wanted))
+        return [wanted] if view.ready else [serving, replace(wanted, weight=0)]
 
     async def _gate(self, resource: StarDeployment, wanted: Revision) -> Gate:
         if resource.spec.gates is None:
@@ -134,17 +158,6 @@ class StarDeploymentReconciler:
         verdict = judge(resource.spec.gates.rules, status.metrics)
         return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
 
-    def _held_back(
-        self, resource: StarDeployment, at: Moment, wanted: Revision, serving: Revision | None, gate: Gate
-    ) -> StarDeploymentStatus:
-        still = _still(serving)
-        revisions = (_describe(wanted, 0, gate), *([_describe(serving, 100)] if serving is not None else []))
-        update = {"headline": gate.headline, "revisions": revisions}
-        status = resource.status.model_copy(update=update)
-        if gate.verdict == "Running":
-            return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
-        return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
-
     async def _apply(self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs) -> list[KubeObject]:
         """Make it so, and return the gateway's pods."""
         objects = serving_objects(resource, revisions, inputs, self._context.settings)
@@ -160,31 +173,53 @@ class StarDeploymentReconciler:
         annotation = config_annotation(resource, objects)
         return await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
 
-    async def _served(self, served: Served) -> StarDeploymentStatus:
-        resource, at, revisions, gate = served.resource, served.at, served.revisions, served.gate
+    async def _observe(self, served: Served) -> Seen:
+        resource, revisions = served.resource, served.revisions
         namespace = resource.metadata.namespace
-        views = [await view_server(self._cluster, namespace, server_name(resource, r)) for r in revisions]
-        gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource))
-        front = _ready_replicas(gateway)
-        live = next((r for r, view in zip(revisions, views, strict=True) if r.weight > 0 and view.ready), None)
-        status = resource.status.model_copy(
-            update={
-                "revisions": tuple(_describe(r, r.weight, gate if r is revisions[-1] else None) for r in revisions),
-                "serving_digest": live.artifact.digest if live is not None and front else "",
-                "ready_replicas": front,
-                "url": gateway_url(resource, self._context.settings),
-                "headline": gate.headline,
-            }
-        )
-        if resource.spec.suspend:
+        views = [await view_server(self._cluster, namespace, server_name(resource, one)) for one in revisions]
+        gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource)) if revisions else None
+        front: int = (gateway or {}).get("status", {}).get("readyReplicas", 0)
+        pairs = list(zip(revisions, views, strict=True))
+        live = next((one for one, view in pairs if one.weight > 0 and view.ready), None)
+        newest = revisions[-1] if served.gate.verdict == "Passed" else None
+        update = {
+            "revisions": tuple(_describe(r, served.gate if r is newest else None, v.ready_replicas) for r, v in pairs),
+            "serving_digest": live.artifact.digest if live is not None and front else "",
+            "replicas": sum(view.replicas for view in views),
+            "ready_replicas": sum(view.ready_replicas for one, view in pairs if one.weight > 0),
+            "selector": ",".join(f"{name}={value}" for name, value in server_selector(resource).items()),
+            "url": gateway_url(resource, self._context.settings) if revisions else "",
+            "headline": served.gate.headline,
+        }
+        return Seen(resource.status.model_copy(update=update), views, front)
+
+    def _held_back(self, served: Served, seen: Seen, wanted: Revision) -> StarDeploymentStatus:
+        """Say what keeps the wanted revision from being served."""
+        gate, at = served.gate, served.at
+        rest = tuple(one for one in seen.status.revisions if one.name != wanted.name)
+        candidate = next((one for one in seen.status.revisions if one.name == wanted.name), None)
+        if candidate is None:
+            candidate = _describe(replace(wanted, weight=0), gate)
+        else:  # it serves already, and the gates have changed since
+            candidate = candidate.model_copy(update={"gate": gate.verdict, "evaluation": gate.evaluation})
+        status = seen.status.model_copy(update={"revisions": (candidate, *rest)})
+        still = _still(served.revisions[0] if served.revisions else None)
+        if gate.verdict == "Running":
+            return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
+        return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
+
+    async def _rollout(self, served: Served, seen: Seen) -> StarDeploymentStatus:
+        """Say how far the wanted revision is."""
+        status, at, gate = seen.status, served.at, served.gate
+        if served.resource.spec.suspend:
             return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
-        waiting = next((view for view in views if not view.ready), None)
+        waiting = next((view for view in seen.servers if not view.ready), None)
         if waiting is not None:
             return self._starting(status, served, Awaited(f"server {waiting.name}", "ServerStarting", waiting.trouble))
-        if not front:
+        if not seen.gateways_ready:
             trouble = await why_not_started(self._cluster, served.gateways)
             return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
-        text = f"revision {revisions[-1].name} serves at {status.url} ({gate.message})"
+        text = f"revision {served.revisions[-1].name} serves at {status.url} ({gate.message})"
         return told(status, at, Phase.READY, "Serving", text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
@@ -214,17 +249,13 @@ def _still(serving: Revision | None) -> str:
     return f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
 
 
-def _describe(revision: Revision, weight: int, gate: Gate | None = None) -> RevisionStatus:
+def _describe(revision: Revision, gate: Gate | None, ready: int = 0) -> RevisionStatus:
     return RevisionStatus(
         name=revision.name,
         uri=revision.artifact.uri,
         digest=revision.artifact.digest,
         gate=gate.verdict if gate is not None else "Passed",
         evaluation=gate.evaluation if gate is not None else "",
-        weight=weight,
+        ready_replicas=ready,
+        weight=revision.weight,
     )
-
-
-def _ready_replicas(deployment: KubeObject | None) -> int:
-    ready: int = (deployment or {}).get("status", {}).get("readyReplicas", 0)
-    return ready
