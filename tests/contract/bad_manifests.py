@@ -130,6 +130,12 @@ BAD: Final[tuple[Bad, ...]] = (
         {"spec.server.engineArgs": ["max-num-seqs 8"]},
         ("spec.server.engineArgs[0]", "must be one flag of vllm serve"),
     ),
+    Bad(
+        "falling-rollout-steps",
+        "stardeployment",
+        {"spec.rollout": {"steps": [{"weight": 50, "pauseSeconds": 60}, {"weight": 10, "pauseSeconds": 60}]}},
+        ("spec.rollout", "steps must have rising weights"),
+    ),
     # What is missing.
     Bad("no-dataset", "teacherrun", {"spec.dataset": GONE}, ("spec.dataset: Required value",)),
     Bad("no-llm", "verbalization", {"spec.llm": GONE}, ("spec.llm: Required value",)),

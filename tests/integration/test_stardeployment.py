@@ -16,9 +16,9 @@ OTHER = "sha256:" + "c" * 64
 OWN = "star.recsys.dev/kind=stardeployment"
 
 
-def deployment(namespace: str, at_least: float, model: str = "base") -> dict[str, Any]:
+def deployment(namespace: str, at_least: float, model: str = "base", **more: Any) -> dict[str, Any]:
     gates = {"rules": [{"metric": "hrAvg", "value": at_least}], "settings": {"tools": False}}
-    spec = {"checkpoint": {"checkpoint": model}, "dataset": {"name": "d"}, "gates": gates}
+    spec = {"checkpoint": {"checkpoint": model}, "dataset": {"name": "d"}, "gates": gates, **more}
     return star("StarDeployment", namespace, "live", spec)
 
 
@@ -34,6 +34,18 @@ def scale(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
     command = ("get", "stardeployment", "live", "-n", namespace, "--subresource=scale", "-o", "json")
     found: dict[str, Any] = json.loads(kubectl.run(*command))["status"]
     return found
+
+
+def weights(kubectl: Kubectl, namespace: str) -> list[int]:
+    """The revisions' shares by the status."""
+    return [one["weight"] for one in status(kubectl, "StarDeployment", namespace, "live")["revisions"]]
+
+
+def backends(kubectl: Kubectl, namespace: str) -> list[int]:
+    """The revisions' shares by the gateway's configuration."""
+    [name] = names(kubectl, "configmaps", namespace, f"{OWN},star.recsys.dev/component=gateway")
+    config = json.loads(kubectl.get("configmap", name, namespace)["data"]["gateway.json"])
+    return [one["weight"] for one in config["backends"]]
 
 
 def test_a_gate_out_of_reach_starts_no_serving_pods_and_says_measured_against_required(
@@ -109,7 +121,8 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     assert len(names(kubectl, "evaluations", namespace)) == 2, "to scale is not to measure again"
 
     kubelet.ignored = lambda pod: "star.recsys.dev/server" in pod["metadata"]["labels"]
-    kubectl.apply(deployment(namespace, 0.05, "next"))
+    steps = [{"weight": 20, "pauseSeconds": 5}]
+    kubectl.apply(deployment(namespace, 0.05, "next", rollout={"steps": steps}))
 
     def waits_for_the_new_server() -> bool:
         message = ready_message(status(kubectl, "StarDeployment", namespace, "live"))
@@ -118,6 +131,8 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     eventually(waits_for_the_new_server, "the condition tells of the server that starts and of the one that serves")
     assert status(kubectl, "StarDeployment", namespace, "live")["servingDigest"] == DIGEST
     kubelet.ignored = lambda pod: False
+    eventually(lambda: weights(kubectl, namespace) == [80, 20], "the new revision has the first step's share")
+    assert backends(kubectl, namespace) == [80, 20]
     eventually(
         lambda: wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")["servingDigest"] == OTHER,
         "the next checkpoint serves",

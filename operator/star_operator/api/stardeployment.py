@@ -66,6 +66,30 @@ class Gates(Model):
     """Where the evaluator runs."""
 
 
+class RolloutStep(Model):
+    """A share of the traffic for some time."""
+
+    weight: int = Field(ge=1, le=99)
+    """Percent of the users whom the new revision answers. A user stays with a revision as long as the shares allow."""
+    pause_seconds: int = Field(ge=1, le=604800)
+    """How long, before the next step."""
+
+
+class Rollout(Model):
+    """How a revision that has passed its gates takes over."""
+
+    model_config = CEL(
+        (
+            "self.steps.map(step, step.weight).isSorted() && "
+            "self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight))",
+            "steps must have rising weights",
+        ),
+    ).config()
+
+    steps: tuple[RolloutStep, ...] = Field(default=(), max_length=16)
+    """One after the other; after the last it gets everything. None: everything at once."""
+
+
 class Gateway(Model):
     """The HTTP front of the deployment."""
 
@@ -110,6 +134,8 @@ class StarDeploymentSpec(Model):
     """The Verbalization the student's tool calls are looked up in; without it the student has no tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
+    rollout: Rollout = Rollout()
+    """How a new checkpoint that has passed takes over from the one that serves."""
     server: ServerTemplate = ServerTemplate()
     """The vLLM servers of each revision."""
     gateway: Gateway = Gateway()
@@ -135,6 +161,8 @@ class RevisionStatus(Model):
     """Its servers that are ready."""
     weight: int = 0
     """Its share of the traffic, in percent."""
+    since: str = ""
+    """RFC 3339, UTC: since when it has that share."""
 
 
 class StarDeploymentStatus(Status):
@@ -149,7 +177,7 @@ class StarDeploymentStatus(Status):
     replicas: int = 0
     """Servers there are, of all revisions."""
     ready_replicas: int = 0
-    """Servers of the serving revision that are ready."""
+    """Servers that are ready and take traffic."""
     selector: str = ""
     """Label selector of the servers' pods, for autoscalers."""
 

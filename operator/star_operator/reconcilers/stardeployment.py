@@ -32,6 +32,7 @@ from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.gates import judge
+from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, timestamp
@@ -117,9 +118,8 @@ class StarDeploymentReconciler:
         artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
         source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
         wanted = revision_of(resource, source)
-        serving = _serving(resource)
         gate = await self._gate(resource, wanted)
-        revisions = await self._revisions(resource, wanted, serving, gate)
+        revisions = await self._revisions(resource, wanted, gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
         gateways = await self._apply(resource, revisions, Inputs(artifacts)) if revisions else []
@@ -129,16 +129,22 @@ class StarDeploymentReconciler:
             return self._held_back(served, seen, wanted)
         return await self._rollout(served, seen)
 
-    async def _revisions(
-        self, resource: StarDeployment, wanted: Revision, serving: Revision | None, gate: Gate
-    ) -> list[Revision]:
-        """Return what is to run: what serves, until what is wanted has passed its gates and is ready."""
+    async def _revisions(self, resource: StarDeployment, wanted: Revision, gate: Gate) -> list[Revision]:
+        """Return what is to run: what serves, until what is wanted has passed its gates and taken over."""
+        known = {one.name: one for one in resource.status.revisions}
         if gate.verdict != "Passed":
-            return [] if serving is None else [serving]
-        if serving is None or serving.name == wanted.name:
-            return [wanted]
-        view = await view_server(self._cluster, resource.metadata.namespace, server_name(resource, wanted))
-        return [wanted] if view.ready else [serving, replace(wanted, weight=0)]
+            serving = next((one for one in known.values() if one.weight > 0), None)
+            return [] if serving is None else [_recorded(resource, serving, EVERYTHING)]
+        namespace, now = resource.metadata.namespace, self._context.now()
+        ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
+        found = shares(resource.spec.rollout, tuple(known.values()), wanted.name, ready=ready, now=now)
+        if found.until is not None:
+            key = Key(resource.kind, namespace, resource.metadata.name)
+            self._context.queue.add_after(key, (found.until - now).total_seconds())
+        return [
+            replace(wanted, weight=weight) if name == wanted.name else _recorded(resource, known[name], weight)
+            for name, weight in found.weights.items()
+        ]
 
     async def _gate(self, resource: StarDeployment, wanted: Revision) -> Gate:
         if resource.spec.gates is None:
@@ -183,7 +189,10 @@ class StarDeploymentReconciler:
         live = next((one for one, view in pairs if one.weight > 0 and view.ready), None)
         newest = revisions[-1] if served.gate.verdict == "Passed" else None
         update = {
-            "revisions": tuple(_describe(r, served.gate if r is newest else None, v.ready_replicas) for r, v in pairs),
+            "revisions": tuple(
+                _describe(one, served.gate if one is newest else None, view.ready_replicas, _since(served, one))
+                for one, view in pairs
+            ),
             "serving_digest": live.artifact.digest if live is not None and front else "",
             "replicas": sum(view.replicas for view in views),
             "ready_replicas": sum(view.ready_replicas for one, view in pairs if one.weight > 0),
@@ -199,7 +208,7 @@ class StarDeploymentReconciler:
         rest = tuple(one for one in seen.status.revisions if one.name != wanted.name)
         candidate = next((one for one in seen.status.revisions if one.name == wanted.name), None)
         if candidate is None:
-            candidate = _describe(replace(wanted, weight=0), gate)
+            candidate = _describe(replace(wanted, weight=0), gate, 0, at.now)
         else:  # it serves already, and the gates have changed since
             candidate = candidate.model_copy(update={"gate": gate.verdict, "evaluation": gate.evaluation})
         status = seen.status.model_copy(update={"revisions": (candidate, *rest)})
@@ -219,7 +228,12 @@ class StarDeploymentReconciler:
         if not seen.gateways_ready:
             trouble = await why_not_started(self._cluster, served.gateways)
             return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
-        text = f"revision {served.revisions[-1].name} serves at {status.url} ({gate.message})"
+        newest = served.revisions[-1]
+        if newest.weight < EVERYTHING:
+            still = f"revision {served.revisions[0].name} the others"
+            text = f"revision {newest.name} answers {newest.weight}% of the users, {still} (gates: {gate.message})"
+            return told(status, at, Phase.RUNNING, "RollingOut", text)
+        text = f"revision {newest.name} serves at {status.url} ({gate.message})"
         return told(status, at, Phase.READY, "Serving", text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
@@ -236,20 +250,23 @@ class StarDeploymentReconciler:
         return told(status, served.at, Phase.RUNNING, part.reason, text)
 
 
-def _serving(resource: StarDeployment) -> Revision | None:
-    """Return the revision that has the traffic by the last status."""
-    for revision in resource.status.revisions:
-        if revision.weight > 0 and revision.uri:
-            artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
-            return revision_of(resource, ModelSource(artifact=artifact))
-    return None
+def _recorded(resource: StarDeployment, revision: RevisionStatus, weight: int) -> Revision:
+    """Return a revision that the last status tells of."""
+    artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
+    return revision_of(resource, ModelSource(artifact=artifact), weight)
 
 
 def _still(serving: Revision | None) -> str:
     return f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
 
 
-def _describe(revision: Revision, gate: Gate | None, ready: int = 0) -> RevisionStatus:
+def _since(served: Served, revision: Revision) -> str:
+    """Return since when a revision has its weight."""
+    before = (one for one in served.resource.status.revisions if one.name == revision.name)
+    return next((one.since for one in before if one.weight == revision.weight and one.since), served.at.now)
+
+
+def _describe(revision: Revision, gate: Gate | None, ready: int, since: str) -> RevisionStatus:
     return RevisionStatus(
         name=revision.name,
         uri=revision.artifact.uri,
@@ -258,4 +275,5 @@ def _describe(revision: Revision, gate: Gate | None, ready: int = 0) -> Revision
         evaluation=gate.evaluation if gate is not None else "",
         ready_replicas=ready,
         weight=revision.weight,
+        since=since,
     )
