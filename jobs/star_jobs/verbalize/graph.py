@@ -166,10 +166,10 @@ def _barring(block: Matrix, start: int, count: int) -> Matrix:
 def _numbered(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
     """Return the distinct ids (str) of a categorical column in order, and each id's place among them."""
     distinct = ids.unique()
-    names, codes = distinct.cast(pl.String), distinct.to_physical()
+    names, codes = distinct.cast(pl.String), distinct.to_physical().to_numpy()
     order = names.arg_sort()
-    places = np.empty(0 if codes.is_empty() else int(codes.max()) + 1, np.int32)
-    places[codes.gather(order).to_numpy()] = np.arange(len(names), dtype=np.int32)
+    places = np.empty(int(codes.max(initial=0)) + 1, np.int32)
+    places[codes[order.to_numpy()]] = np.arange(len(names), dtype=np.int32)
     return names.gather(order), places[ids.to_physical().to_numpy()]
 
 
