@@ -120,13 +120,12 @@ class _Generation:
 
     def _close(self) -> str | None:
         """Write the stop string, which servers leave out, behind what it closes; return an open call's body."""
-        if self.text.rfind("<recommend>") > self.text.rfind("<tool_call>"):
-            if RECOMMEND_STOP not in self.text[self.text.rfind("<recommend>") :]:
-                self.text += RECOMMEND_STOP
-            return None
-        body = open_call(self.text)
+        call, ranking = self.text.rfind("<tool_call>"), self.text.rfind("<recommend>")
+        body = open_call(self.text) if call > ranking else None
         if body is not None:
             self.text = self.text.removesuffix(TOOL_STOP) + TOOL_STOP
+        elif ranking >= 0 and RECOMMEND_STOP not in self.text[ranking:]:
+            self.text += RECOMMEND_STOP
         return body
 
     def append_answer(self, body: str, toolbox: ToolBox | None, max_chars: int) -> None:

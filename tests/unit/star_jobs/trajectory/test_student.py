@@ -63,6 +63,16 @@ async def test_an_answer_equals_what_is_trained_on() -> None:
     assert result.text == "".join(segment.text for segment in trained)
 
 
+async def test_calls_are_answered_inside_the_recommendation_too() -> None:
+    """Here two stop strings are at work: the generation ends at the call, and at last at the section that holds it."""
+    opened = f"{PLAN}{REST}<recommend>{CALL}"
+    result, _ = await ask([opened, ranking().removeprefix("<recommend>")])
+    response = ToolBox(Store(), ITEMS).respond('Item-CF("7")')
+    assert result.text == f"{opened}</tool_call>{response}{ranking().removeprefix('<recommend>')}</recommend>"
+    assert (result.ranking, result.valid, result.format_error) == (CANDIDATES, True, None)
+    assert len(result.tool_calls) == 1
+
+
 async def test_tokens_of_all_turns_count_against_the_budget() -> None:
     _, requests = await ask([PLAN + CALL, REST + ranking()], sampling=Sampling(max_tokens=50))
     spent = len((PLAN + CALL).split())
