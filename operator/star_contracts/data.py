@@ -103,6 +103,8 @@ class ToolExchange(Model):
     argument: str
     """Item id or user id."""
     response: str
+    thinking: str = ""
+    """The teacher's reasoning that led to this call; of several calls made at once, the first one has it."""
 
 
 class AgentStep(Model):
@@ -112,8 +114,10 @@ class AgentStep(Model):
     """`planner`, `reflection`, `recommend` or an analyst: `user_profile`, `historical_analysis`, `recent_analysis`,
     `interest_divergence`."""
     thinking: str = ""
+    """The reasoning that led to `output`."""
     output: str
     tools: tuple[ToolExchange, ...] = ()
+    """Look-ups before the output, in order, over all rounds."""
     revision: int = 0
     """0 for the first turn, n for the n-th revision asked for by the reflector."""
 

@@ -131,7 +131,8 @@ def render(sections: Iterable[Section]) -> tuple[Segment, ...]:
 def serialize(trajectory: Trajectory, variant: Variant = Variant.FULL) -> tuple[Segment, ...]:
     """Serialize a teacher's run into the answer a student of this variant is trained to give (paper 3.4.1, Table 3).
 
-    - WithoutTools drops the tool exchanges, WithoutPlanner the plan, PlannerOnly all but the plan.
+    - WithoutTools drops the tool exchanges and the reasoning that led to them, WithoutPlanner the plan, PlannerOnly all
+      but the plan.
     - WithoutReflector drops the reflections and keeps each analyst's last revision in its first place, so that the
       recommendation still follows from what stands before it.
 
@@ -157,11 +158,18 @@ def serialize(trajectory: Trajectory, variant: Variant = Variant.FULL) -> tuple[
 
 
 def _section(step: AgentStep, *, tools: bool) -> Section:
-    exchanges = [Exchange(ToolCall(t.tool, t.argument), t.response) for t in step.tools] if tools else []
-    thinking = [Thinking(step.thinking)] if step.thinking.strip() else []
+    elements: list[Thinking | Exchange] = []
+    for exchange in step.tools if tools else ():
+        elements += _thinking(exchange.thinking)
+        elements.append(Exchange(ToolCall(exchange.tool, exchange.argument), exchange.response))
+    # What the agent concluded comes last: it reasoned over the answers of all its calls.
+    elements += _thinking(step.thinking)
     tag = PLAN if step.agent == PLANNER else step.agent
-    # Calls come first: they were made before the analyst reasoned over their answers.
-    return Section(tag, (*exchanges, *thinking), json.loads(step.output))
+    return Section(tag, tuple(elements), json.loads(step.output))
+
+
+def _thinking(text: str) -> list[Thinking]:
+    return [Thinking(text)] if text.strip() else []
 
 
 def _final_revisions(steps: list[AgentStep]) -> list[AgentStep]:
