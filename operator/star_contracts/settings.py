@@ -103,7 +103,11 @@ class Agents(Model):
     reflector: bool = True
     """Verify the analysts' outputs and send them back for revision."""
     tools: bool = True
-    """Let the analysts look up collaborative signals."""
+    """Let the analysts and the ranking agent look up collaborative signals."""
+    lookup_rounds: int = Field(default=2, ge=1, le=5)
+    """Rounds of look-ups an analyst or the ranking agent may make before it answers, each chosen in view of what the
+    last one found; asking for none ends them. The paper's example shows two (F.3). Brief agents (sampling.maxTokens up
+    to 256) look nothing up for a revision or the ranking."""
     max_revisions: int = Field(default=1, ge=0, le=5)
     """Rounds of revision the reflector may ask for."""
 

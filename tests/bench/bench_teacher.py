@@ -191,7 +191,7 @@ def teach(jobs: JobRunner, inputs: Inputs, endpoint: LLMEndpoint, options: argpa
         dataset=inputs.dataset,
         signals=inputs.signals,
         llm=endpoint,
-        agents=Agents(),
+        agents=Agents(lookup_rounds=1),
         passes=options.passes,
         sampling=Sampling(max_tokens=options.max_tokens, seed=1),
         filter=TrajectoryFilter.HIT_AT_1,

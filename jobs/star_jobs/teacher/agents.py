@@ -16,7 +16,7 @@ from typing import Any
 
 from star_contracts.data import Item, RankingTask, SignalKind
 from star_jobs.llm.structured import JsonSchema
-from star_jobs.trajectory.format import ANALYSTS
+from star_jobs.trajectory.format import ANALYSTS, RECOMMEND
 from star_jobs.trajectory.text import clean
 from star_jobs.trajectory.tools import ToolCall, parse_tool_call
 
@@ -25,7 +25,9 @@ TITLES = {
     "historical_analysis": "analysis of long-term interests",
     "recent_analysis": "analysis of recent interests",
     "interest_divergence": "search for neighbouring interests",
+    RECOMMEND: "ranking",
 }
+"""What the agents that may look things up are at."""
 
 SUGGESTIONS = ("weigh the ratings", "look at the newest items", "use the signals", "be more specific")
 """What a brief reflector may suggest."""
@@ -83,11 +85,11 @@ def read_plan(answer: dict[str, Any]) -> list[str]:
 
 
 def calls_schema(options: Sequence[ToolCall], limit: int) -> JsonSchema:
-    """Ask for up to `limit` of the possible look-ups: one or none where it is 1."""
+    """Ask for up to `limit` of the possible look-ups: in brief, where it is 1, for one or none."""
     shown = [call.render() for call in options]
     if limit == 1:
         return _object(True, calls={"type": "string", "enum": [*shown, NONE]})
-    return _object(True, calls=_list({"type": "string", "enum": shown}, 0, limit))
+    return _object(False, calls=_list({"type": "string", "enum": shown}, 0, limit))
 
 
 def read_calls(answer: dict[str, Any], options: Sequence[ToolCall], limit: int) -> list[ToolCall]:
@@ -102,7 +104,7 @@ def read_calls(answer: dict[str, Any], options: Sequence[ToolCall], limit: int) 
 
 
 def call_options(task: RankingTask, recent: int) -> list[ToolCall]:
-    """Return the look-ups an analyst may choose from: the user, the `recent` latest items, the candidates."""
+    """Return the look-ups an agent may choose from: the user, the `recent` latest items, the candidates."""
     latest = [entry.item_id for entry in task.history[-recent:]]
     options = [ToolCall(SignalKind.USER_CF, task.user_id)]
     options += [ToolCall(SignalKind.ITEM_CF, item) for item in dict.fromkeys([*reversed(latest), *task.candidates])]

@@ -41,6 +41,7 @@ ATTEMPTS = 2
 """Times an agent is asked before its part is done without it."""
 _BRIEF_CALLS = 1
 _CALLS = 3
+"""Look-ups in one round, in brief and else."""
 
 T = TypeVar("T")
 
@@ -87,7 +88,8 @@ class _Run:
         self.options = self._options()
         self.context = ""
         self.findings: dict[str, list[str]] = {}
-        self.looked_up: dict[str, tuple[ToolExchange, ...]] = {}
+        self.looked_up: dict[str, list[ToolExchange]] = {}
+        """By agent: what its finding, as it stands, is based on."""
         self.steps: list[AgentStep] = []
         self.usage = Usage()
         self.cost = 0.0
@@ -143,20 +145,14 @@ class _Run:
 
     async def _analyse(self, analyst: str, suggestion: str = "", revision: int = 0) -> None:
         previous = self.findings.pop(analyst, [])
-        exchanges: tuple[ToolExchange, ...] = ()
-        # A brief revision keeps to the evidence it has: a second look-up would cost as much as the analysis.
-        if self.team.toolbox is not None and self.options and not (revision and self.team.brief):
-            exchanges = await self._look_up(analyst, self.team.toolbox)
-            self.looked_up[analyst] = exchanges
-        instruction = render(analyst, brief=self.team.brief)
+        brief, criticism = self.team.brief, ""
         if revision:
-            instruction += "\n" + render(
-                "revision", brief=self.team.brief, previous=previous or ["nothing"], suggestion=suggestion
-            )
+            criticism = "\n" + render("revision", brief=brief, previous=previous or ["nothing"], suggestion=suggestion)
+        exchanges = await self._look_up(analyst, criticism, revision)
         found = await self._ask(
             analyst,
-            instruction,
-            agents.analysis_schema(self.team.brief, self.tastes),
+            render(analyst, brief=brief) + criticism,
+            agents.analysis_schema(brief, self.tastes),
             agents.read_analysis,
             str(revision),
         )
@@ -164,20 +160,45 @@ class _Run:
         self.findings[analyst] = conclusions
         self._record(analyst, conclusions, thinking, exchanges, revision)
 
-    async def _look_up(self, analyst: str, toolbox: ToolBox) -> tuple[ToolExchange, ...]:
-        """Let an analyst choose among the look-ups that have an answer, and answer them."""
+    async def _look_up(self, agent: str, criticism: str = "", revision: int = 0) -> tuple[ToolExchange, ...]:
+        """Let an agent look things up, round by round, until it asks for nothing more (paper F.3)."""
+        toolbox = self.team.toolbox
+        # Brief revisions and rankings keep to the evidence there is: a look-up would cost as much as they do.
+        if toolbox is None or (self.team.brief and (revision or agent == RECOMMEND)):
+            return ()
+        # A revision looks up anew, as in F.3: its section has to stand where the first one is left out.
+        self.looked_up[agent] = []
+        for index in range(self.team.agents.lookup_rounds):
+            found = await self._round(agent, toolbox, criticism, f"tools/{revision}/{index}")
+            if not found:
+                break
+            self.looked_up[agent] += found
+        return tuple(self.looked_up[agent])
+
+    async def _round(self, agent: str, toolbox: ToolBox, criticism: str, turn: str) -> list[ToolExchange]:
+        """Let an agent choose among the look-ups that its prompt does not answer yet, and answer them."""
+        known = {ToolCall(exchange.tool, exchange.argument) for exchange in self._evidence(agent)}
+        options = [call for call in self.options if call not in known]
+        if not options:
+            return []
         limit = _BRIEF_CALLS if self.team.brief else _CALLS
         chosen = await self._ask(
-            analyst,
-            render("tools", brief=self.team.brief, title=agents.TITLES[analyst]),
-            agents.calls_schema(self.options, limit),
-            lambda answer: agents.read_calls(answer, self.options, limit),
-            "tools",
+            agent,
+            render("tools", brief=self.team.brief, title=agents.TITLES[agent]) + criticism,
+            agents.calls_schema(options, limit),
+            lambda answer: agents.read_calls(answer, options, limit),
+            turn,
         )
-        return tuple(
-            ToolExchange(tool=call.tool, argument=call.argument, response=toolbox.answer(call, self.style.tool_chars))
-            for call in (chosen[1] if chosen else ())
-        )
+        thinking, calls = chosen or ("", [])
+        return [
+            ToolExchange(
+                tool=call.tool,
+                argument=call.argument,
+                response=toolbox.answer(call, self.style.tool_chars),
+                thinking=thinking if call == calls[0] else "",
+            )
+            for call in calls
+        ]
 
     async def _reflect(self, plan: Sequence[str]) -> None:
         """Review the findings and have them revised, `max_revisions` times at most."""
@@ -198,7 +219,8 @@ class _Run:
                 await self._analyse(analyst, suggestion, revision=index + 1)
 
     async def _rank(self) -> tuple[str, ...]:
-        """Rank the candidates; empty when no answer names one."""
+        """Look up what is still missing, and rank the candidates; empty when no answer names one."""
+        exchanges = await self._look_up(RECOMMEND)
 
         def read(answer: dict[str, Any]) -> Ranked:
             return agents.read_ranking(answer, self.task.candidates, self.item.seed)
@@ -209,7 +231,7 @@ class _Run:
             return ()
         thinking, answer = ranked
         self.repaired = answer.repaired
-        self._record(RECOMMEND, list(answer.ranking), thinking)
+        self._record(RECOMMEND, list(answer.ranking), thinking, exchanges)
         return answer.ranking
 
     def _record(
@@ -247,8 +269,7 @@ class _Run:
         return None
 
     def _messages(self, agent: str, instruction: str) -> list[ChatMessage]:
-        looked_up = self.looked_up.get(agent, ()) if agent in ANALYSTS else self._all_looked_up()
-        evidence = render("evidence", findings=self.findings, looked_up=looked_up)
+        evidence = render("evidence", findings=self.findings, looked_up=self._evidence(agent))
         parts = [self.context, evidence, instruction]
         return [
             {"role": "system", "content": render("system")},
@@ -272,7 +293,10 @@ class _Run:
             return []
         return [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
 
-    def _all_looked_up(self) -> list[ToolExchange]:
+    def _evidence(self, agent: str) -> list[ToolExchange]:
+        """Return the look-ups that an agent's prompt shows: an analyst's own, for the others everybody's."""
+        if agent in ANALYSTS:
+            return self.looked_up.get(agent, [])
         exchanges = {(e.tool, e.argument): e for found in self.looked_up.values() for e in found}
         return list(exchanges.values())
 

@@ -87,7 +87,7 @@ def in_form(answer: Any, schema: dict[str, Any]) -> Any:
 async def run(
     script: Callable[[Request], Answer],
     *,
-    agents: Agents = Agents(),  # noqa: B008 - frozen
+    agents: Agents = Agents(lookup_rounds=1),  # noqa: B008 - frozen
     sampling: Sampling = BRIEF,
     kept: TrajectoryFilter = TrajectoryFilter.HIT_AT_1,
     task: RankingTask = TASK,

@@ -22,6 +22,12 @@ def test_a_prompt_has_what_the_papers_has(agent: str) -> None:
     assert [words for words in ESSENTIALS[agent] if words not in text] == []
 
 
+def test_look_ups_are_chosen_in_view_of_what_is_known() -> None:
+    """In F.3's example an agent reasons before every call."""
+    text = render("tools", brief=False, title="ranking")
+    assert [words for words in ("for the ranking", "`thinking`", "know so far", "missing") if words not in text] == []
+
+
 @pytest.mark.parametrize("agent", [agent for agent in ESSENTIALS if agent != "planner"])
 def test_there_is_room_to_reason_before_the_answer(agent: str) -> None:
     assert "`thinking`" in render(agent, brief=False)
