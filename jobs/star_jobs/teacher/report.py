@@ -75,7 +75,7 @@ def _agents(statistics: Statistics) -> str:
     calls = ", ".join(f"{tool} {count}" for tool, count in statistics.tool_calls.items()) or "none"
     told = (
         f"Reflections: {statistics.approved} approved, {statistics.criticized} asked for revisions. Look-ups: {calls}; "
-        f"{statistics.no_signal} had no signal."
+        f"{statistics.ranking_tool_calls} were the ranking agent's, {statistics.no_signal} had no signal."
     )
     return _table(["analyst", "planned", "revised", "look-ups"], rows) + "\n\n" + told
 

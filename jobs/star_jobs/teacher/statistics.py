@@ -9,7 +9,7 @@ from star_contracts.data import TaskType, Trajectory, Usage
 from star_contracts.settings import Variant
 from star_jobs.llm.usage import add_usage
 from star_jobs.teacher.records import RunRecord
-from star_jobs.trajectory.format import ANALYSTS, PLANNER, REFLECTION, VariantUnavailable, serialize
+from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION, VariantUnavailable, serialize
 from star_jobs.trajectory.tools import NO_SIGNAL
 
 CUTOFFS = (1, 3, 5)
@@ -60,6 +60,8 @@ class Statistics(Model):
     criticized: int
     tool_calls: dict[str, int]
     """By tool."""
+    ranking_tool_calls: int = 0
+    """Of these, the ranking agent's."""
     no_signal: int
     """Tool calls whose key had no signal."""
     refused: int
@@ -154,7 +156,7 @@ class StatisticsBuilder:
             elif step.agent in ANALYSTS:
                 counted = self.revised if step.revision else self.planned
                 counted[step.agent] += 1
-                self.looked_up[step.agent] += len(step.tools)
+            self.looked_up[step.agent] += len(step.tools)
             for exchange in step.tools:
                 self.tools[exchange.tool.value] += 1
                 self.totals["no_signal"] += exchange.response == NO_SIGNAL
@@ -184,6 +186,7 @@ class StatisticsBuilder:
             approved=self.verdicts[False],
             criticized=self.verdicts[True],
             tool_calls=dict(sorted(self.tools.items())),
+            ranking_tool_calls=self.looked_up[RECOMMEND],
             no_signal=self.totals["no_signal"],
             refused=self.totals["refused"],
             refusal=self.refusal,

@@ -9,6 +9,8 @@ import yaml
 
 from star_contracts.data import AgentStep, ToolExchange
 from star_contracts.settings import Agents, Sampling, Variant
+from star_jobs.teacher.report import render
+from star_jobs.teacher.statistics import StatisticsBuilder
 from star_jobs.trajectory.format import serialize
 from tests.support.fakellm import Answer, FakeLLM, Request, schema_of
 from tests.unit.star_jobs.teacher.test_mars import BRIEF, FULL, PROBLEM, Script, kind_of, run, steps
@@ -145,6 +147,18 @@ async def test_the_demo_asks_no_more_than_it_has_to() -> None:
     settings = Agents.model_validate(spec["agents"]), Sampling.model_validate(spec["sampling"])
     await run(script, agents=settings[0], sampling=settings[1])
     assert script.turns == ["plan", "calls", "analyse", "reflect", "rank"]
+
+
+async def test_the_look_ups_of_all_rounds_are_counted() -> None:
+    record, _ = await run(Curious((1, 2, 1, 2, 1, 1), reflect=[PROBLEM]), agents=Agents(), sampling=FULL)
+    builder = StatisticsBuilder()
+    builder.add(record)
+    counted = builder.build()
+    assert (counted.tool_calls, counted.ranking_tool_calls) == ({"Item-CF": 6, "User-CF": 2}, 2)
+    assert counted.analysts["user_profile"].looked_up == 6
+    page = render(counted)
+    assert "| user_profile | 1 | 1 | 6 |" in page
+    assert "Look-ups: Item-CF 6, User-CF 2; 2 were the ranking agent's, 0 had no signal." in page
 
 
 async def test_every_turn_has_a_seed_of_its_own() -> None:
