@@ -7,7 +7,7 @@ from pydantic import Field
 from star_contracts.artifact import ArtifactRef, Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.job import Store
-from star_contracts.settings import Sampling
+from star_contracts.settings import MAX_TOOL_CALLS, Sampling
 
 FETCH_SPEC_PATH = "/etc/star/fetch.json"
 GATEWAY_CONFIG_PATH = "/etc/star/gateway.json"
@@ -50,7 +50,7 @@ class GatewayConfig(Model):
     backends: tuple[Backend, ...] = Field(min_length=1)
     sampling: Sampling = Sampling()
     best_of: int = Field(default=1, ge=1, le=16)
-    max_tool_calls: int = Field(default=8, ge=0)
+    max_tool_calls: int = Field(default=MAX_TOOL_CALLS, ge=0)
     """Tool calls answered in one generation before the student has to go on without."""
     deadline_seconds: float = Field(default=60, gt=0)
     max_in_flight: int = Field(default=256, ge=1)

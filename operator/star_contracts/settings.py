@@ -10,6 +10,10 @@ from star_contracts.data import TaskType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+MAX_TOOL_CALLS = 32
+"""Tool calls answered in one answer of a student, in training, evaluation and serving: a bound on loops. The paper's
+example makes 12 (F.3); a teacher of default settings 30 at most before revisions (five agents, two rounds of three)."""
+
 
 class DatasetFormat(StrEnum):
     """What the source's files look like."""

@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 CHUNK = 8
 """Tasks in one part file. Part of the work's layout: changing it makes unfinished evaluations start again."""
-MAX_TOOL_CALLS = 8
-"""Calls answered in one generation, as in the gateway's default configuration."""
 
 
 class AnswerRecord(Model):
@@ -75,7 +73,7 @@ class Examinee:
     async def _ask(self, task: RankingTask, sampling: Sampling, settings: EvaluationSettings) -> StudentAnswer:
         if settings.single_agent is not None:
             return await answer_alone(self.client, task, self.items, sampling, settings.single_agent)
-        return await answer(self.client, task, self.items, self.toolbox, sampling, MAX_TOOL_CALLS, settings.variant)
+        return await answer(self.client, task, self.items, self.toolbox, sampling, variant=settings.variant)
 
 
 async def collect_answers(

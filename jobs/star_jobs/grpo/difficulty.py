@@ -9,8 +9,6 @@ from star_contracts.settings import DifficultyMix, DifficultySampling
 
 SAMPLES = "samples.jsonl"
 """The samples artifact's file: one `Instance` a line."""
-MAX_TOOL_CALLS = 8
-"""Calls answered in one response, while sampling and in rollouts, as in evaluation and serving."""
 
 
 class Difficulty(StrEnum):

@@ -16,7 +16,7 @@ from star_contracts.job import SampleDifficulty
 from star_contracts.settings import Sampling
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import JobFailure, TerminalFailure
-from star_jobs.grpo.difficulty import MAX_TOOL_CALLS, SAMPLES, Instance, classify, metrics, select
+from star_jobs.grpo.difficulty import SAMPLES, Instance, classify, metrics, select
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.lookup import SignalStore
@@ -78,7 +78,7 @@ async def _sample(
 
         async def ask(task: RankingTask, response: int) -> StudentAnswer:
             sampling = Sampling(temperature=stage.temperature, top_p=1.0, max_tokens=stage.max_tokens, seed=response)
-            return await student.answer(client, task, dataset.items, toolbox, sampling, MAX_TOOL_CALLS, stage.variant)
+            return await student.answer(client, task, dataset.items, toolbox, sampling, variant=stage.variant)
 
         sampler = Sampler(ask, truth, stage.sampling.samples, job)
         return await sampler.all(tasks, in_flight=chunks_in_flight(stage.llm.concurrency, stage.sampling.samples))

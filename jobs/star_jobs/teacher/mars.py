@@ -39,9 +39,9 @@ from star_jobs.trajectory.tools import ToolBox, ToolCall
 
 ATTEMPTS = 2
 """Times an agent is asked before its part is done without it."""
-_BRIEF_CALLS = 1
-_CALLS = 3
-"""Look-ups in one round, in brief and else."""
+CALLS = 3
+"""Look-ups in one round."""
+BRIEF_CALLS = 1
 
 T = TypeVar("T")
 
@@ -181,7 +181,7 @@ class _Run:
         options = [call for call in self.options if call not in known]
         if not options:
             return []
-        limit = _BRIEF_CALLS if self.team.brief else _CALLS
+        limit = BRIEF_CALLS if self.team.brief else CALLS
         chosen = await self._ask(
             agent,
             render("tools", brief=self.team.brief, title=agents.TITLES[agent]) + criticism,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from star_contracts.data import Item, RankingTask, ToolExchange, Usage
-from star_contracts.settings import Sampling, Variant
+from star_contracts.settings import MAX_TOOL_CALLS, Sampling, Variant
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.usage import add_usage
@@ -53,7 +53,7 @@ async def answer(
     items: Mapping[str, Item],
     toolbox: ToolBox | None,
     sampling: Sampling,
-    max_tool_calls: int = 8,
+    max_tool_calls: int = MAX_TOOL_CALLS,
     variant: Variant = Variant.FULL,
 ) -> StudentAnswer:
     """Let the student answer a task.

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.base import Model
-from star_contracts.settings import EvaluationSettings, Sampling
+from star_contracts.settings import MAX_TOOL_CALLS, EvaluationSettings, Sampling
 from star_operator.api.common import (
     MEASURED_VARIANT,
     ONE_POD,
@@ -105,7 +105,7 @@ class Gateway(Model):
     """How the student is sampled."""
     best_of: int = Field(default=1, ge=1, le=16)
     """Answers sampled a request; the best one by vote is returned."""
-    max_tool_calls: int = Field(default=8, ge=0, le=64)
+    max_tool_calls: int = Field(default=MAX_TOOL_CALLS, ge=0, le=64)
     """Tool calls answered in one generation before the student has to go on without."""
     deadline_seconds: int = Field(default=60, ge=1, le=3600)
     """A request that takes longer is answered 504."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from star_contracts.errors import Reason
+from star_contracts.settings import MAX_TOOL_CALLS
 from star_jobs.errors import RetryableFailure
 from star_jobs.grpo.context import Prepared, Trained
-from star_jobs.grpo.difficulty import MAX_TOOL_CALLS
 from star_jobs.grpo.rows import as_messages
 from star_jobs.grpo.swift import settings
 from star_jobs.grpo.swift.arguments import Plan, arguments

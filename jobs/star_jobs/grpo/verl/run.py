@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from star_contracts.errors import Reason
+from star_contracts.settings import MAX_TOOL_CALLS
 from star_jobs.errors import RetryableFailure
 from star_jobs.grpo.context import Prepared, Trained
-from star_jobs.grpo.difficulty import MAX_TOOL_CALLS
 from star_jobs.grpo.rows import as_messages
 from star_jobs.grpo.verl import ray_cluster
 from star_jobs.grpo.verl.layout import HUGGING_FACE, VerlLayout, VerlStep, parse_step

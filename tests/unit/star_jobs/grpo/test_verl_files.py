@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from star_contracts.settings import Rewards, Variant
+from star_contracts.settings import MAX_TOOL_CALLS, Rewards, Variant
 from star_jobs.grpo.context import Prepared
 from star_jobs.grpo.rows import PromptSet
 from star_jobs.grpo.verl.layout import LATEST, VerlLayout, parse_step
@@ -102,5 +102,5 @@ def test_agent_loop_registration(tmp_path: Path) -> None:
         "_target_": "star_jobs.grpo.verl.agent_loop.StudentLoop",
         "signals": "/s",
         "items": "/d/items.jsonl",
-        "max_tool_calls": 8,
+        "max_tool_calls": MAX_TOOL_CALLS,
     }

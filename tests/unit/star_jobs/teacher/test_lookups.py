@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from star_contracts.data import AgentStep, ToolExchange
-from star_contracts.settings import Agents, Sampling, Variant
+from star_contracts.settings import MAX_TOOL_CALLS, Agents, Sampling, Variant
+from star_jobs.teacher.mars import CALLS
 from star_jobs.teacher.report import render
 from star_jobs.teacher.statistics import StatisticsBuilder
-from star_jobs.trajectory.format import serialize
+from star_jobs.trajectory.format import ANALYSTS, serialize
 from tests.support.fakellm import Answer, FakeLLM, Request, schema_of
 from tests.unit.star_jobs.teacher.test_mars import BRIEF, FULL, PROBLEM, Script, kind_of, run, steps
 
@@ -147,6 +148,11 @@ async def test_the_demo_asks_no_more_than_it_has_to() -> None:
     settings = Agents.model_validate(spec["agents"]), Sampling.model_validate(spec["sampling"])
     await run(script, agents=settings[0], sampling=settings[1])
     assert script.turns == ["plan", "calls", "analyse", "reflect", "rank"]
+
+
+def test_a_student_may_look_up_as_often_as_it_is_shown() -> None:
+    """Or it would be cut off, in evaluation and serving, in the middle of what it was trained to do."""
+    assert (len(ANALYSTS) + 1) * Agents().lookup_rounds * CALLS <= MAX_TOOL_CALLS
 
 
 async def test_the_look_ups_of_all_rounds_are_counted() -> None:

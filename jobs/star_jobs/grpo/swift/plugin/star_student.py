@@ -11,7 +11,7 @@ from swift.rewards import ORM, orms
 from swift.rollout.multi_turn import MultiTurnScheduler, multi_turns
 
 from star_contracts.data import Item
-from star_jobs.grpo.difficulty import MAX_TOOL_CALLS
+from star_contracts.settings import MAX_TOOL_CALLS
 from star_jobs.grpo.swift.arguments import REWARDS, SCHEDULER
 from star_jobs.grpo.swift.settings import from_environment
 from star_jobs.lookup import SignalStore
