@@ -88,6 +88,17 @@ class Signal(Model):
     """Hash of all that decided the text; a refresh takes over entries whose hash is still the same."""
 
 
+class Summary(Model):
+    """The beginning of a user's history in words (paper 3.2, E): what the look-up store returns for its key."""
+
+    key: str
+    """Hash of the user and of the items of that beginning, in their order."""
+    text: str
+    """At most 500 words; empty when no model could give any."""
+    made_from: str = ""
+    """As a signal's."""
+
+
 class Usage(Model):
     """Tokens spent."""
 

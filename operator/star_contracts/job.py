@@ -108,6 +108,8 @@ class VerbalizeSignals(Model):
     llm: LLMEndpoint
     sampling: Sampling
     scope: SignalScope
+    summaries: bool = True
+    """Whether the beginnings of long histories are summarized as well."""
     limit: int | None = None
     """Users and items each at most; for trying things out."""
     previous: ArtifactRef | None = None
@@ -121,6 +123,7 @@ class CollectSignals(Model):
     dataset: ArtifactRef
     neighbours: ArtifactRef
     scope: SignalScope
+    summaries: bool = True
     limit: int | None = None
     previous: ArtifactRef | None = None
     """The store that the verbalizers took entries over from; here they are only counted."""
@@ -132,7 +135,7 @@ class GenerateTrajectories(Model):
     stage: Literal["generate-trajectories"] = "generate-trajectories"
     dataset: ArtifactRef
     signals: ArtifactRef | None = None
-    """The look-up store; None when the agents have no tools."""
+    """The look-up store, of signals for the agents' tools and of summaries."""
     llm: LLMEndpoint
     agent_llms: dict[str, LLMEndpoint] = {}
     """Endpoints of single agents, by agent name (the paper's MARS-Planner hybrid)."""
@@ -166,6 +169,8 @@ class TrainSFT(Model):
     trajectories: ArtifactRef
     dataset: ArtifactRef
     """The dataset the trajectories were made on: tasks and titles for the prompts."""
+    signals: ArtifactRef | None = None
+    """The look-up store the trajectories were made with: summaries for the prompts."""
     variant: Variant
     samples: int | None = None
     """Kept trajectories at most, in the artifact's order; all by default."""
@@ -198,7 +203,8 @@ class TrainGRPO(Model):
     samples: ArtifactRef
     signals: ArtifactRef | None = None
     variant: Variant = Variant.FULL
-    """Which phases the student was trained to write; without signals always WithoutTools."""
+    """Which phases the student was trained to write; without signals always WithoutTools. WithoutTools takes none but
+    summaries of the signals."""
     backend: GRPOBackend
     rewards: Rewards
     hyperparameters: GRPOHyperparameters

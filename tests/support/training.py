@@ -96,9 +96,9 @@ class TrainingInputs:
         write_jsonl(folder / "samples.jsonl", instances)
         return self._publish("samples", folder, ArtifactKind.SAMPLES)
 
-    def signals(self) -> ArtifactRef:
-        """A look-up store."""
-        folder = world.write_signals(self._folder / "in-signals")
+    def signals(self, *long: RankingTask) -> ArtifactRef:
+        """A look-up store, with the summaries of some tasks' long histories."""
+        folder = world.write_signals(self._folder / "in-signals", *long)
         return self._publish("signals", folder, ArtifactKind.VERBALIZATION)
 
     def _publish(self, name: str, folder: Path, kind: ArtifactKind) -> ArtifactRef:

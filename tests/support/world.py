@@ -21,14 +21,17 @@ from star_contracts.data import (
     Signal,
     SignalCategory,
     SignalKind,
+    Summary,
     TaskType,
 )
 from star_jobs.lookup import write_store
 from star_jobs.storage import ArtifactWriter, ObjectStore, write_jsonl
+from star_jobs.trajectory.prompt import summarized, summary_key
 
 ITEMS = tuple(Item(item_id=f"i{n}", title=f"Film {n}", categories=("Drama",)) for n in range(12))
 USERS = ("u1", "u2", "u3", "u4")
 TYPES = (TaskType.CLASSIC, TaskType.LONG_TERM)
+HISTORY_LENGTH = 20
 Ranker = Callable[[list[str]], Sequence[str]]
 Request = dict[str, object]
 
@@ -61,6 +64,32 @@ def tasks(count: int, types: Sequence[TaskType] = TYPES) -> list[RankingTask]:
     return made
 
 
+def with_past(task: RankingTask, length: int) -> RankingTask:
+    """The task with a history of this length. Prompts of the small tasks here show 6 interactions."""
+    history = tuple(Interaction(item_id=f"i{n % 12}", timestamp=100 * n, rating=4.0) for n in range(length))
+    return task.model_copy(update={"history": history})
+
+
+def summaries(*tasks: RankingTask) -> list[Summary]:
+    """A summary of each beginning of the tasks' histories that has one; it says of whom and how much it is."""
+    made = {}
+    for task in tasks:
+        for end in summarized(task):
+            key = summary_key(task.user_id, task.history[:end])
+            made[key] = Summary(key=key, text=f"The first {end} films of {task.user_id}.")
+    return list(made.values())
+
+
+class KnownSummaries:
+    """Summaries in memory."""
+
+    def __init__(self, *known: Summary) -> None:
+        self._known = {summary.key: summary for summary in known}
+
+    def summary(self, key: str) -> Summary | None:
+        return self._known.get(key)
+
+
 def write_dataset(folder: Path, test: Sequence[RankingTask]) -> Path:
     """Write the dataset's files."""
     truth = [GroundTruth(task_id=task.task_id, item_id=task.candidates[2]) for task in test]
@@ -71,6 +100,7 @@ def write_dataset(folder: Path, test: Sequence[RankingTask]) -> Path:
     (folder / "tables").mkdir(exist_ok=True)
     rows = [{"user_id": user, "source": "test", "occupation": "critic"} for user in USERS]
     (folder / "tables" / "user.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "stats.json").write_text(json.dumps({"historyLength": HISTORY_LENGTH}))
     interactions().write_parquet(folder / "interactions.parquet")
     return folder
 
@@ -82,9 +112,9 @@ def signals() -> list[Signal]:
     return [Signal(kind=kind, key=key, categories=(category,), neighbours=("i3", "i4")) for kind, key in keys]
 
 
-def write_signals(folder: Path) -> Path:
-    """Write the look-up store."""
-    write_store(folder, signals())
+def write_signals(folder: Path, *long: RankingTask) -> Path:
+    """Write the look-up store, with the summaries of some tasks' long histories."""
+    write_store(folder, [*signals(), *summaries(*long)])
     return folder
 
 

@@ -71,7 +71,13 @@ def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: Prepar
         "malformed": source.faults.total(),
         **{fault.value: count for fault, count in sorted(source.faults.items())},
     }
-    stats = {**metrics, **_details(plan), "safeInteractions": int(safe.sum()), "files": _file_reports(source)}
+    stats = {
+        **metrics,
+        **_details(plan),
+        "historyLength": stage.tasks.history_length,
+        "safeInteractions": int(safe.sum()),
+        "files": _file_reports(source),
+    }
     (folder / snapshot.STATS).write_bytes(canonical_json(stats))
     return metrics
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from star_contracts.data import GroundTruth, Item, RankingTask, TaskType
 from star_contracts.errors import Reason
-from star_contracts.settings import TaskSplit
+from star_contracts.settings import TaskSettings, TaskSplit
 from star_jobs.errors import TerminalFailure
 from star_jobs.storage.records import read_jsonl
 
@@ -81,6 +81,15 @@ class Dataset:
     def ground_truth(self, split: Split) -> dict[str, str]:
         """Return task id -> item id."""
         return {truth.task_id: truth.item_id for truth in read_jsonl(self.folder / truth_file(split), GroundTruth)}
+
+    @cached_property
+    def history_length(self) -> int:
+        """Most recent interactions in a task's history, and so in that of a user who is served.
+
+        Snapshots that were prepared before this was recorded have the default.
+        """
+        stats = json.loads((self.folder / STATS).read_bytes())
+        return int(stats.get("historyLength", TaskSettings().history_length))
 
     def profiles(self) -> dict[str, dict[str, str]]:
         """Return user id -> what the user table tells of the user, as it stands in a task's `profile`."""

@@ -19,15 +19,17 @@ from pathlib import Path
 
 import jinja2
 
-from star_contracts.data import Item, RankingTask, Usage
+from star_contracts.data import Item, Usage
 from star_contracts.settings import Sampling, SingleAgent
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.usage import add_usage
 from star_jobs.trajectory.prompt import (
     CHAT_TEMPLATE_ARGUMENTS,
+    ShownTask,
     describe_candidates,
     describe_history,
+    describe_past,
     describe_task,
     describe_user,
     style_of,
@@ -57,7 +59,7 @@ _templates = jinja2.Environment(
 
 
 async def answer_alone(
-    client: LLMClient, task: RankingTask, items: Mapping[str, Item], sampling: Sampling, agent: SingleAgent
+    client: LLMClient, task: ShownTask, items: Mapping[str, Item], sampling: Sampling, agent: SingleAgent
 ) -> StudentAnswer:
     """Let a single agent answer a task; the last JSON list it writes is its ranking.
 
@@ -81,24 +83,22 @@ async def answer_alone(
     )
 
 
-def rank_messages(
-    task: RankingTask, items: Mapping[str, Item], agent: SingleAgent, notes: str = ""
-) -> list[ChatMessage]:
+def rank_messages(task: ShownTask, items: Mapping[str, Item], agent: SingleAgent, notes: str = "") -> list[ChatMessage]:
     """Return the chat that asks for the ranking; `notes` replace all but the latest interactions."""
     remembering, style = agent in _REMEMBERING, style_of(len(task.candidates))
     system = _render("rank", candidates=len(task.candidates), think=agent in _THINKING, memory=remembering)
     shown = describe_task(task, items, style)
     if remembering:
-        latest = describe_history(task.history[-LATEST:], items, style, counted=False)
+        latest = describe_history(task.history[-LATEST:], items, style)
         candidates = "Candidates:\n" + describe_candidates(task.candidates, items, style)
         shown = "\n".join([describe_user(task, style), f"Your notes:\n{notes.strip() or 'none'}", latest, candidates])
     return [{"role": "system", "content": system}, {"role": "user", "content": shown}]
 
 
-def remember_messages(task: RankingTask, items: Mapping[str, Item]) -> list[ChatMessage]:
+def remember_messages(task: ShownTask, items: Mapping[str, Item]) -> list[ChatMessage]:
     """Return the chat that asks for notes about the user; the candidates are not shown."""
     style = style_of(len(task.candidates))
-    shown = "\n".join([describe_user(task, style), describe_history(task.history, items, style)])
+    shown = "\n".join([describe_user(task, style), describe_past(task, items, style)])
     return [
         {"role": "system", "content": _render("remember", sentences=NOTES)},
         {"role": "user", "content": shown},

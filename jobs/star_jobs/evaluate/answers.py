@@ -18,6 +18,7 @@ from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.runtime import JobContext
 from star_jobs.storage import to_line
+from star_jobs.trajectory.prompt import SummarySource, shown
 from star_jobs.trajectory.reward import hit_rank
 from star_jobs.trajectory.student import StudentAnswer, answer
 from star_jobs.trajectory.tools import ToolBox
@@ -58,6 +59,8 @@ class Examinee:
     client: LLMClient
     items: Mapping[str, Item]
     toolbox: ToolBox | None
+    summaries: SummarySource | None = None
+    """Of the beginnings of long histories."""
 
     async def answer(self, task: RankingTask, sample: int, settings: EvaluationSettings, truth: str) -> AnswerRecord:
         """Let the student answer once; a poor answer is a miss, not an error. Raises JobFailure as the client does."""
@@ -71,9 +74,10 @@ class Examinee:
         return _record(given, task, sample, truth)
 
     async def _ask(self, task: RankingTask, sampling: Sampling, settings: EvaluationSettings) -> StudentAnswer:
+        asked = shown(task, self.summaries)
         if settings.single_agent is not None:
-            return await answer_alone(self.client, task, self.items, sampling, settings.single_agent)
-        return await answer(self.client, task, self.items, self.toolbox, sampling, variant=settings.variant)
+            return await answer_alone(self.client, asked, self.items, sampling, settings.single_agent)
+        return await answer(self.client, asked, self.items, self.toolbox, sampling, variant=settings.variant)
 
 
 async def collect_answers(

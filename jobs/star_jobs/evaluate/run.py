@@ -39,8 +39,7 @@ def run(stage: Evaluate, job: JobContext) -> Outcome:
     dataset = Dataset(job.fetch(stage.dataset, only=NEEDED_FILES))
     suite = choose_suite(dataset, settings)
     other = load_other(stage, suite, job)
-    toolbox = _toolbox(stage, job, dataset)
-    answers = None if stage.llm is None else asyncio.run(_examine(stage.llm, toolbox, dataset, suite, stage, job))
+    answers = None if stage.llm is None else asyncio.run(_examine(stage.llm, dataset, suite, stage, job))
     training = training_matrix(dataset.interactions(), suite.tasks, suite.truth)
     if training.dropped:
         job.log.warning("ground truth among the training interactions", interactions=training.dropped)
@@ -51,7 +50,7 @@ def run(stage: Evaluate, job: JobContext) -> Outcome:
         model=stage.llm.model if stage.llm else None,
         inputs=_inputs(stage),
         settings=settings,
-        tools=toolbox is not None,
+        tools=stage.llm is not None and _has_tools(stage),
         leaked_interactions=training.dropped,
         against=other.about if other else None,
         suites=suite_reports(measured, settings),
@@ -75,19 +74,18 @@ def _run_baselines(
     }
 
 
-def _toolbox(stage: Evaluate, job: JobContext, dataset: Dataset) -> ToolBox | None:
-    settings = stage.settings
-    if stage.signals is None or not settings.tools or settings.single_agent is not None or stage.llm is None:
-        return None
-    return ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)
+def _has_tools(stage: Evaluate) -> bool:
+    return stage.signals is not None and stage.settings.tools and stage.settings.single_agent is None
 
 
 async def _examine(
-    endpoint: LLMEndpoint, toolbox: ToolBox | None, dataset: Dataset, suite: Suite, stage: Evaluate, job: JobContext
+    endpoint: LLMEndpoint, dataset: Dataset, suite: Suite, stage: Evaluate, job: JobContext
 ) -> list[list[AnswerRecord]]:
+    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
+    toolbox = ToolBox(store, dataset.items) if store is not None and _has_tools(stage) else None
     async with LLMClient(endpoint) as client:
         await client.wait_ready()
-        examinee = Examinee(client, dataset.items, toolbox)
+        examinee = Examinee(client, dataset.items, toolbox, store)
         answers = await collect_answers(examinee, suite, stage.settings, job)
     refused = [record for row in answers for record in row if record.refused]
     if len(refused) == sum(map(len, answers)):

@@ -8,6 +8,7 @@ from star_contracts.settings import Variant
 from star_jobs.datasets.snapshot import ITEMS, Dataset
 from star_jobs.grpo.difficulty import SAMPLES, Instance
 from star_jobs.grpo.rows import PromptSet, Tasks, batch_size, build, steps
+from star_jobs.lookup import SignalStore
 from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder
 from star_jobs.models.source import resolve
@@ -16,6 +17,7 @@ from star_jobs.runtime import JobContext
 from star_jobs.storage import read_jsonl
 from star_jobs.training.cluster import Node
 from star_jobs.trajectory.phases import student_variant
+from star_jobs.trajectory.prompt import shown
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Prepared:
     items: Path
     """`items.jsonl` of the dataset."""
     signals: Path | None
-    """Folder of the look-up store."""
+    """Folder of the look-up store, for a student with tools."""
     batch: int
     """Instances a step."""
     mini_batch: int
@@ -58,9 +60,11 @@ def prepare(stage: TrainGRPO, job: JobContext, node: Node) -> Prepared:
     model = resolve(stage.model, job)
     folder = job.fetch(stage.dataset, only=("*.jsonl",))
     dataset = Dataset(folder)
-    variant = student_variant(stage.variant, tools=stage.signals is not None)
+    signals = job.fetch(stage.signals) if stage.signals is not None else None
+    store = SignalStore.open(signals) if signals is not None else None
+    variant = student_variant(stage.variant, tools=signals is not None)
     source = Tasks(
-        tasks={task.task_id: task for task in dataset.tasks("train")},
+        tasks={task.task_id: shown(task, store) for task in dataset.tasks("train")},
         truth=dataset.ground_truth("train"),
         items=dataset.items,
     )
@@ -76,7 +80,7 @@ def prepare(stage: TrainGRPO, job: JobContext, node: Node) -> Prepared:
         prompts=prompts,
         variant=variant,
         items=folder / ITEMS,
-        signals=job.fetch(stage.signals) if stage.signals is not None else None,
+        signals=None if variant is Variant.WITHOUT_TOOLS else signals,
         batch=batch,
         mini_batch=mini_batch,
         steps=total,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_contracts.data import Item, RankingTask
+from star_contracts.data import Item
 from star_contracts.errors import Reason
 from star_contracts.settings import Variant
 from star_jobs.errors import TerminalFailure
@@ -12,7 +12,7 @@ from star_jobs.grpo.difficulty import Instance
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.models.chat_template import chatml
 from star_jobs.models.tokens import TokenCounter
-from star_jobs.trajectory.prompt import student_messages, style_of
+from star_jobs.trajectory.prompt import ShownTask, student_messages, style_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PromptSet:
 class Tasks:
     """What a dataset says about the RL set's tasks."""
 
-    tasks: Mapping[str, RankingTask]
+    tasks: Mapping[str, ShownTask]
     truth: Mapping[str, str]
     items: Mapping[str, Item]
 

@@ -13,7 +13,7 @@ from star_contracts.artifact import ArtifactKind
 from star_contracts.data import RankingTask
 from star_contracts.errors import Reason
 from star_contracts.job import SampleDifficulty
-from star_contracts.settings import Sampling
+from star_contracts.settings import Sampling, Variant
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import JobFailure, TerminalFailure
 from star_jobs.grpo.difficulty import SAMPLES, Instance, classify, metrics, select
@@ -23,6 +23,7 @@ from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import to_line
 from star_jobs.trajectory import student
+from star_jobs.trajectory.prompt import shown
 from star_jobs.trajectory.reward import hit_rank
 from star_jobs.trajectory.student import StudentAnswer
 from star_jobs.trajectory.tools import ToolBox
@@ -42,11 +43,8 @@ def run(stage: SampleDifficulty, job: JobContext) -> Outcome:
         raise TerminalFailure(
             Reason.NOTHING_TO_TRAIN_ON, "the dataset has no training tasks: raise the RecDataset's tasks.train"
         )
-    toolbox = None
-    if stage.signals is not None:
-        toolbox = ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)
     try:
-        instances = asyncio.run(_sample(stage, job, dataset, tasks, toolbox))
+        instances = asyncio.run(_sample(stage, job, dataset, tasks))
     except* JobFailure as group:
         raise first_failure(group) from None
     chosen = select(instances, stage.sampling)
@@ -70,15 +68,19 @@ def first_failure(group: BaseExceptionGroup[JobFailure]) -> JobFailure:
 
 
 async def _sample(
-    stage: SampleDifficulty, job: JobContext, dataset: Dataset, tasks: Sequence[RankingTask], toolbox: ToolBox | None
+    stage: SampleDifficulty, job: JobContext, dataset: Dataset, tasks: Sequence[RankingTask]
 ) -> list[Instance]:
     truth = dataset.ground_truth("train")
+    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
+    has_tools = stage.variant is not Variant.WITHOUT_TOOLS
+    toolbox = ToolBox(store, dataset.items) if store is not None and has_tools else None
     async with LLMClient(stage.llm) as client:
         await client.wait_ready()
 
         async def ask(task: RankingTask, response: int) -> StudentAnswer:
             sampling = Sampling(temperature=stage.temperature, top_p=1.0, max_tokens=stage.max_tokens, seed=response)
-            return await student.answer(client, task, dataset.items, toolbox, sampling, variant=stage.variant)
+            asked = shown(task, store)
+            return await student.answer(client, asked, dataset.items, toolbox, sampling, variant=stage.variant)
 
         sampler = Sampler(ask, truth, stage.sampling.samples, job)
         return await sampler.all(tasks, in_flight=chunks_in_flight(stage.llm.concurrency, stage.sampling.samples))

@@ -1,4 +1,4 @@
-"""The look-up store of collaborative signals: written once, memory-mapped, read in well under a millisecond."""
+"""The look-up store of signals and summaries: written once, memory-mapped, read in well under a millisecond."""
 
 from star_jobs.lookup.render import render_signal
 from star_jobs.lookup.store import SignalStore, write_store

@@ -1,4 +1,4 @@
-"""The look-up store: `write_store` once, `SignalStore.get` ever after. Layout: `star_jobs.lookup.layout`."""
+"""The look-up store: `write_store` once, `get` and `summary` ever after. Layout: `star_jobs.lookup.layout`."""
 
 import itertools
 import mmap
@@ -10,40 +10,44 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from star_contracts.data import Signal, SignalKind
+from star_contracts.data import Signal, SignalKind, Summary
 from star_contracts.errors import Reason
 from star_jobs.errors import TerminalFailure
 from star_jobs.lookup import layout
+from star_jobs.lookup.layout import SUMMARY, Entry, identity
 
 _DICTIONARY_SAMPLE = 512
-"""Signals the compression dictionary is made from."""
+"""Entries the compression dictionary is made from."""
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(union_mode="left_to_right")])
 
 
-def write_store(folder: Path, signals: Iterable[Signal]) -> dict[SignalKind, int]:
+def write_store(folder: Path, entries: Iterable[Entry]) -> dict[str, int]:
     """Write a store into `folder` and return its number of entries by kind.
 
-    Each (kind, key) must come once. Memory: 20 bytes an entry, however large the signals are.
+    Each (kind, key) must come once. Memory: 20 bytes an entry, however large the entries are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stream = iter(signals)
+    stream = iter(entries)
     head = list(itertools.islice(stream, _DICTIONARY_SAMPLE))
     dictionary = _dictionary(head)
     (folder / layout.DICTIONARY).write_bytes(dictionary)
     # Taking a dictionary in costs as much as compressing a record: it is done once, and each record starts on a copy.
     primed = zlib.compressobj(6, zlib.DEFLATED, layout.RAW_DEFLATE, zdict=dictionary)
-    counts: Counter[SignalKind] = Counter()
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
         shards = [_ShardWriter(folder, shard, stack) for shard in range(layout.SHARDS)]
-        for signal in itertools.chain(head, stream):
-            hashed = layout.entry_hash(signal.kind, signal.key)
-            shards[layout.shard_of(hashed)].add(hashed, _pack(signal, primed))
-            counts[signal.kind] += 1
+        for entry in itertools.chain(head, stream):
+            kind, key = identity(entry)
+            hashed = layout.entry_hash(kind, key)
+            shards[layout.shard_of(hashed)].add(hashed, _pack(entry, primed))
+            counts[kind] += 1
     for shard in shards:
         shard.write_index()
-    meta = layout.StoreMeta(entries={kind: counts[kind] for kind in SignalKind})
+    meta = layout.StoreMeta(entries={kind: counts[kind] for kind in (*SignalKind, SUMMARY)})
     (folder / layout.META).write_bytes(meta.model_dump_json(by_alias=True).encode())
     return meta.entries
 
@@ -74,17 +78,23 @@ class SignalStore:
 
     def get(self, kind: SignalKind, key: str) -> Signal | None:
         """Return the signal of an item (Item-CF) or a user (User-CF), or None when there is none."""
-        hashed = layout.entry_hash(kind, key)
-        for record in self._shards[layout.shard_of(hashed)].find(hashed):
-            signal = self._unpack(record)
-            if signal.kind is kind and signal.key == key:
-                return signal
-        return None
+        found = self._find(kind, key)
+        return found if isinstance(found, Signal) else None
 
-    def _unpack(self, record: bytes) -> Signal:
+    def summary(self, key: str) -> Summary | None:
+        """Return the summary of a history's beginning, or None when there is none."""
+        found = self._find(SUMMARY, key)
+        return found if isinstance(found, Summary) else None
+
+    def _find(self, kind: str, key: str) -> Entry | None:
+        hashed = layout.entry_hash(kind, key)
+        records = self._shards[layout.shard_of(hashed)].find(hashed)
+        return next((entry for entry in map(self._unpack, records) if identity(entry) == (kind, key)), None)
+
+    def _unpack(self, record: bytes) -> Entry:
         try:
             inflate = zlib.decompressobj(layout.RAW_DEFLATE, zdict=self._dictionary)
-            return Signal.model_validate_json(inflate.decompress(record) + inflate.flush())
+            return _ENTRY.validate_json(inflate.decompress(record) + inflate.flush())
         except (zlib.error, ValidationError) as error:
             raise TerminalFailure(
                 Reason.ARTIFACT_CORRUPTED, "a record of the look-up store is damaged: fetch the artifact again"
@@ -148,14 +158,14 @@ class _ShardWriter:
             out.write(array("I", (self._lengths[at] for at in order)).tobytes())
 
 
-def _pack(signal: Signal, primed: "zlib._Compress") -> bytes:
+def _pack(entry: Entry, primed: "zlib._Compress") -> bytes:
     deflate = primed.copy()
-    return deflate.compress(signal.model_dump_json(by_alias=True).encode()) + deflate.flush()
+    return deflate.compress(entry.model_dump_json(by_alias=True).encode()) + deflate.flush()
 
 
-def _dictionary(sample: list[Signal]) -> bytes:
+def _dictionary(sample: list[Entry]) -> bytes:
     # Deflate reaches the end of the dictionary most cheaply, so the shape common to all records stands last.
-    texts = [signal.model_dump_json(by_alias=True).encode() for signal in sample]
+    texts = [entry.model_dump_json(by_alias=True).encode() for entry in sample]
     return b"".join(texts)[-layout.DICTIONARY_BYTES :]
 
 

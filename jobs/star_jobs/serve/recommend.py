@@ -53,7 +53,7 @@ class Recommender:
     async def recommend(self, request: RecommendRequest, caller: Caller) -> Recommendation:
         """Answer one request. Raises Problem: the caller's fault (422), no backend (503), past the deadline (504)."""
         started = asyncio.get_running_loop().time()
-        prepared = prepare(request, self.catalogue.dataset.items, self.catalogue.users, self.config.max_candidates)
+        prepared = prepare(request, self.catalogue, self.config.max_candidates)
         deadline = min(request.deadline_seconds or self.config.deadline_seconds, self.config.deadline_seconds)
         try:
             async with asyncio.timeout(deadline):

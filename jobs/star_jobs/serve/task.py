@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from star_contracts.data import Interaction, Item, RankingTask, TaskType
-from star_jobs.serve.catalogue import KnownUsers
+from star_jobs.serve.catalogue import Catalogue, KnownUsers
 from star_jobs.serve.models import RecommendRequest
 from star_jobs.serve.problems import Problem
+from star_jobs.trajectory.prompt import ShownTask, shown
 
 ANONYMOUS = "anonymous"
 
@@ -18,19 +19,18 @@ ANONYMOUS = "anonymous"
 class PreparedTask:
     """A task, and what had to be left out of the request to make it."""
 
-    task: RankingTask
+    task: ShownTask
     warnings: list[str]
 
 
-def prepare(
-    request: RecommendRequest, items: Mapping[str, Item], users: KnownUsers, max_candidates: int
-) -> PreparedTask:
+def prepare(request: RecommendRequest, catalogue: Catalogue, max_candidates: int) -> PreparedTask:
     """Build the ranking task. Raises Problem 422 naming the field that has to change.
 
     The candidates are shuffled, with a seed that depends on the user and the *set* of candidates: a caller's order
     (often another recommender's ranking) would reach the student through position bias, and the same request always
     gives the same prompt.
     """
+    items, users = catalogue.dataset.items, catalogue.users
     _check_candidates(request.candidates, items, max_candidates)
     history, warnings = _history(request, items, users)
     user = request.user_id or ANONYMOUS
@@ -46,7 +46,7 @@ def prepare(
         history=history,
         profile=users.profile(user) if request.profile is None else request.profile,
     )
-    return PreparedTask(task=task, warnings=warnings)
+    return PreparedTask(task=shown(task, catalogue.summaries), warnings=warnings)
 
 
 def _check_candidates(candidates: list[str], items: Mapping[str, Item], limit: int) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from star_contracts.data import Item, RankingTask, Trajectory
+from star_contracts.data import Item, Trajectory
 from star_contracts.errors import Reason
 from star_contracts.settings import Variant
 from star_jobs.errors import TerminalFailure
 from star_jobs.models.chat_template import END_OF_TURN, chatml
 from star_jobs.models.tokens import TokenCounter
 from star_jobs.trajectory.format import Segment, VariantUnavailable, serialize
-from star_jobs.trajectory.prompt import student_messages
+from star_jobs.trajectory.prompt import ShownTask, student_messages
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ class TrainingSet:
 
 def build(
     trajectories: Iterable[Trajectory],
-    tasks: Mapping[str, RankingTask],
+    tasks: Mapping[str, ShownTask],
     items: Mapping[str, Item],
     variant: Variant,
     limits: Limits,
@@ -79,7 +79,7 @@ def to_row(messages: list[Any], segments: Iterable[Segment], answer_prefix: str)
 def _add(
     made: TrainingSet,
     trajectory: Trajectory,
-    task: RankingTask,
+    task: ShownTask,
     items: Mapping[str, Item],
     variant: Variant,
     limits: Limits,
@@ -99,7 +99,7 @@ def _add(
     made.rows.append(to_row([dict(m) for m in messages], segments, limits.answer_prefix))
 
 
-def _task_of(trajectory: Trajectory, tasks: Mapping[str, RankingTask]) -> RankingTask:
+def _task_of(trajectory: Trajectory, tasks: Mapping[str, ShownTask]) -> ShownTask:
     task = tasks.get(trajectory.task_id)
     if task is None:
         raise TerminalFailure(

@@ -16,6 +16,7 @@ from star_contracts.errors import Reason
 from star_contracts.job import TrainSFT
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import RetryableFailure
+from star_jobs.lookup import SignalStore
 from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder, checkpoint_files
 from star_jobs.models.source import inputs_of, resolve
@@ -30,6 +31,7 @@ from star_jobs.training.failure import classify
 from star_jobs.training.logs import JsonLinesFollower
 from star_jobs.training.rows import write_rows
 from star_jobs.training.staging import CheckpointStager, LocalCheckpoint
+from star_jobs.trajectory.prompt import shown
 
 ENGINE = "ms-swift"
 TRAJECTORIES = "trajectories.jsonl"
@@ -76,9 +78,14 @@ def run(stage: TrainSFT, job: JobContext) -> Outcome:
         job.output.add_file(path, path.name)
     return Outcome(
         kind=ArtifactKind.CHECKPOINT,
-        inputs={"trajectories": stage.trajectories.digest, "dataset": stage.dataset.digest, **inputs_of(stage.model)},
+        inputs=_inputs(stage),
         metrics=metrics(this.figures, final.step, data, time.monotonic() - started),
     )
+
+
+def _inputs(stage: TrainSFT) -> dict[str, str]:
+    found = {"trajectories": stage.trajectories.digest, "dataset": stage.dataset.digest, **inputs_of(stage.model)}
+    return found | ({"signals": stage.signals.digest} if stage.signals is not None else {})
 
 
 def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> TrainingSet:
@@ -91,7 +98,8 @@ def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> Traini
         answer_prefix=answer_prefix(model.path) if model.chatml else "",
         samples=stage.samples,
     )
-    tasks = {task.task_id: task for task in dataset.tasks("train")}
+    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
+    tasks = {task.task_id: shown(task, store) for task in dataset.tasks("train")}
     return build(trajectories, tasks, dataset.items, stage.variant, limits)
 
 

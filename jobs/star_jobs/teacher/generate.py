@@ -21,14 +21,13 @@ from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.client import LLMClient
 from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.teacher.abstractor import Abstractor
 from star_jobs.teacher.ledger import Ledger
 from star_jobs.teacher.mars import run_mars
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.records import FOLDER, RunRecord
-from star_jobs.teacher.team import BRIEF_TOKENS, Team, open_clients
+from star_jobs.teacher.team import Team, open_clients
 from star_jobs.teacher.worklist import WorkItem, work_items
-from star_jobs.trajectory.format import PLANNER, RECOMMEND
+from star_jobs.trajectory.format import PLANNER
 from star_jobs.trajectory.tools import ToolBox
 
 _ENDING = 2
@@ -168,17 +167,14 @@ def _totals(clients: Sequence[LLMClient]) -> dict[str, float]:
 
 
 def _team(stage: GenerateTrajectories, job: JobContext, dataset: Dataset, clients: dict[str, LLMClient]) -> Team:
-    toolbox: ToolBox | None = None
-    if stage.agents.tools and stage.signals is not None:
-        toolbox = ToolBox(SignalStore.open(job.fetch(stage.signals)), dataset.items)
-    brief = stage.sampling.max_tokens <= BRIEF_TOKENS
+    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
     return Team(
         clients=clients,
         agents=stage.agents,
         sampling=stage.sampling,
         filter=stage.filter,
         items=dataset.items,
-        toolbox=toolbox,
-        abstractor=Abstractor(clients[RECOMMEND], stage.sampling, dataset.items, job.work, brief=brief),
+        toolbox=ToolBox(store, dataset.items) if store is not None and stage.agents.tools else None,
+        summaries=store,
         own_planner=PLANNER in stage.agent_llms,
     )

@@ -28,8 +28,9 @@ from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION
 from star_jobs.trajectory.prompt import (
     CHAT_TEMPLATE_ARGUMENTS,
     describe_candidates,
-    describe_history,
+    describe_past,
     describe_user,
+    shown,
     student_messages,
     style_of,
 )
@@ -82,11 +83,11 @@ class _Run:
         random.Random(item.seed).shuffle(candidates)  # noqa: S311 - reproducible, not secret
         self.team = team
         self.item = item
-        self.task = item.task.model_copy(update={"candidates": tuple(candidates)})
+        self.task = shown(item.task, team.summaries).model_copy(update={"candidates": tuple(candidates)})
         self.style = style_of(len(candidates))
         self.tastes = agents.tastes(self.task, team.items) if team.brief else []
         self.options = self._options()
-        self.context = ""
+        self.context = self._context()
         self.findings: dict[str, list[str]] = {}
         self.looked_up: dict[str, list[ToolExchange]] = {}
         """By agent: what its finding, as it stands, is based on."""
@@ -98,10 +99,6 @@ class _Run:
         self.repaired = False
 
     async def trajectory(self, truth: str) -> Trajectory:
-        abstractor = self.team.abstractor
-        self.context = self._context(
-            await abstractor.summary(self.task, self.style, lambda usage: self._spend(usage, abstractor.client))
-        )
         plan = await self._plan() if self.team.agents.planner else list(ANALYSTS)
         for analyst in plan:
             await self._analyse(analyst)
@@ -276,13 +273,12 @@ class _Run:
             {"role": "user", "content": "\n\n".join(part for part in parts if part)},
         ]
 
-    def _context(self, summary: str) -> str:
-        """Return what all prompts of the run begin with; `summary` tells of the history that is not shown."""
+    def _context(self) -> str:
+        """Return what all prompts of the run begin with."""
         return render(
             "context",
             user=describe_user(self.task, self.style),
-            summary=summary,
-            history=describe_history(self.task.history, self.team.items, self.style, counted=not summary),
+            history=describe_past(self.task, self.team.items, self.style),
             candidates=describe_candidates(self.task.candidates, self.team.items, self.style),
         )
 

@@ -11,8 +11,8 @@ from star_contracts.settings import Agents, Sampling, TrajectoryFilter
 from star_jobs.errors import TerminalFailure
 from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.client import LLMClient
-from star_jobs.teacher.abstractor import Abstractor
 from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION
+from star_jobs.trajectory.prompt import SummarySource
 from star_jobs.trajectory.tools import ToolBox
 
 AGENT_NAMES = (PLANNER, *ANALYSTS, REFLECTION, RECOMMEND)
@@ -61,7 +61,8 @@ class Team:
     items: Mapping[str, Item]
     toolbox: ToolBox | None
     """None when the agents have no tools."""
-    abstractor: Abstractor
+    summaries: SummarySource | None = None
+    """Of the beginnings of long histories."""
     own_planner: bool = False
     """True when the planner is a model of its own: a student trained on plans (the paper's MARS-Planner)."""
     tally: Tally = field(default_factory=Tally)

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from star_contracts.base import sha256_digest
-
 _FOLDER = Path(__file__).parent / "prompts"
 
 # Prompts are plain text for a model: escaping for HTML would only damage titles.
@@ -23,8 +21,3 @@ _environment = Environment(
 def render(name: str, **values: object) -> str:
     """Render the template `name`; a value it needs and does not get is an error."""
     return _environment.get_template(f"{name}.j2").render(**values).strip("\n")
-
-
-def source_digest(name: str) -> str:
-    """Return the digest of a template's source: part of the key of whatever is cached of its results."""
-    return sha256_digest((_FOLDER / f"{name}.j2").read_bytes())

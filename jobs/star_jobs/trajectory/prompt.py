@@ -2,14 +2,18 @@
 
 Its length follows from the task alone, so that no two stages can disagree on it: a task with few candidates is shown
 in the brief style (titles, the last few interactions), a full-size one with categories, attributes and reviews.
+
+Prompts take a `ShownTask`, and `shown` alone makes one of a task: it puts the summary that the look-up store has of a
+long history's beginning in that beginning's place (paper 3.2, appendix E; F.3 for the student).
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from star_contracts.data import Interaction, Item, RankingTask
+from star_contracts.base import value_hash
+from star_contracts.data import Interaction, Item, RankingTask, Summary
 from star_contracts.settings import Variant
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.trajectory.text import clean, shorten
@@ -28,7 +32,8 @@ class PromptStyle:
     """How much of a task a prompt shows. Lengths are in characters."""
 
     history: int
-    """Most recent interactions shown one by one; earlier ones are counted by category."""
+    """Most recent interactions shown one by one, and the size of the groups that earlier ones are summarized in (m in
+    the paper's appendix E); earlier ones without a summary are counted by category."""
     title_chars: int
     history_categories: int
     candidate_categories: int
@@ -77,9 +82,47 @@ def style_of(candidates: int) -> PromptStyle:
     return BRIEF if candidates <= BRIEF_CANDIDATES else DETAILED
 
 
-def student_messages(
-    task: RankingTask, items: Mapping[str, Item], variant: Variant = Variant.FULL
-) -> list[ChatMessage]:
+class SummarySource(Protocol):
+    """Where summaries are looked up: `star_jobs.lookup.SignalStore`."""
+
+    def summary(self, key: str) -> Summary | None:
+        """Return the summary of a history's beginning, or None."""
+        ...
+
+
+class ShownTask(RankingTask):
+    """A task as prompts show it: `history` is what follows upon the summarized beginning."""
+
+    summary: str = ""
+    """Of the beginning that `history` lacks; empty where it lacks nothing."""
+
+
+def shown(task: RankingTask, summaries: SummarySource | None) -> ShownTask:
+    """Return the task with the longest beginning of its history that has a summary replaced by it."""
+    known = ((end, _summary(task, end, summaries)) for end in reversed(summarized(task)))
+    end, summary = next(((end, text) for end, text in known if text), (0, ""))
+    return ShownTask.model_construct(**dict(task) | {"history": task.history[end:], "summary": summary})
+
+
+def summarized(task: RankingTask) -> range:
+    """Return the lengths of the beginnings of a task's history that are summarized, the shortest first.
+
+    The history is cut into groups from its oldest end. Each but the last is fused with the summary of those before it;
+    the last, of one interaction at least, stays as it is (appendix E).
+    """
+    size = style_of(len(task.candidates)).history
+    return range(size, len(task.history), size)
+
+
+def summary_key(user_id: str, beginning: Sequence[Interaction]) -> str:
+    """Return the key of the summary of the beginning of a user's history.
+
+    It is the same wherever the history comes from: reviews, ratings and times are not known to all who ask.
+    """
+    return value_hash([user_id, [entry.item_id for entry in beginning]]).removeprefix("sha256:")
+
+
+def student_messages(task: ShownTask, items: Mapping[str, Item], variant: Variant = Variant.FULL) -> list[ChatMessage]:
     """Return the student's chat for a task: a constant system message, then the task.
 
     Only two things depend on the variant, as nothing else may differ between a student's training and its use: a
@@ -91,11 +134,11 @@ def student_messages(
     ]
 
 
-def describe_task(task: RankingTask, items: Mapping[str, Item], style: PromptStyle) -> str:
+def describe_task(task: ShownTask, items: Mapping[str, Item], style: PromptStyle) -> str:
     """Return user, history and candidates in words."""
     parts = [
         describe_user(task, style),
-        describe_history(task.history, items, style),
+        describe_past(task, items, style),
         "Candidates:\n" + describe_candidates(task.candidates, items, style),
     ]
     return "\n".join(part for part in parts if part)
@@ -107,14 +150,18 @@ def describe_user(task: RankingTask, style: PromptStyle) -> str:
     return f"User {clean(task.user_id)}" + (f": {shorten(clean(facts), style.profile_chars)}" if facts else "")
 
 
-def describe_history(
-    history: Sequence[Interaction], items: Mapping[str, Item], style: PromptStyle, *, counted: bool = True
-) -> str:
+def describe_past(task: ShownTask, items: Mapping[str, Item], style: PromptStyle) -> str:
+    """Return the summary of what is long ago, where there is one, and the history after it."""
+    history = describe_history(task.history, items, style)
+    return f"Long-term summary: {clean(task.summary)}\n{history}" if task.summary else history
+
+
+def describe_history(history: Sequence[Interaction], items: Mapping[str, Item], style: PromptStyle) -> str:
     """Return the recent interactions one a line, oldest first, after a line that counts the earlier ones."""
     if not history:
         return "History: none"
     lines = ["History, newest last:"]
-    if counted and (earlier := history[: -style.history]):
+    if earlier := history[: -style.history]:
         lines.append(_digest(earlier, items))
     lines.extend(_interaction(entry, items, style) for entry in history[-style.history :])
     return "\n".join(lines)
@@ -137,6 +184,11 @@ def describe_item(item_id: str, items: Mapping[str, Item], style: PromptStyle, c
         facts = "; ".join(f"{name}: {value}" for name, value in item.attributes.items())
         text += f" {shorten(clean(facts), style.attribute_chars)}"
     return text
+
+
+def _summary(task: RankingTask, end: int, summaries: SummarySource | None) -> str:
+    found = summaries.summary(summary_key(task.user_id, task.history[:end])) if summaries is not None else None
+    return found.text if found is not None else ""
 
 
 def _instruction(variant: Variant) -> str:

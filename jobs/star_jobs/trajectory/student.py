@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from star_contracts.data import Item, RankingTask, ToolExchange, Usage
+from star_contracts.data import Item, ToolExchange, Usage
 from star_contracts.settings import MAX_TOOL_CALLS, Sampling, Variant
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.usage import add_usage
 from star_jobs.trajectory.format import RECOMMEND_STOP, FormatError, parse, recommended
 from star_jobs.trajectory.phases import student_variant
-from star_jobs.trajectory.prompt import CHAT_TEMPLATE_ARGUMENTS, student_messages, style_of
+from star_jobs.trajectory.prompt import CHAT_TEMPLATE_ARGUMENTS, ShownTask, student_messages, style_of
 from star_jobs.trajectory.reward import is_permutation
 from star_jobs.trajectory.tools import (
     CALLS_USED_UP,
@@ -49,7 +49,7 @@ class StudentAnswer:
 
 async def answer(
     client: LLMClient,
-    task: RankingTask,
+    task: ShownTask,
     items: Mapping[str, Item],
     toolbox: ToolBox | None,
     sampling: Sampling,

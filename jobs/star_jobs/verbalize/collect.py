@@ -4,17 +4,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from star_contracts.artifact import ArtifactKind
-from star_contracts.data import Signal, SignalKind
+from star_contracts.data import SignalCategory, SignalKind, Summary
 from star_contracts.errors import Reason
 from star_contracts.job import CollectSignals
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
 from star_jobs.lookup import SignalStore, write_store
+from star_jobs.lookup.layout import SUMMARY, Entry, identity
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import parse_jsonl
 from star_jobs.storage.s3 import CONCURRENCY
 from star_jobs.verbalize.pairs import Neighbours
-from star_jobs.verbalize.worklist import PARTS, Chunk, chunks
+from star_jobs.verbalize.worklist import PARTS, Part, parts
 
 _BATCH = 8 * CONCURRENCY
 """Part files in memory at once."""
@@ -24,21 +25,22 @@ def run(stage: CollectSignals, job: JobContext) -> Outcome:
     """Build the store from all parts.
 
     Raises TerminalFailure: ArtifactNotFound when parts are missing, ArtifactCorrupted when one does not hold its
-    entries, LLMOutputInvalid when most entries have no categories, NothingKept when there is no entry at all.
+    entries, LLMOutputInvalid when most entries have no words, NothingKept when there is no entry at all.
     """
     dataset = Dataset(job.fetch(stage.dataset, only=["items.jsonl", "tasks/*"]))
-    wanted = chunks(dataset, Neighbours(job.fetch(stage.neighbours)), stage.scope, stage.limit)
+    wanted = parts(stage, dataset, Neighbours(job.fetch(stage.neighbours)))
     _require_all(wanted, job)
     reader = _Reader(job, SignalStore.open(job.fetch(stage.previous)) if stage.previous else None)
-    entries = write_store(job.scratch / "store", reader.signals(wanted))
+    entries = write_store(job.scratch / "store", reader.entries(wanted))
     total = sum(entries.values())
-    _require_substance(total, reader.without_categories)
+    _require_substance(total, reader.without_words)
     job.output.add_tree(job.scratch / "store")
     metrics = {
         "entries": total,
         "itemEntries": entries[SignalKind.ITEM_CF],
         "userEntries": entries[SignalKind.USER_CF],
-        "withoutCategories": reader.without_categories,
+        "summaries": entries[SUMMARY],
+        "withoutWords": reader.without_words,
         "reused": reader.reused,
         "made": total - reader.reused,
     }
@@ -54,39 +56,51 @@ class _Reader:
     def __init__(self, job: JobContext, previous: SignalStore | None) -> None:
         self._job = job
         self._previous = previous
-        self.without_categories = 0
+        self.without_words = 0
         self.reused = 0
         """Entries with the words that the previous store has."""
 
-    def signals(self, wanted: Sequence[Chunk]) -> Iterator[Signal]:
-        """Yield all signals."""
+    def entries(self, wanted: Sequence[Part]) -> Iterator[Entry]:
+        """Yield all entries."""
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             for start in range(0, len(wanted), _BATCH):
                 self._job.raise_if_stopping()
                 for part in pool.map(self._read, wanted[start : start + _BATCH]):
-                    self.without_categories += sum(not signal.categories for signal in part)
+                    self.without_words += sum(not words(entry) for entry in part)
                     self.reused += sum(map(self._is_reused, part))
                     yield from part
                 self._job.progress(min(start + _BATCH, len(wanted)), len(wanted), "parts")
 
-    def _is_reused(self, signal: Signal) -> bool:
-        before = self._previous.get(signal.kind, signal.key) if self._previous else None
-        return before is not None and bool(before.categories) and before.made_from == signal.made_from
+    def _is_reused(self, entry: Entry) -> bool:
+        before = known(self._previous, entry)
+        return before is not None and bool(words(before)) and before.made_from == entry.made_from
 
-    def _read(self, chunk: Chunk) -> list[Signal]:
-        part = list(parse_jsonl(self._job.work.get(chunk.name) or b"", Signal, chunk.name))
-        if [(signal.kind, signal.key) for signal in part] != [(chunk.kind, key) for key in chunk.keys]:
+    def _read(self, part: Part) -> list[Entry]:
+        found: list[Entry] = list(parse_jsonl(self._job.work.get(part.name) or b"", part.record, part.name))
+        if list(map(identity, found)) != part.identities():
             raise TerminalFailure(
                 Reason.ARTIFACT_CORRUPTED,
-                f"{self._job.work.uri}/{chunk.name} does not hold the {len(chunk)} entries it should: delete it "
+                f"{self._job.work.uri}/{part.name} does not hold the {len(part)} entries it should: delete it "
                 "and run the Verbalization again",
             )
-        return part
+        return found
 
 
-def _require_all(wanted: Sequence[Chunk], job: JobContext) -> None:
+def words(entry: Entry) -> tuple[SignalCategory, ...] | str:
+    """Return what a model wrote of an entry; empty when it gave nothing usable."""
+    return entry.text if isinstance(entry, Summary) else entry.categories
+
+
+def known(store: SignalStore | None, entry: Entry) -> Entry | None:
+    """Return what a store has for an entry's key."""
+    if store is None:
+        return None
+    return store.summary(entry.key) if isinstance(entry, Summary) else store.get(entry.kind, entry.key)
+
+
+def _require_all(wanted: Sequence[Part], job: JobContext) -> None:
     there = set(job.work.list(PARTS))
-    missing = [chunk.name for chunk in wanted if chunk.name not in there]
+    missing = [part.name for part in wanted if part.name not in there]
     if missing:
         raise TerminalFailure(
             Reason.ARTIFACT_NOT_FOUND,
@@ -95,15 +109,15 @@ def _require_all(wanted: Sequence[Chunk], job: JobContext) -> None:
         )
 
 
-def _require_substance(total: int, without_categories: int) -> None:
+def _require_substance(total: int, without_words: int) -> None:
     if total == 0:
         raise TerminalFailure(
             Reason.NOTHING_KEPT,
             "no user or item has neighbours: raise neighbours.maxDegree, or bring a dataset with more interactions",
         )
-    if without_categories * 2 > total:
+    if without_words * 2 > total:
         raise TerminalFailure(
             Reason.LLM_OUTPUT_INVALID,
-            f"{without_categories} of {total} entries have no categories, as the model's answers were not usable: "
+            f"{without_words} of {total} entries have no words, as the model's answers were not usable: "
             "choose a more capable model or raise sampling.maxTokens",
         )

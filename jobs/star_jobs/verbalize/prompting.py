@@ -31,7 +31,8 @@ _REPRESENTATIVES = 5
 _NAME_CHARS, _SUMMARY_CHARS = 60, 300
 _BRIEF_NAME_CHARS, _BRIEF_SUMMARY_CHARS = 28, 48
 _BRIEF_KINDS = 4
-_FINGERPRINT_CHARS = 16
+FINGERPRINT_CHARS = 16
+"""Of the hash that tells whether an entry would be made from the same again."""
 _TEMPLATES = {SignalKind.ITEM_CF: "item_cf.j2", SignalKind.USER_CF: "user_cf.j2"}
 
 # Prompts are plain text for a model: escaping for HTML would only damage titles.
@@ -44,6 +45,11 @@ _environment = Environment(
 )
 
 
+def render(template: str, **values: object) -> str:
+    """Render a template of `prompts/`; a value it needs and does not get is an error."""
+    return _environment.get_template(template).render(**values).strip()
+
+
 class UnusableAnswer(ValueError):
     """The model's answer does not say what was asked for."""
 
@@ -52,7 +58,7 @@ class Prompter:
     """Builds the question about an entry and reads the answer, for one model and its token budget."""
 
     def __init__(self, items: Mapping[str, Item], sampling: Sampling, model: str) -> None:
-        self._items = items
+        self.items = items
         self._asked = {"model": model, "sampling": sampling.to_json_dict()}
         self.brief = sampling.max_tokens <= BRIEF_TOKENS
         self._categories = max(1, min(_MOST_CATEGORIES, sampling.max_tokens // _TOKENS_A_CATEGORY))
@@ -64,17 +70,18 @@ class Prompter:
         the model and its sampling.
         """
         content = {"messages": self.messages(entry), "schema": self.schema(entry), "ids": self._shown(entry)}
-        return value_hash(self._asked | content).removeprefix("sha256:")[:_FINGERPRINT_CHARS]
+        return value_hash(self._asked | content).removeprefix("sha256:")[:FINGERPRINT_CHARS]
 
     def messages(self, entry: Entry) -> list[ChatMessage]:
         """Return the chat to send."""
-        text = _environment.get_template(_TEMPLATES[entry.kind]).render(
+        text = render(
+            _TEMPLATES[entry.kind],
             brief=self.brief,
-            target=self._items.get(entry.key),
-            neighbours=[self._items.get(item) or Item(item_id=item, title=item) for item in self._shown(entry)],
+            target=self.items.get(entry.key),
+            neighbours=[self.items.get(item) or Item(item_id=item, title=item) for item in self._shown(entry)],
             most=self._categories,
         )
-        return [{"role": "user", "content": text.strip()}]
+        return [{"role": "user", "content": text}]
 
     def schema(self, entry: Entry) -> JsonSchema:
         """Return the JSON schema that the answer must follow."""
@@ -129,7 +136,7 @@ class Prompter:
 
     def _kinds(self, entry: Entry) -> list[str]:
         """Return the commonest categories of the items shown."""
-        items = (self._items.get(item) for item in self._shown(entry))
+        items = (self.items.get(item) for item in self._shown(entry))
         counts = Counter(clean(kind) for item in items if item for kind in item.categories)
         return [kind for kind, _ in counts.most_common(_BRIEF_KINDS) if 2 <= len(kind) <= _BRIEF_NAME_CHARS // 2 - 1]
 

@@ -1,7 +1,7 @@
-"""Stage `verbalize-signals`: this shard's neighbours -> words, one part file a chunk (paper 3.3, F.2).
+"""Stage `verbalize-signals`: this shard's neighbours and long histories -> words (paper 3.2, 3.3, E, F.2).
 
-A chunk whose part file exists is never made again, so a killed pod costs the chunks in flight only. An entry of the
-previous store that was made from the same is taken over, without a call. An entry whose answers stay unusable keeps
+A part whose file exists is never made again, so a killed pod costs the parts in flight only. An entry of the previous
+store that was made from the same is taken over, without a call. An entry whose answers stay unusable keeps
 its neighbours, gets no categories and is counted; a model that fails at most of them ends the stage.
 """
 
@@ -11,28 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from star_contracts.data import Signal, SignalCategory
-from star_contracts.errors import Reason
 from star_contracts.job import VerbalizeSignals
 from star_contracts.settings import Sampling
 from star_jobs.datasets.snapshot import Dataset
-from star_jobs.errors import TerminalFailure
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.storage import to_line
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.worklist import derived_seed
 from star_jobs.verbalize.pairs import Neighbours
 from star_jobs.verbalize.prompting import Prompter, UnusableAnswer
-from star_jobs.verbalize.worklist import PARTS, Chunk, Entry, chunks
+from star_jobs.verbalize.shard import Shard
+from star_jobs.verbalize.summaries import Summarizer
+from star_jobs.verbalize.worklist import CHUNK, PARTS, Chunk, Entry, Part, Pasts, parts
 
 ATTEMPTS = 3
 """Answers asked for before an entry is left without categories."""
 _WARMER = 0.4
 """Temperature of a second attempt, at least; of a third twice as much."""
-_JUDGED_FROM = 40
-"""Entries before a model is judged by the share without categories."""
 
 
 def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
@@ -42,11 +39,11 @@ def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
     LLM client raises.
     """
     dataset = Dataset(job.fetch(stage.dataset, only=["items.jsonl", "tasks/*"]))
-    mine = job.mine(chunks(dataset, Neighbours(job.fetch(stage.neighbours)), stage.scope, stage.limit))
+    mine = job.mine(parts(stage, dataset, Neighbours(job.fetch(stage.neighbours))))
     finished = set(job.work.list(PARTS))
-    missing = [chunk for chunk in mine if chunk.name not in finished]
-    shard = _Shard(job, stage.llm.model, _size(mine), found=_size(mine) - _size(missing))
-    job.log.info("signals to verbalize", entries=_size(missing), found=shard.found)
+    missing = [part for part in mine if part.name not in finished]
+    shard = Shard(job, stage.llm.model, _size(mine), found=_size(mine) - _size(missing))
+    job.log.info("entries to verbalize", entries=_size(missing), found=shard.found)
     shard.report()
     if missing:
         previous = SignalStore.open(job.fetch(stage.previous)) if stage.previous else None
@@ -55,61 +52,6 @@ def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
         if shard.found + shard.made < shard.total:
             job.raise_if_stopping()
     return Outcome(None, metrics=shard.metrics())
-
-
-@dataclass
-class _Shard:
-    """This pod's part of the work, and what came of it."""
-
-    job: JobContext
-    model: str
-    total: int
-    found: int
-    """Entries whose part was there when this pod started."""
-    made: int = 0
-    reused: int = 0
-    """Of those made, taken over from the previous store."""
-    unusable: int = 0
-    """Entries left without categories."""
-    judged: int = 0
-    problem: str = ""
-    tokens: int = 0
-    calls: int = 0
-    seconds: float = 0
-
-    def judge(self, *, usable: bool) -> None:
-        """Count an entry's answer. Raises TerminalFailure(LLMOutputInvalid) when most are not usable."""
-        self.judged += 1
-        self.unusable += not usable
-        if self.unusable * 2 > self.judged >= min(_JUDGED_FROM, self.total - self.found - self.reused):
-            raise TerminalFailure(
-                Reason.LLM_OUTPUT_INVALID,
-                f"model {self.model!r} gave no usable answer for {self.unusable} of {self.judged} entries (the last: "
-                f"{self.problem[:200]}); check that the llm endpoint supports response_format json_schema, raise "
-                "sampling.maxTokens, or choose a more capable model",
-            )
-
-    async def keep(self, chunk: Chunk, signals: Sequence[Signal]) -> None:
-        """Write a finished chunk and report progress."""
-        await asyncio.to_thread(self.job.work.put, chunk.name, b"".join(map(to_line, signals)))
-        self.made += len(signals)
-        self.report()
-
-    def report(self) -> None:
-        """Report progress."""
-        self.job.progress(self.found + self.made, self.total, "entries", withoutCategories=self.unusable)
-
-    def metrics(self) -> dict[str, float]:
-        """Return what this pod did."""
-        return {
-            "made": self.made - self.reused,
-            "reused": self.reused,
-            "found": self.found,
-            "withoutCategories": self.unusable,
-            "calls": self.calls,
-            "completionTokens": self.tokens,
-            "seconds": round(self.seconds, 1),
-        }
 
 
 @dataclass(frozen=True)
@@ -127,18 +69,22 @@ class _Source:
         return before.model_copy(update={"neighbours": entry.neighbours})
 
 
-async def _verbalize(stage: VerbalizeSignals, shard: _Shard, source: _Source, missing: Sequence[Chunk]) -> None:
+async def _verbalize(stage: VerbalizeSignals, shard: Shard, source: _Source, missing: Sequence[Chunk | Pasts]) -> None:
     started = time.monotonic()
     async with LLMClient(stage.llm, pods=shard.job.spec.shard.count) as client:
         await client.wait_ready()
         writer = _Writer(client, source, stage.sampling, shard)
+        summarizer = Summarizer(client, source.prompter.items, stage.sampling, source.previous, shard)
 
-        async def make(chunk: Chunk) -> None:
-            signals = await asyncio.gather(*(writer.signal(entry) for entry in chunk.entries()))
-            await shard.keep(chunk, signals)
+        async def make(part: Chunk | Pasts) -> None:
+            if isinstance(part, Chunk):
+                await shard.keep(part, await asyncio.gather(*map(writer.signal, part.entries())))
+            else:
+                users = await asyncio.gather(*map(summarizer.of_user, part.users))
+                await shard.keep(part, [summary for user in users for summary in user])
 
-        # A chunk more than fills the endpoint's slots: none is idle while a chunk's last answer is waited for.
-        width = stage.llm.concurrency // len(missing[0]) + 2
+        # A part more than fills the endpoint's slots: none is idle while a part's last answer is waited for.
+        width = stage.llm.concurrency // min(CHUNK, len(missing[0])) + 2
         try:
             await work_off(missing, width, make, shard.job.stopping)
         finally:
@@ -153,7 +99,7 @@ class _Writer:
     client: LLMClient
     source: _Source
     sampling: Sampling
-    shard: _Shard
+    shard: Shard
 
     async def signal(self, entry: Entry) -> Signal:
         """Return the entry's signal; without categories when no answer was usable."""
@@ -189,5 +135,5 @@ class _Writer:
         return self.source.prompter.read(entry, reply.text)
 
 
-def _size(some: Sequence[Chunk]) -> int:
+def _size(some: Sequence[Part]) -> int:
     return sum(map(len, some))

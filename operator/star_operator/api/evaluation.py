@@ -39,7 +39,7 @@ class EvaluationSpec(RunSpec):
     dataset: Ref
     """The RecDataset whose test tasks are used."""
     verbalization: Ref | None = None
-    """The Verbalization the student's tool calls are looked up in."""
+    """The Verbalization that summaries and, where the student has tools, its tool calls are looked up in."""
     llm: LLM | None = None
     """The model to measure; without it the baselines alone."""
     against: ReportRef | None = None

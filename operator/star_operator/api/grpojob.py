@@ -41,9 +41,9 @@ class GRPOJobSpec(RunSpec):
             "variant PlannerOnly ranks nothing, so there is nothing to reward; choose another variant",
         ),
         (
-            "has(self.verbalization) ? self.variant != 'WithoutTools' : self.variant in ['Full', 'WithoutTools']",
-            "a student of variant WithoutTools has no verbalization, one of any other variant has; "
-            "change variant, or name or leave out verbalization",
+            "has(self.verbalization) || self.variant in ['Full', 'WithoutTools']",
+            "a student of this variant has tools, which need verbalization (where tool calls are looked up); "
+            "name one or change variant",
         ),
     ).config()
 
@@ -52,7 +52,8 @@ class GRPOJobSpec(RunSpec):
     dataset: Ref
     """The RecDataset whose training tasks the RL set is chosen from."""
     verbalization: Ref | None = None
-    """Where tool calls inside rollouts are looked up; without it the student has no tools."""
+    """Where summaries and the tool calls inside rollouts are looked up. Without it the student has no tools; one of
+    variant WithoutTools is shown the summaries alone."""
     variant: Variant = Variant.FULL
     """What the starting checkpoint was trained to write: the phases that the format reward asks for."""
     sampling: DifficultySampling = DifficultySampling()

@@ -131,7 +131,8 @@ class StarDeploymentSpec(Model):
     dataset: Ref
     """The RecDataset the gateway takes titles and histories from, and the gates take test tasks from."""
     verbalization: Ref | None = None
-    """The Verbalization the student's tool calls are looked up in; without it the student has no tools."""
+    """The Verbalization that summaries and the student's tool calls are looked up in; without it the student has no
+    tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
     rollout: Rollout = Rollout()

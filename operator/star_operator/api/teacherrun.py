@@ -47,7 +47,7 @@ class TeacherRunSpec(RunSpec):
     dataset: Ref
     """The RecDataset whose tasks are worked on."""
     verbalization: Ref | None = None
-    """The Verbalization the agents' tools look collaborative signals up in."""
+    """The Verbalization that collaborative signals (where the agents have tools) and summaries are looked up in."""
     llm: LLM
     """The model behind all agents but those in agentLlms."""
     agent_llms: dict[str, LLM] = Field(default={}, max_length=len(AGENTS))

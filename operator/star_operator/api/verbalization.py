@@ -1,4 +1,4 @@
-"""Verbalization: collaborative signals, computed and put into words (paper 3.3)."""
+"""Verbalization: collaborative signals (paper 3.3) and long histories (3.2, E), put into words."""
 
 from typing import ClassVar
 
@@ -10,12 +10,12 @@ from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
 class VerbalizationSpec(RunSpec):
-    """Which neighbours, put into words by which LLM."""
+    """What is put into words, by which LLM."""
 
     model_config = CEL(PODS_BY_SHARDS).config()
 
     dataset: Ref
-    """The RecDataset whose interactions are used."""
+    """The RecDataset whose interactions and tasks are used."""
     neighbours: NeighbourSettings = NeighbourSettings()
     """Which neighbours count, and how."""
     llm: LLM
@@ -24,11 +24,13 @@ class VerbalizationSpec(RunSpec):
     """How that model is sampled."""
     scope: SignalScope = SignalScope.ALL
     """For whom signals are put into words."""
+    summaries: bool = True
+    """Summarize the histories of the dataset's tasks that are longer than a prompt shows, for teacher and student."""
     limit: int | None = Field(default=None, ge=1)
     """Users and items each at most; for trying things out."""
     previous: Ref | None = None
-    """An earlier Verbalization to refresh: entries whose neighbours, item texts, model, prompt and sampling are
-    unchanged are taken over from its store, and only the others are asked for."""
+    """An earlier Verbalization to refresh: entries whose neighbours or history, item texts, model, prompt and sampling
+    are unchanged are taken over from its store, and only the others are asked for."""
     shards: int = Field(default=1, ge=1, le=10000)
     """Pods that share the work."""
     compute: Compute = Compute()
@@ -36,7 +38,7 @@ class VerbalizationSpec(RunSpec):
 
 
 class Verbalization(Resource[VerbalizationSpec, Status]):
-    """Look-up store of verbalized Item-CF and User-CF signals."""
+    """Look-up store of verbalized Item-CF and User-CF signals, and of summaries of long histories."""
 
     INFO: ClassVar[KindInfo] = KindInfo("Verbalization", "verbalizations", "vb")
     status: Status = Status()

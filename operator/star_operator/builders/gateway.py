@@ -30,7 +30,7 @@ class GatewayPlan:
 
     resource: StarDeployment
     inputs: Inputs
-    """Artifacts `dataset` and, where the student has tools, `signals`."""
+    """Artifacts `dataset` and, where one is named, `signals`."""
     backends: Sequence[Backend]
 
     @property

@@ -14,15 +14,18 @@ def plan(name: str, resource: SFTJob, inputs: Inputs, done: dict[str, ArtifactRe
     """Return the step of that name."""
     spec, model = resource.spec, inputs.models["model"]
     trajectories, dataset = inputs.artifacts["trajectories"], inputs.artifacts["dataset"]
+    signals = inputs.artifacts.get("signals")
     stage = TrainSFT(
         model=model,
         trajectories=trajectories,
         dataset=dataset,
+        signals=signals,
         variant=spec.variant,
         samples=spec.samples,
         hyperparameters=spec.hyperparameters,
         nodes=spec.compute.nodes,
         devices_per_node=spec.compute.gpus_per_node,
     )
-    digests = {"model": model_identity(model), "trajectories": trajectories.digest, "dataset": dataset.digest}
+    digests = {role: artifact.digest for role, artifact in inputs.artifacts.items()}
+    digests["model"] = model_identity(model)
     return Step(name, stage, "trainer", spec.compute, inputs=digests)

@@ -29,6 +29,7 @@ def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef,
         llm=llm.endpoint,
         sampling=spec.sampling,
         scope=spec.scope,
+        summaries=spec.summaries,
         limit=spec.limit,
         previous=previous,
     )
@@ -51,6 +52,7 @@ def _collect(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, v
         dataset=inputs.artifacts["dataset"],
         neighbours=neighbours,
         scope=resource.spec.scope,
+        summaries=resource.spec.summaries,
         limit=resource.spec.limit,
         previous=inputs.artifacts.get("previous"),
     )

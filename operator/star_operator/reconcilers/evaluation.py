@@ -12,10 +12,9 @@ from star_operator.reconcilers.run import RunKind
 
 
 async def inputs(cluster: Cluster, resource: Evaluation) -> Inputs:
-    """Return the dataset, the signals where the student has tools, the report compared with, and the model."""
+    """Return the dataset, the look-up store where one is named, the report compared with, and the model."""
     namespace, spec = resource.metadata.namespace, resource.spec
-    verbalization = spec.verbalization if spec.settings.tools else None
-    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, verbalization)
+    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
     if spec.against is not None:
         artifacts["against"] = await _report(cluster, namespace, spec.against)
     return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))

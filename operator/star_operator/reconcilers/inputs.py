@@ -43,13 +43,13 @@ async def produced(
 
 
 async def dataset_and_signals(
-    cluster: Cluster, namespace: str, dataset: Ref, verbalization: Ref | None
+    cluster: Cluster, namespace: str, dataset: Ref, verbalization: Ref | None, field: str = "spec"
 ) -> dict[str, ArtifactRef]:
-    """Return the artifacts of a spec's `dataset` and, where it names one, `verbalization`."""
-    _, artifact = await produced(cluster, RecDataset, namespace, dataset, "spec.dataset")
+    """Return the artifacts of a spec's `dataset` and, where it names one, `verbalization`; `field` is that spec."""
+    _, artifact = await produced(cluster, RecDataset, namespace, dataset, f"{field}.dataset")
     artifacts = {"dataset": artifact}
     if verbalization is not None:
-        _, signals = await produced(cluster, Verbalization, namespace, verbalization, "spec.verbalization")
+        _, signals = await produced(cluster, Verbalization, namespace, verbalization, f"{field}.verbalization")
         artifacts["signals"] = signals
     return artifacts
 

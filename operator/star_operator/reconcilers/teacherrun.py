@@ -9,10 +9,9 @@ from star_operator.reconcilers.run import RunKind
 
 
 async def inputs(cluster: Cluster, resource: TeacherRun) -> Inputs:
-    """Return the dataset, the signals where the agents have tools, and the teacher's model."""
+    """Return the dataset, the look-up store where one is named, and the teacher's models."""
     namespace, spec = resource.metadata.namespace, resource.spec
-    verbalization = spec.verbalization if spec.agents.tools else None
-    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, verbalization)
+    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
     models = await llm_models(cluster, namespace, spec.llm)
     for agent, llm in spec.agent_llms.items():
         found = await llm_models(cluster, namespace, llm, f"spec.agentLlms.{agent}")

@@ -4,21 +4,23 @@ import json
 
 import pytest
 
-from star_contracts.data import Interaction, RankingTask, TaskType
+from star_contracts.data import Interaction, TaskType
 from star_contracts.settings import SingleAgent
 from star_jobs.evaluate.agents import LATEST, last_list, rank_messages, remember_messages
+from star_jobs.trajectory.prompt import ShownTask
 from tests.support import world
 from tests.support.fakellm import Request, fake_llm
 from tests.unit.star_jobs.evaluate.test_run import SETTINGS, Stage, make_stage, stage  # noqa: F401 - fixtures
 
 ITEMS = {item.item_id: item for item in world.ITEMS}
-TASK = RankingTask(
+TASK = ShownTask(
     task_id="t",
     type=TaskType.CLASSIC,
     user_id="u1",
     candidates=("i7", "i8", "i9"),
     seed=0,
     history=tuple(Interaction(item_id=f"i{n}", timestamp=n) for n in range(6)),
+    summary="Many quiet films.",
 )
 THINKING = {SingleAgent.CHAIN_OF_THOUGHT, SingleAgent.CHAIN_OF_THOUGHT_MEMORY}
 REMEMBERING = {SingleAgent.MEMORY, SingleAgent.CHAIN_OF_THOUGHT_MEMORY}
@@ -39,6 +41,7 @@ def test_a_memory_stands_for_all_but_the_latest_interactions() -> None:
     assert [f"i{n} Film" in shown for n in range(6)] == [False] * (6 - LATEST) + [True] * LATEST
     remembered = remember_messages(TASK, ITEMS)[1]["content"]
     assert all(f"i{n} Film" in remembered for n in range(6))
+    assert ("Many quiet films." in remembered, "Many quiet films." in shown) == (True, False)
     assert "i7" not in remembered, "notes are made without knowing what will be asked"
 
 

@@ -7,11 +7,11 @@ from star_contracts.settings import Variant
 from star_jobs.errors import TerminalFailure
 from star_jobs.grpo.difficulty import Difficulty, Instance
 from star_jobs.grpo.rows import Tasks, batch_size, build, divisor_at_most, steps
-from star_jobs.trajectory.prompt import student_messages
+from star_jobs.trajectory.prompt import shown, student_messages
 from tests.support import world
 from tests.support.training import train_tasks
 
-TASKS = {task.task_id: task for task in train_tasks()}
+TASKS = {task.task_id: shown(task, None) for task in train_tasks()}
 ITEMS = {item.item_id: item for item in world.ITEMS}
 SOURCE = Tasks(TASKS, {task.task_id: task.candidates[2] for task in TASKS.values()}, ITEMS)
 

@@ -57,8 +57,8 @@ def open_world(folder: Path) -> Catalogue:
     """The data, without a store."""
     dataset = Dataset(world.write_dataset(folder / "dataset", world.tasks(1)))
     signals = SignalStore.open(world.write_signals(folder / "signals"))
-    users = KnownUsers(dataset.interactions(), dataset.profiles())
-    return Catalogue(dataset, users, ToolBox(signals, dataset.items))
+    users = KnownUsers(dataset.interactions(), dataset.profiles(), dataset.history_length)
+    return Catalogue(dataset, users, ToolBox(signals, dataset.items), signals)
 
 
 @dataclass

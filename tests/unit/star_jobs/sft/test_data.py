@@ -6,11 +6,11 @@ from star_contracts.errors import Reason
 from star_contracts.settings import Variant
 from star_jobs.errors import TerminalFailure
 from star_jobs.sft.data import Limits, build
-from star_jobs.trajectory.prompt import student_messages
+from star_jobs.trajectory.prompt import shown, student_messages
 from tests.support import world
 from tests.support.training import train_tasks, trajectory
 
-TASKS = {task.task_id: task for task in train_tasks()}
+TASKS = {task.task_id: shown(task, None) for task in train_tasks()}
 ITEMS = {item.item_id: item for item in world.ITEMS}
 WIDE = Limits(max_length=10_000, count=len)
 

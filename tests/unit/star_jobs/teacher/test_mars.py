@@ -13,16 +13,15 @@ from star_contracts.limits import TokenPrices
 from star_contracts.settings import Agents, Sampling, TrajectoryFilter, Variant
 from star_jobs.llm.client import LLMClient
 from star_jobs.teacher import agents as agents_of_mars
-from star_jobs.teacher.abstractor import Abstractor
 from star_jobs.teacher.mars import run_mars
 from star_jobs.teacher.records import RunRecord
 from star_jobs.teacher.team import AGENT_NAMES, Team
 from star_jobs.teacher.worklist import WorkItem, run_seed
 from star_jobs.trajectory.format import ANALYSTS, serialize
+from star_jobs.trajectory.prompt import SummarySource
 from star_jobs.trajectory.tools import ToolBox
 from tests.support.fakellm import Answer, FakeLLM, Request, fake_llm, schema_of
-from tests.support.world import ITEMS, signals, tasks
-from tests.unit.star_jobs.teacher.test_abstractor import Memory
+from tests.support.world import ITEMS, KnownSummaries, signals, summaries, tasks, with_past
 
 TASK = tasks(1, [TaskType.CLASSIC])[0]
 TRUTH = "i7"
@@ -92,6 +91,7 @@ async def run(
     kept: TrajectoryFilter = TrajectoryFilter.HIT_AT_1,
     task: RankingTask = TASK,
     pass_index: int = 0,
+    summaries: SummarySource | None = None,
 ) -> tuple[RunRecord, FakeLLM]:
     with fake_llm(script) as llm:
         async with LLMClient(llm.endpoint()) as client:
@@ -103,14 +103,10 @@ async def run(
                 filter=kept,
                 items=CATALOGUE,
                 toolbox=ToolBox(Store(), CATALOGUE) if agents.tools else None,
-                abstractor=Abstractor(client, sampling, CATALOGUE, Memory(), brief=team_is_brief(sampling)),
+                summaries=summaries,
             )
             item = WorkItem(task, pass_index, run_seed(task.task_id, pass_index))
             return await run_mars(team, item, TRUTH), llm
-
-
-def team_is_brief(sampling: Sampling) -> bool:
-    return sampling.max_tokens <= 256
 
 
 def steps(record: RunRecord) -> tuple[AgentStep, ...]:
@@ -303,7 +299,6 @@ async def test_every_agent_may_have_a_model_of_its_own() -> None:
                 filter=TrajectoryFilter.HIT_AT_1,
                 items=CATALOGUE,
                 toolbox=None,
-                abstractor=Abstractor(clients["recommend"], BRIEF, CATALOGUE, Memory(), brief=True),
             )
             record = await run_mars(team, WorkItem(TASK, 0, 1), TRUTH)
             spent = sum(client.cost for client in clients.values())
@@ -320,16 +315,14 @@ async def test_every_agent_may_have_a_model_of_its_own() -> None:
     assert record.cost > 0
 
 
-async def test_a_run_accounts_for_the_summary_it_asked_for() -> None:
-    long = TASK.model_copy(update={"history": TASK.history * 3})
-
-    def script(request: Request) -> Answer:
-        return Script()(request) if schema_of(request) else Answer("many films")
-
-    record, llm = await run(script, task=long)
+async def test_every_agent_reads_the_summary_and_only_what_came_after_it() -> None:
+    long = with_past(TASK, 14)
+    record, llm = await run(Script(), task=long, summaries=KnownSummaries(*summaries(long)))
     assert record.trajectory is not None
-    assert record.trajectory.usage.calls == len(llm.requests) == 8
-    assert record.outputs == 7
+    for request in llm.requests:
+        context = request["messages"][1]["content"].split("Candidates:")[0]
+        assert "Long-term summary: The first 12 films of u1.\nHistory, newest last:\ni0 Film 0" in context
+        assert context.count("Film") == 2, "the last two interactions"
 
 
 async def test_a_miss_is_recorded_and_not_kept() -> None:
@@ -393,7 +386,6 @@ async def test_a_planner_of_its_own_is_asked_as_it_was_trained() -> None:
                 filter=TrajectoryFilter.HIT_AT_1,
                 items=CATALOGUE,
                 toolbox=None,
-                abstractor=Abstractor(client, BRIEF, CATALOGUE, Memory(), brief=True),
                 own_planner=True,
             )
             record = await run_mars(team, WorkItem(TASK, 0, 1), TRUTH)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from star_contracts.data import Interaction, Item, RankingTask
 from star_contracts.settings import Variant
-from star_jobs.trajectory.prompt import BRIEF, DETAILED, student_messages, style_of
+from star_jobs.trajectory.prompt import BRIEF, DETAILED, shown, student_messages, style_of
 from tests.unit.star_jobs.trajectory.samples import ITEMS, TASK
 
 
 def user_text(task: RankingTask = TASK, items: Mapping[str, Item] = ITEMS, variant: Variant = Variant.FULL) -> str:
-    return student_messages(task, items, variant)[1]["content"]
+    return student_messages(shown(task, None), items, variant)[1]["content"]
 
 
 def test_the_brief_prompt() -> None:
@@ -35,20 +35,20 @@ Candidates:
 
 
 def test_the_instruction_is_constant_and_short() -> None:
-    system = student_messages(TASK, ITEMS)[0]
+    system = student_messages(shown(TASK, None), ITEMS)[0]
     assert system["role"] == "system"
     assert len(system["content"]) < 280
     other = TASK.model_copy(update={"user_id": "other"})
-    assert student_messages(other, ITEMS)[0] == system
+    assert student_messages(shown(other, None), ITEMS)[0] == system
 
 
 def test_only_tools_and_the_plan_alone_change_the_prompt() -> None:
-    full = student_messages(TASK, ITEMS)
-    assert student_messages(TASK, ITEMS, Variant.WITHOUT_PLANNER) == full
-    assert student_messages(TASK, ITEMS, Variant.WITHOUT_REFLECTOR) == full
+    full = student_messages(shown(TASK, None), ITEMS)
+    assert student_messages(shown(TASK, None), ITEMS, Variant.WITHOUT_PLANNER) == full
+    assert student_messages(shown(TASK, None), ITEMS, Variant.WITHOUT_REFLECTOR) == full
     assert "Item-CF" in full[0]["content"]
-    assert "Item-CF" not in student_messages(TASK, ITEMS, Variant.WITHOUT_TOOLS)[0]["content"]
-    assert "<plan>" in student_messages(TASK, ITEMS, Variant.PLANNER_ONLY)[0]["content"]
+    assert "Item-CF" not in student_messages(shown(TASK, None), ITEMS, Variant.WITHOUT_TOOLS)[0]["content"]
+    assert "<plan>" in student_messages(shown(TASK, None), ITEMS, Variant.PLANNER_ONLY)[0]["content"]
     assert {user_text(variant=variant) for variant in Variant} == {user_text()}
 
 

@@ -9,6 +9,7 @@ from star_contracts.data import SignalKind, ToolExchange
 from star_contracts.settings import Sampling
 from star_jobs.llm.client import LLMClient
 from star_jobs.trajectory.format import serialize
+from star_jobs.trajectory.prompt import shown
 from star_jobs.trajectory.student import StudentAnswer, answer
 from star_jobs.trajectory.tools import CALLS_USED_UP, MALFORMED, ToolBox, ToolCall
 from tests.support.fakellm import Answer, Request, fake_llm
@@ -31,7 +32,7 @@ async def ask(
     with fake_llm(lambda request: next(script)) as llm:
         async with LLMClient(llm.endpoint()) as client:
             toolbox = ToolBox(Store(), ITEMS) if tools else None
-            return await answer(client, TASK, ITEMS, toolbox, sampling, max_tool_calls), llm.requests
+            return await answer(client, shown(TASK, None), ITEMS, toolbox, sampling, max_tool_calls), llm.requests
 
 
 async def test_a_call_is_answered_inside_the_same_generation() -> None:

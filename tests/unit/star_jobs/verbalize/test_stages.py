@@ -139,17 +139,17 @@ def test_the_whole_way(library: Library) -> None:
         done = library.verbalize(llm.endpoint())
     assert done.code == ExitCode.DONE
     assert done.result.artifact is None
-    assert {name: done.result.metrics[name] for name in ("made", "found", "withoutCategories")} == {
+    assert {name: done.result.metrics[name] for name in ("made", "found", "withoutWords")} == {
         "made": 52,
         "found": 0,
-        "withoutCategories": 0,
+        "withoutWords": 0,
     }
     collected = library.collect()
     assert collected.result.metrics == {
         "entries": 52,
         "itemEntries": 40,
         "userEntries": 12,
-        "withoutCategories": 0,
+        "withoutWords": 0,
         "reused": 0,
         "made": 52,
     }
@@ -258,11 +258,11 @@ def sometimes(share: int, bad: str | Answer) -> Callable[[Request], Answer | str
 def test_an_unusable_answer_keeps_the_neighbours(bad: str | Answer, library: Library) -> None:
     with fake_llm(sometimes(4, bad)) as llm:
         done = library.verbalize(llm.endpoint())
-    without = done.result.metrics["withoutCategories"]
+    without = done.result.metrics["withoutWords"]
     assert done.code == ExitCode.DONE
     assert 0 < without < 26
     collected = library.collect()
-    assert collected.result.metrics["withoutCategories"] == without
+    assert collected.result.metrics["withoutWords"] == without
     signals = [
         Signal.model_validate_json(line) for data in library.parts().values() for line in (data or b"").splitlines()
     ]
@@ -283,7 +283,7 @@ def test_an_answer_gets_another_try_with_another_seed(library: Library) -> None:
     with fake_llm(second_time_lucky) as llm:
         done = library.verbalize(llm.endpoint(), limit=5)
         seeds = {(r["messages"][-1]["content"], r["seed"]) for r in llm.requests}
-    assert done.result.metrics["withoutCategories"] == 0
+    assert done.result.metrics["withoutWords"] == 0
     assert len(seeds) == len(llm.requests) == 20
 
 
@@ -437,13 +437,13 @@ def test_another_model_sampling_or_prompt_makes_everything_anew(
 
 def test_an_entry_without_words_is_asked_for_again(library: Library) -> None:
     with fake_llm(sometimes(4, "not json")) as llm:
-        without = library.verbalize(llm.endpoint()).result.metrics["withoutCategories"]
+        without = library.verbalize(llm.endpoint()).result.metrics["withoutWords"]
     before = library.collect(output="before").artifact
     library = library.newer()
     with fake_llm(tidy) as llm:
         done = library.verbalize(llm.endpoint(), previous=before)
     assert 0 < without == done.result.metrics["made"]
-    assert done.result.metrics["withoutCategories"] == 0
+    assert done.result.metrics["withoutWords"] == 0
 
 
 @pytest.mark.bad_input
@@ -469,7 +469,7 @@ def test_longer_budgets_get_room_to_reason(library: Library) -> None:
         done = library.verbalize(llm.endpoint(), sampling=Sampling(), limit=3)
         schemas = [r["response_format"]["json_schema"]["schema"] for r in llm.requests]
         prompts = [r["messages"][-1]["content"] for r in llm.requests]
-    assert done.result.metrics["withoutCategories"] == 0
+    assert done.result.metrics["withoutWords"] == 0
     assert all("thinking" in schema["properties"] for schema in schemas)
     signals = [
         Signal.model_validate_json(line) for data in library.parts().values() for line in (data or b"").splitlines()
@@ -482,7 +482,7 @@ def test_brief_answers_are_named_after_the_kinds_shown(library: Library) -> None
     with fake_llm() as llm:  # any valid answer
         done = library.verbalize(llm.endpoint(), limit=10)
         schemas = [r["response_format"]["json_schema"]["schema"] for r in llm.requests]
-    assert done.result.metrics["withoutCategories"] == 0
+    assert done.result.metrics["withoutWords"] == 0
     assert all("Drama" in s["properties"]["name"]["enum"] for s in schemas[:1])
     assert all(len(s["properties"]["name"]["enum"]) <= 10 for s in schemas)
 
