@@ -46,12 +46,13 @@ class GatewayConfig(Model):
     dataset: ArtifactRef
     """Where item titles and, for known users, histories come from."""
     signals: ArtifactRef | None = None
-    """The look-up store the student's tool calls are answered from."""
+    """The look-up store of summaries, and of the answers to the student's tool calls."""
     backends: tuple[Backend, ...] = Field(min_length=1)
     sampling: Sampling = Sampling()
     best_of: int = Field(default=1, ge=1, le=16)
     max_tool_calls: int = Field(default=MAX_TOOL_CALLS, ge=0)
-    """Tool calls answered in one generation before the student has to go on without."""
+    """Tool calls answered in one generation before the student has to go on without; 0 serves a student that has no
+    tools."""
     deadline_seconds: float = Field(default=60, gt=0)
     max_in_flight: int = Field(default=256, ge=1)
     """Requests admitted at once; more are answered 429 at once with Retry-After."""

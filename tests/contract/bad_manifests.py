@@ -195,10 +195,10 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec:", "variant PlannerOnly ranks nothing"),
     ),
     Bad(
-        "tools-for-a-student-without",
+        "no-tools-for-a-student-with",
         "grpojob",
-        {"spec.variant": "WithoutTools"},
-        ("spec:", "variant WithoutTools has no verbalization", "change variant"),
+        {"spec.variant": "WithoutPlanner", "spec.verbalization": GONE},
+        ("spec:", "tools, which need verbalization", "change variant"),
     ),
     Bad(
         "measured-variant-and-tools",

@@ -74,6 +74,8 @@ def test_a_preset_fits_what_it_names(each: Preset) -> None:
     assert suite in SUITES
     named = [spec[field]["name"] for field in ("dataset", "verbalization", "trajectories") if field in spec]
     assert {name.partition("-")[0] for name in (*named, *checkpoints(spec))} <= {suite}
+    if each.kind in ("TeacherRun", "GRPOJob", "StarDeployment") or (checkpoints(spec) and each.kind == "Evaluation"):
+        assert spec["verbalization"] == {"name": suite}, "teacher and student read the same summaries"
     if each.kind == "SFTJob":
         teacher = preset("TeacherRun", spec["trajectories"]["name"]).spec
         assert teacher.get("split", "Train") == "Train", "test tasks are not trained on"

@@ -123,7 +123,8 @@ def deployment_children(cr: StarDeployment) -> list[KubeObject]:
 def inputs(cr: Resource[Any, Any]) -> Inputs:
     """What the references of a resource stand for."""
     spec, artifacts = cr.spec, dict(ARTIFACTS)
-    if getattr(spec, "verbalization", None) is None:
+    # An SFTJob's comes from its TeacherRun.
+    if cr.kind != "SFTJob" and getattr(spec, "verbalization", None) is None:
         del artifacts["signals"]
     models = {}
     if getattr(spec, "model", None) is not None:

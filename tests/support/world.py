@@ -74,7 +74,7 @@ def summaries(*tasks: RankingTask) -> list[Summary]:
     """A summary of each beginning of the tasks' histories that has one; it says of whom and how much it is."""
     made = {}
     for task in tasks:
-        for end in summarized(task):
+        for end in summarized(len(task.history), len(task.candidates)):
             key = summary_key(task.user_id, task.history[:end])
             made[key] = Summary(key=key, text=f"The first {end} films of {task.user_id}.")
     return list(made.values())

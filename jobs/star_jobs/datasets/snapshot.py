@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 ITEMS = "items.jsonl"
 INTERACTIONS = "interactions.parquet"
@@ -112,5 +113,4 @@ class Dataset:
 
     @cached_property
     def _tasks(self) -> dict[str, list[RankingTask]]:
-        splits: tuple[Split, ...] = ("train", "test")
-        return {split: list(read_jsonl(self.folder / tasks_file(split), RankingTask)) for split in splits}
+        return {split: list(read_jsonl(self.folder / tasks_file(split), RankingTask)) for split in SPLITS}

@@ -97,14 +97,14 @@ class Recommender:
         return [task.result() for task in tasks]
 
     async def _answer(self, handle: BackendHandle, prepared: PreparedTask, index: int) -> StudentAnswer:
-        toolbox = self.catalogue.toolbox
+        toolbox = self.catalogue.toolbox if self.config.max_tool_calls else None
         return await answer(
             handle.client,
             prepared.task,
             self.catalogue.dataset.items,
             toolbox,
             _seeded(self.config.sampling, index),
-            0 if toolbox is None else self.config.max_tool_calls,
+            self.config.max_tool_calls,
         )
 
     def _response(

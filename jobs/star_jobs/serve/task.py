@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from star_contracts.data import Interaction, Item, RankingTask, TaskType
-from star_jobs.serve.catalogue import Catalogue, KnownUsers
+from star_jobs.datasets.users import KnownUsers
+from star_jobs.serve.catalogue import Catalogue
 from star_jobs.serve.models import RecommendRequest
 from star_jobs.serve.problems import Problem
 from star_jobs.trajectory.prompt import ShownTask, shown

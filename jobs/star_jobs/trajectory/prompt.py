@@ -99,19 +99,22 @@ class ShownTask(RankingTask):
 
 def shown(task: RankingTask, summaries: SummarySource | None) -> ShownTask:
     """Return the task with the longest beginning of its history that has a summary replaced by it."""
-    known = ((end, _summary(task, end, summaries)) for end in reversed(summarized(task)))
-    end, summary = next(((end, text) for end, text in known if text), (0, ""))
-    return ShownTask.model_construct(**dict(task) | {"history": task.history[end:], "summary": summary})
+    start, summary = 0, ""
+    for end in reversed(summarized(len(task.history), len(task.candidates))):
+        if text := _summary(task, end, summaries):
+            start, summary = end, text
+            break
+    return ShownTask.model_construct(**dict(task) | {"history": task.history[start:], "summary": summary})
 
 
-def summarized(task: RankingTask) -> range:
-    """Return the lengths of the beginnings of a task's history that are summarized, the shortest first.
+def summarized(length: int, candidates: int) -> range:
+    """Return the lengths of the beginnings that are summarized of a history of `length`, the shortest first.
 
     The history is cut into groups from its oldest end. Each but the last is fused with the summary of those before it;
     the last, of one interaction at least, stays as it is (appendix E).
     """
-    size = style_of(len(task.candidates)).history
-    return range(size, len(task.history), size)
+    size = style_of(candidates).history
+    return range(size, length, size)
 
 
 def summary_key(user_id: str, beginning: Sequence[Interaction]) -> str:

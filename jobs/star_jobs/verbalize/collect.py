@@ -15,7 +15,8 @@ from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import parse_jsonl
 from star_jobs.storage.s3 import CONCURRENCY
 from star_jobs.verbalize.pairs import Neighbours
-from star_jobs.verbalize.worklist import PARTS, Part, parts
+from star_jobs.verbalize.parts import Part, needed_files, parts
+from star_jobs.verbalize.worklist import PARTS
 
 _BATCH = 8 * CONCURRENCY
 """Part files in memory at once."""
@@ -27,7 +28,7 @@ def run(stage: CollectSignals, job: JobContext) -> Outcome:
     Raises TerminalFailure: ArtifactNotFound when parts are missing, ArtifactCorrupted when one does not hold its
     entries, LLMOutputInvalid when most entries have no words, NothingKept when there is no entry at all.
     """
-    dataset = Dataset(job.fetch(stage.dataset, only=["items.jsonl", "tasks/*"]))
+    dataset = Dataset(job.fetch(stage.dataset, only=needed_files(stage)))
     wanted = parts(stage, dataset, Neighbours(job.fetch(stage.neighbours)))
     _require_all(wanted, job)
     reader = _Reader(job, SignalStore.open(job.fetch(stage.previous)) if stage.previous else None)

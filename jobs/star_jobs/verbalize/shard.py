@@ -9,7 +9,7 @@ from star_jobs.errors import TerminalFailure
 from star_jobs.lookup.layout import Entry
 from star_jobs.runtime import JobContext
 from star_jobs.storage import to_line
-from star_jobs.verbalize.worklist import Part
+from star_jobs.verbalize.parts import Part
 
 _JUDGED_FROM = 40
 """Entries before a model is judged by the share without words."""

@@ -21,9 +21,9 @@ from star_jobs.llm.failures import RequestRefused
 from star_jobs.lookup import SignalStore
 from star_jobs.trajectory.prompt import describe_history, describe_user, style_of
 from star_jobs.trajectory.text import clean, shorten
+from star_jobs.verbalize.pasts import Beginning
 from star_jobs.verbalize.prompting import BRIEF_TOKENS, FINGERPRINT_CHARS, render
 from star_jobs.verbalize.shard import Shard
-from star_jobs.verbalize.worklist import Beginning
 
 WORDS = 500
 """Of a summary at most (appendix E)."""

@@ -1,8 +1,8 @@
 """Stage `verbalize-signals`: this shard's neighbours and long histories -> words (paper 3.2, 3.3, E, F.2).
 
 A part whose file exists is never made again, so a killed pod costs the parts in flight only. An entry of the previous
-store that was made from the same is taken over, without a call. An entry whose answers stay unusable keeps
-its neighbours, gets no categories and is counted; a model that fails at most of them ends the stage.
+store that was made from the same is taken over, without a call. An entry whose answers stay unusable is kept without
+words and counted; a model that fails at most of them ends the stage.
 """
 
 import asyncio
@@ -21,10 +21,12 @@ from star_jobs.runtime import JobContext, Outcome
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.worklist import derived_seed
 from star_jobs.verbalize.pairs import Neighbours
+from star_jobs.verbalize.parts import Part, needed_files, parts
+from star_jobs.verbalize.pasts import Pasts
 from star_jobs.verbalize.prompting import Prompter, UnusableAnswer
 from star_jobs.verbalize.shard import Shard
 from star_jobs.verbalize.summaries import Summarizer
-from star_jobs.verbalize.worklist import CHUNK, PARTS, Chunk, Entry, Part, Pasts, parts
+from star_jobs.verbalize.worklist import CHUNK, PARTS, Chunk, Entry
 
 ATTEMPTS = 3
 """Answers asked for before an entry is left without categories."""
@@ -38,7 +40,7 @@ def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
     Raises JobFailure: LLMOutputInvalid when most entries get no usable answer, Interrupted on SIGTERM, and what the
     LLM client raises.
     """
-    dataset = Dataset(job.fetch(stage.dataset, only=["items.jsonl", "tasks/*"]))
+    dataset = Dataset(job.fetch(stage.dataset, only=needed_files(stage)))
     mine = job.mine(parts(stage, dataset, Neighbours(job.fetch(stage.neighbours))))
     finished = set(job.work.list(PARTS))
     missing = [part for part in mine if part.name not in finished]
@@ -80,7 +82,7 @@ async def _verbalize(stage: VerbalizeSignals, shard: Shard, source: _Source, mis
             if isinstance(part, Chunk):
                 await shard.keep(part, await asyncio.gather(*map(writer.signal, part.entries())))
             else:
-                users = await asyncio.gather(*map(summarizer.of_user, part.users))
+                users = await asyncio.gather(*map(summarizer.of_user, part.beginnings()))
                 await shard.keep(part, [summary for user in users for summary in user])
 
         # A part more than fills the endpoint's slots: none is idle while a part's last answer is waited for.

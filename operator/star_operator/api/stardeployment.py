@@ -106,7 +106,8 @@ class Gateway(Model):
     best_of: int = Field(default=1, ge=1, le=16)
     """Answers sampled a request; the best one by vote is returned."""
     max_tool_calls: int = Field(default=MAX_TOOL_CALLS, ge=0, le=64)
-    """Tool calls answered in one generation before the student has to go on without."""
+    """Tool calls answered in one generation before the student has to go on without; 0 serves a student of variant
+    WithoutTools, which is shown the verbalization's summaries alone."""
     deadline_seconds: int = Field(default=60, ge=1, le=3600)
     """A request that takes longer is answered 504."""
     max_in_flight: int = Field(default=256, ge=1, le=100000)

@@ -97,7 +97,7 @@ def make_stage(
 
     def make(test: Sequence[RankingTask]) -> Stage:
         dataset = world.write_dataset(tmp_path / "dataset", test)
-        signals = world.write_signals(tmp_path / "signals")
+        signals = world.write_signals(tmp_path / "signals", *test)
         return Stage(
             s3_server,
             store,
@@ -113,6 +113,18 @@ def make_stage(
 @pytest.fixture
 def stage(make_stage: MakeStage) -> Stage:
     return make_stage(world.tasks(10))
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_long_histories_are_shown_with_their_summary_with_tools_or_without(make_stage: MakeStage, tools: bool) -> None:
+    stage = make_stage([world.with_past(task, 14) for task in world.tasks(1)])
+    with fake_llm(world.scripted_student(tools=tools)) as server:
+        code, _ = stage.run(server.endpoint(), SETTINGS.model_copy(update={"tools": tools}))
+    assert code == 0
+    for request in server.requests:
+        system, user = (message["content"] for message in request["messages"][:2])
+        assert ("tool_call" in system) == tools
+        assert "Long-term summary: The first 12 films of u1.\nHistory, newest last:\ni0 Film 0" in user
 
 
 def test_measures_the_student_beside_the_baselines(stage: Stage) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from star_contracts.job import LLMEndpoint, SampleDifficulty
 from star_contracts.result import ExitCode
-from star_contracts.settings import DifficultySampling
+from star_contracts.settings import DifficultySampling, Variant
 from star_jobs.grpo import sample as stage_module
 from star_jobs.grpo.difficulty import SAMPLES, Difficulty, Instance
 from star_jobs.grpo.sample import chunks_in_flight
@@ -58,6 +58,21 @@ def test_tasks_are_sampled_classified_and_mixed(inputs: TrainingInputs, jobs: Jo
     assert {(i.solved, i.samples, i.well_formed, i.difficulty) for i in found} == {(2, 4, 4, Difficulty.MEDIUM)}
     assert sum(i.kept for i in found) == 3
     assert {"medium": 5.0, "kept": 3.0, "hitAt1": 0.5, "easy": 0.0}.items() <= done.result.metrics.items()
+
+
+@pytest.mark.parametrize("variant", [Variant.FULL, Variant.WITHOUT_TOOLS])
+def test_a_long_history_is_sampled_with_its_summary_and_with_tools_as_the_variant_says(
+    variant: Variant, inputs: TrainingInputs, jobs: JobRunner
+) -> None:
+    long = world.with_past(train_tasks(1)[0], 14)
+    tools = variant is Variant.FULL
+    with fake_llm(world.scripted_student(tools=tools)) as llm:
+        changed = {"dataset": inputs.dataset([long]), "signals": inputs.signals(long), "variant": variant}
+        jobs.run(stage(inputs, llm.endpoint(), keep_unsolved=True).model_copy(update=changed))
+    for request in llm.requests:
+        system, user = (message["content"] for message in request["messages"][:2])
+        assert ("tool_call" in system) == tools
+        assert "Long-term summary: The first 12 films of u1.\nHistory, newest last:\ni0 Film 0" in user
 
 
 def test_finished_chunks_are_not_sampled_again(inputs: TrainingInputs, jobs: JobRunner) -> None:

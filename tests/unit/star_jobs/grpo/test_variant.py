@@ -8,8 +8,10 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.job import TrainGRPO
 from star_contracts.settings import GRPOBackend, GRPOHyperparameters, Rewards, Variant
 from star_jobs.grpo import context, train
+from star_jobs.grpo.context import Prepared
 from star_jobs.grpo.difficulty import Difficulty, Instance
 from star_jobs.storage import ObjectStore
+from tests.support import world
 from tests.support.jobs import JobRunner
 from tests.support.training import TrainingInputs, train_tasks
 
@@ -21,6 +23,7 @@ from tests.support.training import TrainingInputs, train_tasks
         (Variant.WITHOUT_PLANNER, True, Variant.WITHOUT_PLANNER),
         (Variant.WITHOUT_REFLECTOR, True, Variant.WITHOUT_REFLECTOR),
         (Variant.WITHOUT_TOOLS, False, Variant.WITHOUT_TOOLS),
+        (Variant.WITHOUT_TOOLS, True, Variant.WITHOUT_TOOLS),
         (Variant.FULL, False, Variant.WITHOUT_TOOLS),
     ],
 )
@@ -36,11 +39,11 @@ def test_rollouts_are_judged_as_the_student_was_trained(
 ) -> None:
     monkeypatch.setattr(context, "token_counter", lambda _folder: len)
     inputs = TrainingInputs(store, uri, tmp_path)
-    tasks = train_tasks(2)
+    tasks = [world.with_past(task, 7) for task in train_tasks(2)]
     chosen = [
         Instance(task_id=task.task_id, samples=4, solved=2, difficulty=Difficulty.MEDIUM, kept=True) for task in tasks
     ]
-    signals: ArtifactRef | None = inputs.signals() if tools else None
+    signals: ArtifactRef | None = inputs.signals(*tasks) if tools else None
     stage = TrainGRPO(
         model=inputs.model(),
         dataset=inputs.dataset(tasks),
@@ -51,7 +54,11 @@ def test_rollouts_are_judged_as_the_student_was_trained(
         rewards=Rewards(),
         hyperparameters=GRPOHyperparameters(max_prompt_length=3000),
     )
-    seen: list[Variant] = []
-    monkeypatch.setattr(train, "_engine", lambda ready, _job: seen.append(ready.variant))
+    seen: list[Prepared] = []
+    monkeypatch.setattr(train, "_engine", lambda ready, _job: seen.append(ready))
     jobs.run(stage)
-    assert seen == [judged]
+    (ready,) = seen
+    assert ready.variant is judged
+    assert (ready.signals is not None) == (judged is not Variant.WITHOUT_TOOLS), "tools, in the engine's rollouts"
+    for row in ready.prompts.rows:
+        assert ("Long-term summary: The first 6 films" in row.messages[1]["content"]) == tools

@@ -16,12 +16,13 @@ from star_contracts.job import Store
 from star_contracts.serving import Backend, GatewayConfig
 from star_contracts.settings import Sampling
 from star_jobs.datasets.snapshot import Dataset
+from star_jobs.datasets.users import KnownUsers
 from star_jobs.llm import failures
 from star_jobs.lookup import SignalStore
 from star_jobs.serve import backends as backends_module
 from star_jobs.serve import gateway as gateway_module
 from star_jobs.serve.app import create_app
-from star_jobs.serve.catalogue import Catalogue, KnownUsers
+from star_jobs.serve.catalogue import Catalogue
 from star_jobs.serve.gateway import Gateway
 from star_jobs.serve.main import DrainingServer, server_config
 from star_jobs.trajectory.tools import ToolBox
@@ -57,8 +58,7 @@ def open_world(folder: Path) -> Catalogue:
     """The data, without a store."""
     dataset = Dataset(world.write_dataset(folder / "dataset", world.tasks(1)))
     signals = SignalStore.open(world.write_signals(folder / "signals"))
-    users = KnownUsers(dataset.interactions(), dataset.profiles(), dataset.history_length)
-    return Catalogue(dataset, users, ToolBox(signals, dataset.items), signals)
+    return Catalogue(dataset, KnownUsers.of(dataset), ToolBox(signals, dataset.items), signals)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """`/v1/recommend` and its batch: what is answered, what is refused, and how an unusable answer is reported."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -62,6 +63,30 @@ async def test_the_order_of_the_candidates_does_not_reach_the_student(running: R
 async def test_a_known_users_history_comes_from_the_dataset(running: Running, fake: FakeBackend) -> None:
     await running.ask(user_id="u2")
     assert "i6 Film 6 [Drama] rated 4" in fake.requests[0]["messages"][1]["content"]
+
+
+async def test_a_long_history_is_shown_as_in_training(running: Running, fake: FakeBackend) -> None:
+    """What the caller sends is the longest beginning that has a summary, and more."""
+    long = world.with_past(world.tasks(1)[0], 12)
+    assert running.gateway.catalogue is not None
+    known = replace(running.gateway.catalogue, summaries=world.KnownSummaries(*world.summaries(long)))
+    running.gateway.catalogue = known
+    sent = [{"item_id": entry.item_id} for entry in long.history]
+    await running.ask(history=[*sent, {"item_id": "i9"}])
+    await running.ask(user_id="u2", history=sent)
+    same, other = (request["messages"][1]["content"] for request in fake.requests[::2])
+    assert "Long-term summary: The first 6 films of u1.\nHistory, newest last:\n1 earlier: Drama 1\ni7 Film 7" in same
+    assert "Long-term summary" not in other, "another user's past"
+    assert "6 earlier: Drama 6" in other
+
+
+async def test_without_tool_calls_a_student_without_tools_is_served(setup: Setup) -> None:
+    with fake_backend(world.scripted_student(tools=False)) as backend:
+        setup.write(backend.backend("rev-a"), max_tool_calls=0)
+        async with setup.running() as gateway:
+            answer = (await (await gateway.ready()).ask()).json()
+    assert (answer["valid"], answer["format_error"], answer["tool_calls"]) == (True, None, [])
+    assert "tool_call" not in backend.requests[0]["messages"][0]["content"]
 
 
 async def test_a_history_in_the_request_replaces_the_stored_one(running: Running, fake: FakeBackend) -> None:

@@ -10,7 +10,9 @@ from star_contracts.job import ModelSource, TrainSFT
 from star_contracts.result import ExitCode
 from star_contracts.settings import Precision, SFTHyperparameters, Sharding, Variant
 from star_jobs.sft import train as stage_module
+from star_jobs.sft.data import Row
 from star_jobs.storage import ObjectStore
+from tests.support import world
 from tests.support.jobs import JobRunner
 from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory
 
@@ -65,6 +67,31 @@ def test_the_final_model_alone_is_the_artifact(inputs: TrainingInputs, jobs: Job
         "trajectories": job.trajectories.digest,
     }
     assert {"steps": 5.0, "sequences": 6.0, "leftOut": 0.0, "loss": 0.8}.items() <= done.result.metrics.items()
+
+
+def test_the_student_learns_from_the_summaries_that_its_teacher_read(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Row] = []
+    write = stage_module.write_rows
+    monkeypatch.setattr(stage_module, "write_rows", lambda path, given: write(path, rows.extend(given) or given))
+    long = world.with_past(train_tasks()[0], 14)
+    job = stage(
+        inputs,
+        trajectories=inputs.trajectories([trajectory(long)]),
+        dataset=inputs.dataset([long]),
+        signals=inputs.signals(long),
+    )
+    done = jobs.run(job)
+    assert done.code == ExitCode.DONE, done.result
+    (row,) = rows
+    shown = row["messages"][1]["content"]
+    assert "Long-term summary: The first 12 films of u1.\nHistory, newest last:\ni0 Film 0" in shown
+    assert shown.split("Candidates:")[0].count(" Film ") == 2
+    assert job.signals is not None
+    assert json.loads((jobs.fetch(done.artifact) / "manifest.json").read_bytes())["inputs"]["signals"] == (
+        job.signals.digest
+    )
 
 
 def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(

@@ -14,7 +14,7 @@ from star_contracts.settings import Agents, Sampling, TrajectoryFilter
 from star_jobs.llm import failures
 from star_jobs.storage import ObjectStore, WorkArea, write_jsonl
 from tests.support.s3 import S3Server
-from tests.support.world import publish, tasks, write_dataset, write_signals
+from tests.support.world import publish, tasks, with_past, write_dataset, write_signals
 
 BRIEF = Sampling(max_tokens=96)
 
@@ -77,7 +77,8 @@ def make_classroom(
     monkeypatch.delenv("JOB_COMPLETION_INDEX", raising=False)
 
     def make(count: int) -> Classroom:
-        train = tasks(count)
+        first, *others = tasks(count)
+        train = [with_past(first, 7), *others]
         folder = write_dataset(tmp_path / "dataset", [])
         write_jsonl(folder / "tasks/train.jsonl", train)
         write_jsonl(
@@ -85,7 +86,9 @@ def make_classroom(
             [GroundTruth(task_id=task.task_id, item_id=task.candidates[2]) for task in train],
         )
         dataset = publish(store, f"{uri}/dataset", folder, ArtifactKind.DATASET)
-        signals = publish(store, f"{uri}/signals", write_signals(tmp_path / "signals"), ArtifactKind.VERBALIZATION)
+        signals = publish(
+            store, f"{uri}/signals", write_signals(tmp_path / "signals", *train), ArtifactKind.VERBALIZATION
+        )
         return Classroom(s3_server, store, uri, dataset, signals, train)
 
     return make

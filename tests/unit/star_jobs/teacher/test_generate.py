@@ -62,6 +62,16 @@ def test_every_task_and_pass_is_made_once(classroom: Classroom) -> None:
     assert (record.task_id, record.pass_index) == (classroom.tasks[3].task_id, 0)
 
 
+def test_a_teacher_without_tools_reads_the_summaries_all_the_same(classroom: Classroom) -> None:
+    """Paper section 5: without tools is not without the abstractor."""
+    with fake_llm() as llm:
+        run(classroom.spec(classroom.generate(llm.endpoint(), agents=Agents(tools=False), passes=1)))
+    assert "calls" not in set(map(kind_of, llm.requests))
+    told = ["Long-term summary: The first 6 films" in request["messages"][1]["content"] for request in llm.requests]
+    assert any(told)
+    assert not all(told), "one history of eight is long"
+
+
 def test_equal_seeds_make_equal_trajectories(classroom: Classroom) -> None:
     texts = []
     for _ in range(2):

@@ -29,7 +29,7 @@ def test_summary_and_rest_are_the_whole_history(length: int, task: RankingTask) 
     task = with_past(task, length)
     size = style_of(len(task.candidates)).history
     seen = shown(task, KnownSummaries(*summaries(task)))
-    ends = list(summarized(task))
+    ends = list(summarized(length, len(task.candidates)))
     assert task.history[(ends or [0])[-1] :] == seen.history
     assert bool(seen.summary) == bool(ends) == (length > size)
     assert all(end - start == size for start, end in zip([0, *ends], ends, strict=False)), "groups from the oldest end"
@@ -61,9 +61,8 @@ def test_the_prompt_shows_the_summary_and_the_last_group() -> None:
 def test_what_no_summary_tells_of_is_counted() -> None:
     task = with_past(SMALL, 14)
     short, _ = summaries(task)
-    assert "Long-term summary: The first 6 films of u1.\nHistory, newest last:\n2 earlier: Drama 2\n" in prompt(
-        task, short
-    )
+    some = "Long-term summary: The first 6 films of u1.\nHistory, newest last:\n2 earlier: Drama 2\n"
+    assert some in prompt(task, short)
     for none in (prompt(task), prompt(task, *(s.model_copy(update={"text": ""}) for s in summaries(task)))):
         assert none.startswith("User u1\nHistory, newest last:\n8 earlier: Drama 8\n")
     assert shown(task, None).history == task.history
@@ -76,7 +75,7 @@ def test_another_users_summary_is_not_shown() -> None:
 
 def test_m_is_what_a_prompt_shows_one_by_one() -> None:
     assert (BRIEF.history, DETAILED.history) == (6, 50)
-    assert list(summarized(with_past(LARGE, 150))) == [50, 100]
+    assert list(summarized(150, 20)) == [50, 100]
 
 
 def test_a_summary_cannot_speak_as_the_format() -> None:

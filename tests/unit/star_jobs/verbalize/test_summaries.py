@@ -4,24 +4,27 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from star_contracts.data import Interaction, RankingTask, Summary
 from star_contracts.job import CollectSignals, ComputeNeighbours, LLMEndpoint, VerbalizeSignals
 from star_contracts.result import ExitCode
 from star_contracts.settings import NeighbourSettings, Sampling, SignalScope
+from star_jobs.datasets.snapshot import Dataset
+from star_jobs.datasets.users import KnownUsers
 from star_jobs.llm.client import LLMClient
 from star_jobs.lookup import SignalStore
 from star_jobs.storage import ObjectStore
 from star_jobs.trajectory.prompt import shown, summary_key
+from star_jobs.verbalize.pasts import beginnings, pasts
 from star_jobs.verbalize.prompting import render
 from star_jobs.verbalize.shard import Shard
 from star_jobs.verbalize.summaries import Summarizer
-from star_jobs.verbalize.worklist import beginnings
 from tests.support.fakellm import Answer, FakeLLM, Request, any_valid_answer, fake_llm
 from tests.support.jobs import Finished, JobRunner
 from tests.support.training import TrainingInputs
-from tests.support.world import ITEMS, tasks, with_past
+from tests.support.world import HISTORY_LENGTH, ITEMS, tasks, with_past, write_dataset
 
 CATALOGUE = {item.item_id: item for item in ITEMS}
 TASK = tasks(1)[0]
@@ -241,3 +244,22 @@ def test_a_history_without_a_summary_is_counted_and_shown_as_without_a_store(arc
     assert (made.code, collected.code) == (ExitCode.DONE, ExitCode.DONE)
     assert collected.result.metrics["withoutWords"] == 2
     assert shown(given[0], archive.store(collected)) == shown(given[0], None)
+
+
+def test_in_scope_all_users_are_prepared_as_they_are_served(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "dataset", [TASK])
+    rows = [(user, f"i{n % 12}", n, 4.0) for user, count in (("u1", 14), ("u2", 30), ("u3", 6)) for n in range(count)]
+    pl.DataFrame(rows, ["user_id", "item_id", "timestamp", "rating"], orient="row").write_parquet(
+        folder / "interactions.parquet"
+    )
+    dataset = Dataset(folder)
+    (part,) = pasts(dataset, SignalScope.ALL, None)
+    served = KnownUsers.of(dataset)
+    wanted = {"u1": (6, 12), "u2": (6, 12, 18)}
+    assert len(served.history("u2")) == HISTORY_LENGTH == 20, "the latest"
+    assert part.identities() == [
+        ("Summary", summary_key(user, served.history(user)[:end])) for user, ends in wanted.items() for end in ends
+    ]
+    assert len(part) == 5
+    assert [len(some) for some in pasts(dataset, SignalScope.ALL, 1)] == [2]
+    assert pasts(dataset, SignalScope.TASKS, None) == [], "the task's own history is short"
