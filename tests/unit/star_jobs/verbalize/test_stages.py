@@ -149,6 +149,7 @@ def test_the_whole_way(library: Library) -> None:
         "entries": 52,
         "itemEntries": 40,
         "userEntries": 12,
+        "summaries": 0,
         "withoutWords": 0,
         "reused": 0,
         "made": 52,
