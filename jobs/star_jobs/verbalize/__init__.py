@@ -1,1 +1,1 @@
-"""Collaborative signals: neighbours in the user-item graph, put into words by an LLM, in a store (paper 3.3)."""
+"""What an LLM puts into words ahead of time: neighbours in the user-item graph (paper 3.3), long histories (3.2, E)."""
