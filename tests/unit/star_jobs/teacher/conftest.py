@@ -72,13 +72,12 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_classroom(
     s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], Classroom]:
-    """Build a classroom with this many training tasks a type."""
+    """Build a classroom with this many training tasks a type; the first one's history is longer than is shown."""
     monkeypatch.setenv("STAR_WORK_DIR", str(tmp_path / "work"))
     monkeypatch.delenv("JOB_COMPLETION_INDEX", raising=False)
 
     def make(count: int) -> Classroom:
-        first, *others = tasks(count)
-        train = [with_past(first, 7), *others]
+        train = [task if n else with_past(task, 7) for n, task in enumerate(tasks(count))]
         folder = write_dataset(tmp_path / "dataset", [])
         write_jsonl(folder / "tasks/train.jsonl", train)
         write_jsonl(
