@@ -6,6 +6,7 @@ from star_contracts.data import AgentStep, SignalKind, ToolExchange, Trajectory
 from star_contracts.settings import Rewards, Sampling, Variant
 from star_jobs.llm.client import LLMClient
 from star_jobs.trajectory.format import parse, render, serialize
+from star_jobs.trajectory.prompt import shown
 from star_jobs.trajectory.reward import reward
 from star_jobs.trajectory.student import answer
 from star_jobs.trajectory.tools import ToolBox, ToolCall
@@ -92,7 +93,7 @@ async def test_an_answer_with_rounds_equals_what_is_trained_on() -> None:
     )
     with fake_llm(lambda request: next(turns)) as llm:
         async with LLMClient(llm.endpoint()) as client:
-            result = await answer(client, TASK, ITEMS, TOOLBOX, Sampling(max_tokens=400))
+            result = await answer(client, shown(TASK, None), ITEMS, TOOLBOX, Sampling(max_tokens=400))
     assert result.text == text_of(BOTH)
     assert (result.ranking, result.valid, result.format_error) == (CANDIDATES, True, None)
     assert len(result.tool_calls) == 6
