@@ -1,7 +1,8 @@
 """How a revision that has passed its gates takes the traffic over: `spec.rollout`, the last status, the time -> shares.
 
-The new revision gets the weight of each step for its pause, then everything. What served before is kept, without
-traffic, until every gateway has heard of it. A new revision whose server stops answering gives everything back.
+The new revision gets the weight of each step for its pause, then everything. One whose server stops answering gives
+everything back, and so does one that is not wanted any more, at once. Whatever loses its last traffic is kept, without
+any, until every gateway has heard of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +22,39 @@ class Shares:
     """What is to run, and who gets how much of the traffic."""
 
     weights: Mapping[str, int]
-    """Revision -> percent; what has served comes first."""
+    """Revision -> percent; the wanted one comes last, and of those with traffic the one that had it first, first."""
     until: datetime | None = None
     """When to decide again, if nothing happens before."""
 
 
 def shares(rollout: Rollout, known: Sequence[RevisionStatus], wanted: str, *, ready: bool, now: datetime) -> Shares:
-    """Return the shares of the wanted revision and of the one before it.
+    """Return the shares of the wanted revision and of those before it.
 
-    `known` are the revisions of the last status; `ready` says whether the wanted one's server answers.
+    `known` are the revisions of the last status, in the order of its weights; `ready` says whether the wanted one's
+    server answers. What is returned follows from them and the time alone: a pass whose status was never written is
+    decided again in the same way.
     """
-    mine = next((one for one in known if one.name == wanted), None)
     others = [one for one in known if one.name != wanted]
-    before = max((one for one in others if one.weight), key=lambda one: one.weight, default=None)
-    if before is None:
-        gone = next((one for one in others if one.gate == "Passed"), None)
-        if gone is not None and mine is not None and now < (end := _since(mine, now) + DRAIN):
-            return Shares({gone.name: 0, wanted: EVERYTHING}, end)
-        return Shares({wanted: EVERYTHING})
-    if not ready:
-        return Shares({before.name: EVERYTHING, wanted: 0})
-    weight, until = _step(rollout, mine, now)
-    return Shares({before.name: EVERYTHING - weight, wanted: weight}, until)
+    gone = {one.name: _gone(one, now) for one in others}
+    weights = {name: 0 for name, due in gone.items() if now < due}
+    weight, step_ends = EVERYTHING, None
+    if next((one.name for one in known if one.weight), wanted) != wanted:
+        mine = next((one for one in known if one.name == wanted), None)
+        weight, step_ends = _step(rollout, mine, now) if ready else (0, None)
+        weights[max(others, key=lambda one: one.weight).name] = EVERYTHING - weight
+    ends = [gone[name] for name, others_weight in weights.items() if not others_weight]
+    ends += [step_ends] if step_ends is not None else []
+    return Shares({**weights, wanted: weight}, min(ends, default=None))
 
 
-def _step(rollout: Rollout, mine: RevisionStatus | None, now: datetime) -> tuple[int, datetime]:
+def _gone(revision: RevisionStatus, now: datetime) -> datetime:
+    """Return when a revision may go that gets no traffic from now on. One whose server does not answer may at once."""
+    if revision.weight:
+        return now + DRAIN
+    return _since(revision, now) + DRAIN if revision.ready_replicas else now
+
+
+def _step(rollout: Rollout, mine: RevisionStatus | None, now: datetime) -> tuple[int, datetime | None]:
     """Return the wanted revision's weight, and until when.
 
     The step it is at follows from its weight alone, so that steps may be edited half way.
@@ -58,7 +67,7 @@ def _step(rollout: Rollout, mine: RevisionStatus | None, now: datetime) -> tuple
             return weight, due
     following = next((step for step in rollout.steps if step.weight > weight), None)
     if following is None:
-        return EVERYTHING, now + DRAIN
+        return EVERYTHING, None
     return following.weight, now + timedelta(seconds=following.pause_seconds)
 
 

@@ -132,12 +132,15 @@ class StarDeploymentReconciler:
     async def _revisions(self, resource: StarDeployment, wanted: Revision, gate: Gate) -> list[Revision]:
         """Return what is to run: what serves, until what is wanted has passed its gates and taken over."""
         known = {one.name: one for one in resource.status.revisions}
-        if gate.verdict != "Passed":
-            serving = next((one for one in known.values() if one.weight > 0), None)
-            return [] if serving is None else [_recorded(resource, serving, EVERYTHING)]
         namespace, now = resource.metadata.namespace, self._context.now()
-        ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
-        found = shares(resource.spec.rollout, tuple(known.values()), wanted.name, ready=ready, now=now)
+        if gate.verdict == "Passed":
+            target = wanted.name
+            ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
+        elif serving := [one.name for one in known.values() if one.weight]:
+            target, ready = serving[0], True  # whatever its server does, nothing else has passed
+        else:
+            return []
+        found = shares(resource.spec.rollout, tuple(known.values()), target, ready=ready, now=now)
         if found.until is not None:
             key = Key(resource.kind, namespace, resource.metadata.name)
             self._context.queue.add_after(key, (found.until - now).total_seconds())
@@ -205,14 +208,15 @@ class StarDeploymentReconciler:
     def _held_back(self, served: Served, seen: Seen, wanted: Revision) -> StarDeploymentStatus:
         """Say what keeps the wanted revision from being served."""
         gate, at = served.gate, served.at
-        rest = tuple(one for one in seen.status.revisions if one.name != wanted.name)
-        candidate = next((one for one in seen.status.revisions if one.name == wanted.name), None)
+        listed = {one.name: one for one in seen.status.revisions}
+        candidate = listed.pop(wanted.name, None)
         if candidate is None:
-            candidate = _describe(replace(wanted, weight=0), gate, 0, at.now)
-        else:  # it serves already, and the gates have changed since
+            idle = replace(wanted, weight=0)
+            candidate = _describe(idle, gate, 0, _since(served, idle))
+        else:  # it serves already, or did a moment ago, and the gates have changed since
             candidate = candidate.model_copy(update={"gate": gate.verdict, "evaluation": gate.evaluation})
-        status = seen.status.model_copy(update={"revisions": (candidate, *rest)})
-        still = _still(served.revisions[0] if served.revisions else None)
+        status = seen.status.model_copy(update={"revisions": (candidate, *listed.values())})
+        still = _still(served)
         if gate.verdict == "Running":
             return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
         return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
@@ -222,16 +226,17 @@ class StarDeploymentReconciler:
         status, at, gate = seen.status, served.at, served.gate
         if served.resource.spec.suspend:
             return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
-        waiting = next((view for view in seen.servers if not view.ready), None)
+        newest = served.revisions[-1]
+        needed = (view for one, view in zip(served.revisions, seen.servers, strict=True) if one.weight or one is newest)
+        waiting = next((view for view in needed if not view.ready), None)
         if waiting is not None:
             return self._starting(status, served, Awaited(f"server {waiting.name}", "ServerStarting", waiting.trouble))
         if not seen.gateways_ready:
             trouble = await why_not_started(self._cluster, served.gateways)
             return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
-        newest = served.revisions[-1]
         if newest.weight < EVERYTHING:
-            still = f"revision {served.revisions[0].name} the others"
-            text = f"revision {newest.name} answers {newest.weight}% of the users, {still} (gates: {gate.message})"
+            others = f"revision {_serving(served.revisions).name} the others"
+            text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
             return told(status, at, Phase.RUNNING, "RollingOut", text)
         text = f"revision {newest.name} serves at {status.url} ({gate.message})"
         return told(status, at, Phase.READY, "Serving", text)
@@ -242,7 +247,7 @@ class StarDeploymentReconciler:
         why = explain(part.trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
         if why is None:
             self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
-        still = _still(served.revisions[0]) if status.serving_digest else ""
+        still = _still(served) if status.serving_digest else ""
         if why is not None and why.waits:
             text = f"{part.name} waits: {why.message} (gates: {served.gate.message}){still}"
             return told(status, served.at, Phase.WAITING, why.reason, text)
@@ -256,8 +261,15 @@ def _recorded(resource: StarDeployment, revision: RevisionStatus, weight: int) -
     return revision_of(resource, ModelSource(artifact=artifact), weight)
 
 
-def _still(serving: Revision | None) -> str:
-    return f"; revision {serving.name} goes on serving" if serving is not None else "; nothing is served"
+def _serving(revisions: list[Revision]) -> Revision:
+    """Return the revision that has had traffic for longest; there is one wherever anything is served."""
+    return next(one for one in revisions if one.weight)
+
+
+def _still(served: Served) -> str:
+    return (
+        f"; revision {_serving(served.revisions).name} goes on serving" if served.revisions else "; nothing is served"
+    )
 
 
 def _since(served: Served, revision: Revision) -> str:

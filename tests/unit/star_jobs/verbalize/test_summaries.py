@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from star_contracts.artifact import ArtifactRef
 from star_contracts.data import Interaction, RankingTask, Summary
 from star_contracts.job import CollectSignals, ComputeNeighbours, LLMEndpoint, VerbalizeSignals
 from star_contracts.result import ExitCode
@@ -122,10 +123,18 @@ class Archive:
 
     def __init__(self, jobs: JobRunner, inputs: TrainingInputs) -> None:
         self.jobs, self.inputs = jobs, inputs
+        self._datasets: dict[str, ArtifactRef] = {}
+
+    def dataset(self, given: list[RankingTask]) -> ArtifactRef:
+        """The dataset of these tasks: the same one each time."""
+        known = "".join(task.model_dump_json() for task in given)
+        if known not in self._datasets:
+            self._datasets[known] = self.inputs.dataset(given)
+        return self._datasets[known]
 
     def verbalize(self, llm: LLMEndpoint, given: list[RankingTask], **changes: object) -> tuple[Finished, Finished]:
         """Verbalize and collect."""
-        dataset = self.inputs.dataset(given)
+        dataset = self.dataset(given)
         output = dataset.digest[-8:]
         near = ComputeNeighbours(dataset=dataset, neighbours=NeighbourSettings())
         values: dict[str, object] = {
@@ -180,6 +189,23 @@ def test_shards_share_the_histories_and_agree_with_one_pod(archive: Archive) -> 
         assert sum(map(is_summary, llm.requests)) == 2 * asked == 2 * 6
     stores = archive.store(one), archive.store(two)
     assert [shown(task, stores[0]) for task in given] == [shown(task, stores[1]) for task in given]
+
+
+def test_a_finished_history_is_never_summarized_again(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod was killed when it had written all parts but one."""
+    monkeypatch.setattr("star_jobs.verbalize.pasts.USERS", 1)
+    given = long_tasks(20, 13, 7)
+    with fake_llm(script()) as llm:
+        archive.verbalize(llm.endpoint(), given)
+        asked = len(llm.requests)
+        work = archive.jobs.work(archive.dataset(given).digest[-8:])
+        before = {name: work.get(name) for name in work.list("parts")}
+        work.delete("parts/summaries-0000001.jsonl")
+        made, _ = archive.verbalize(llm.endpoint(), given)
+        anew = llm.requests[asked:]
+    assert ["User u2" in prompt_of(request) for request in anew if is_summary(request)] == [True, True]
+    assert (len(anew), made.result.metrics["made"]) == (2, 2)
+    assert {name: work.get(name) for name in work.list("parts")} == before
 
 
 def test_summaries_can_be_left_out(archive: Archive) -> None:

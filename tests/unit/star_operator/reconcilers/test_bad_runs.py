@@ -7,18 +7,17 @@ no trajectory kept.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from star_contracts.errors import Reason
 from star_contracts.result import ErrorClass, JobError, JobResult
-from star_operator.core.queue import Key, WorkQueue
+from star_operator.core.queue import Key
 from star_operator.reconcilers import recdataset
-from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.run import RunReconciler
+from tests.support.clock import Clock, Recorder
 from tests.support.fakecluster import FakeCluster
 from tests.support.goldens import settings
 from tests.support.star import DATASET, ready_message, star
@@ -28,25 +27,6 @@ STORE_SECRET = settings().store.secret_name
 SENTENCE = "spec.source.uri: s3://star/raw holds 3 of 4 files; upload the missing one"
 
 pytestmark = pytest.mark.bad_input
-
-
-@dataclass
-class Clock(Context):
-    """A context whose time the test moves."""
-
-    time: datetime = field(default=datetime(2026, 1, 1, tzinfo=UTC))
-
-    def now(self) -> datetime:
-        return self.time
-
-
-class Recorder(WorkQueue):
-    """Keeps what is to be looked at later."""
-
-    later: float | None = None
-
-    def add_after(self, key: Key, seconds: float) -> None:
-        self.later = seconds
 
 
 class World:

@@ -1,0 +1,223 @@
+"""A roll-out pass by pass, its clock and servers held by the test: what is applied, what is written down, and when."""
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from star_operator.core.errors import Retryable
+from star_operator.core.labels import LABEL_COMPONENT, LABEL_SERVER, LEADER
+from star_operator.core.queue import Key
+from star_operator.policy.rollout import DRAIN
+from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
+from tests.support.clock import Clock, Recorder
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import settings
+from tests.support.star import ready_message, star
+
+NAMESPACE, KEY = "team", Key("StarDeployment", "team", "live")
+DIGESTS = {"old": "sha256:" + "a" * 64, "new": "sha256:" + "b" * 64}
+STEPS = [{"weight": 20, "pauseSeconds": 60}, {"weight": 50, "pauseSeconds": 60}]
+
+
+class Mortal(FakeCluster):
+    """A cluster that the operator can be cut off from at the worst moment."""
+
+    cut_off = False
+
+    async def apply_status(self, obj: dict[str, Any]) -> dict[str, Any]:
+        if self.cut_off:
+            raise Retryable("Gone", "the operator died before it wrote this down")
+        self.writes.append(f"status {obj['kind']}/{obj['metadata']['name']}")
+        return await super().apply_status(obj)
+
+
+class World:
+    """One StarDeployment, two checkpoints, and a kubelet that has every server answer."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.cluster = Mortal()
+        self.queue = Recorder(time.monotonic)
+        self.context = Clock(self.cluster, settings(), self.queue)
+        self.reconciler = StarDeploymentReconciler(self.context)
+        self.broken: set[str] = set()
+        """Checkpoints whose servers do not answer."""
+        data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
+        secret = {"name": settings().store.secret_name, "namespace": NAMESPACE}
+        self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
+        dataset = star("RecDataset", NAMESPACE, "d", {"source": {"uri": "s3://star/raw", "format": "MovieLens"}})
+        artifact = {"uri": "s3://star/d", "digest": "sha256:" + "d" * 64}
+        self.cluster.add({**dataset, "status": {"phase": "Succeeded", "artifact": artifact}})
+        for name, digest in DIGESTS.items():
+            self.cluster.add(star("Checkpoint", NAMESPACE, name, {"uri": f"s3://star/{name}", "digest": digest}))
+        common = {"dataset": {"name": "d"}, "checkpoint": {"checkpoint": "old"}, "rollout": {"steps": STEPS}}
+        self.cluster.add(star("StarDeployment", NAMESPACE, "live", common | spec))
+
+    def change(self, **spec: Any) -> None:
+        """Edit the spec as a user would."""
+        self.cluster.objects["StarDeployment", NAMESPACE, "live"]["spec"] |= spec
+
+    def passes(self, count: int = 3, seconds: float = 1) -> None:
+        """Reconcile some times, the kubelet between them."""
+        for _ in range(count):
+            self.kubelet()
+            asyncio.run(self.reconciler.reconcile(KEY))
+            self.context.time += timedelta(seconds=seconds)
+
+    def dies_in_a_pass(self) -> None:
+        """All is applied, nothing is written down; then there is another operator."""
+        self.cluster.cut_off = True
+        with pytest.raises(Retryable):
+            self.passes(1)
+        self.cluster.cut_off = False
+        self.reconciler = StarDeploymentReconciler(self.context)
+
+    def kubelet(self) -> None:
+        """One pod a server; the gateway has one that is ready."""
+        for deployment in self.cluster.of("Deployment"):
+            deployment["status"] = {"readyReplicas": 1}
+            server = deployment["metadata"]["labels"].get(LABEL_SERVER)
+            if server is None:
+                continue
+            ready = "False" if any(DIGESTS[name][7:15] in server for name in self.broken) else "True"
+            own = ("star.recsys.dev/kind", "star.recsys.dev/name")
+            labels = {name: deployment["metadata"]["labels"][name] for name in own}
+            self.cluster.add(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": f"{server}-0",
+                        "namespace": NAMESPACE,
+                        "labels": {**labels, LABEL_SERVER: server, LABEL_COMPONENT: LEADER},
+                    },
+                    "spec": {"containers": [{"name": "main"}]},
+                    "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+                }
+            )
+        wanted = {deployment["metadata"]["labels"].get(LABEL_SERVER) for deployment in self.cluster.of("Deployment")}
+        for pod in self.cluster.of("Pod"):
+            if pod["metadata"]["labels"][LABEL_SERVER] not in wanted:
+                del self.cluster.objects["Pod", NAMESPACE, pod["metadata"]["name"]]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.cluster.objects["StarDeployment", NAMESPACE, "live"]["status"]
+        return found
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Checkpoint -> share, by the gateway's configuration."""
+        [config] = [obj for obj in self.cluster.of("ConfigMap") if "gateway.json" in obj.get("data", {})]
+        backends = json.loads(config["data"]["gateway.json"])["backends"]
+        names = {digest: name for name, digest in DIGESTS.items()}
+        return {names[one["checkpoint"]]: one["weight"] for one in backends}
+
+    @property
+    def servers(self) -> int:
+        return sum(LABEL_SERVER in one["metadata"]["labels"] for one in self.cluster.of("Deployment"))
+
+    def gate(self, at_least: float) -> dict[str, Any]:
+        """Gates on a figure that the candidates' evaluations have as 0.5."""
+        return {"rules": [{"metric": "hrAvg", "value": at_least}], "settings": {"tools": False}}
+
+    def measured(self) -> None:
+        """All evaluations have ended."""
+        for one in self.cluster.of("Evaluation"):
+            one["status"] = {"phase": "Succeeded", "metrics": {"hrAvg": 0.5}}
+
+
+@pytest.fixture
+def rolling() -> World:
+    """Half way: the new checkpoint has the first step's share."""
+    world = World()
+    world.passes()
+    assert world.weights == {"old": 100}
+    world.change(checkpoint={"checkpoint": "new"})
+    world.passes()
+    assert world.weights == {"old": 80, "new": 20}
+    return world
+
+
+def test_a_rollout_goes_through_its_steps_to_one_server(rolling: World) -> None:
+    assert rolling.status["servingDigest"] == DIGESTS["old"]
+    assert "answers 20% of the users" in ready_message(rolling.status)
+    rolling.passes(2, seconds=60)
+    assert rolling.weights == {"old": 50, "new": 50}
+    rolling.passes(1, seconds=60)
+    assert (rolling.weights, rolling.servers) == ({"old": 0, "new": 100}, 2), "until the gateways know"
+    rolling.passes(1, seconds=DRAIN.total_seconds())
+    assert (rolling.weights, rolling.servers) == ({"new": 100}, 1)
+    assert rolling.status["phase"] == "Ready"
+
+
+def test_a_pass_that_changes_nothing_writes_nothing(rolling: World) -> None:
+    rolling.cluster.writes.clear()
+    rolling.passes(5)
+    assert [write for write in rolling.cluster.writes if write.startswith("status")] == []
+
+
+def test_a_candidate_that_is_held_back_is_written_down_once() -> None:
+    world = World()
+    world.passes()
+    world.change(checkpoint={"checkpoint": "new"}, gates=world.gate(0.9))
+    world.passes()
+    world.measured()
+    world.passes(2)
+    assert world.status["phase"] == "Gated"
+    world.cluster.writes.clear()
+    world.passes(5)
+    assert [write for write in world.cluster.writes if write.startswith("status")] == []
+
+
+def test_a_step_that_was_taken_and_not_written_down_is_taken_again(rolling: World) -> None:
+    rolling.context.time += timedelta(seconds=60)
+    rolling.dies_in_a_pass()
+    assert rolling.weights == {"old": 50, "new": 50}
+    rolling.passes(1)
+    assert rolling.weights == {"old": 50, "new": 50}
+    rolling.context.time += timedelta(seconds=60)
+    rolling.dies_in_a_pass()
+    rolling.passes(1, seconds=DRAIN.total_seconds())
+    assert (rolling.weights, rolling.servers) == ({"old": 0, "new": 100}, 2)
+    rolling.dies_in_a_pass()
+    rolling.passes(2)
+    assert (rolling.weights, rolling.servers, rolling.status["phase"]) == ({"new": 100}, 1, "Ready")
+
+
+def test_the_old_checkpoint_is_back_in_one_pass(rolling: World) -> None:
+    rolling.change(checkpoint={"checkpoint": "old"})
+    rolling.passes(1)
+    assert (rolling.weights, rolling.servers) == ({"new": 0, "old": 100}, 2)
+    rolling.passes(2, seconds=DRAIN.total_seconds())
+    assert (rolling.weights, rolling.servers, rolling.status["phase"]) == ({"old": 100}, 1, "Ready")
+
+
+def test_a_server_that_stops_answering_gives_its_users_back(rolling: World) -> None:
+    rolling.broken.add("new")
+    rolling.passes(1)
+    assert rolling.weights == {"old": 100, "new": 0}
+    assert ready_message(rolling.status).endswith("revision aaaaaaaaaaaa goes on serving")
+
+
+def test_gates_that_are_tightened_half_way_take_the_candidate_back() -> None:
+    world = World(gates=None)
+    world.change(gates=world.gate(0.4))
+    world.passes(1)
+    world.measured()
+    world.passes()
+    world.change(checkpoint={"checkpoint": "new"})
+    world.passes(1)
+    world.measured()
+    world.passes()
+    assert world.weights == {"old": 80, "new": 20}
+    world.change(gates=world.gate(0.9))
+    world.passes(1)
+    assert (world.weights, world.servers) == ({"new": 0, "old": 100}, 2)
+    gates = {one["digest"]: one["gate"] for one in world.status["revisions"]}
+    assert gates[DIGESTS["new"]] == "Failed"
+    world.passes(2, seconds=DRAIN.total_seconds())
+    assert (world.weights, world.servers, world.status["phase"]) == ({"old": 100}, 1, "Gated")
