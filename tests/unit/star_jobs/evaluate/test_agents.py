@@ -10,7 +10,7 @@ from star_jobs.evaluate.agents import LATEST, last_list, rank_messages, remember
 from star_jobs.trajectory.prompt import ShownTask
 from tests.support import world
 from tests.support.fakellm import Request, fake_llm
-from tests.unit.star_jobs.evaluate.test_run import SETTINGS, Stage, make_stage, stage  # noqa: F401 - fixtures
+from tests.unit.star_jobs.evaluate.conftest import SETTINGS, Stage
 
 ITEMS = {item.item_id: item for item in world.ITEMS}
 TASK = ShownTask(
@@ -70,7 +70,7 @@ def _agent(request: Request) -> str:
 
 
 @pytest.mark.parametrize("agent", SingleAgent)
-def test_the_stage_measures_a_single_agent(stage: Stage, agent: SingleAgent) -> None:  # noqa: F811
+def test_the_stage_measures_a_single_agent(stage: Stage, agent: SingleAgent) -> None:
     settings = SETTINGS.model_copy(update={"tools": False, "single_agent": agent})
     with fake_llm(_agent) as server:
         code, result = stage.run(server.endpoint(), settings)
@@ -81,7 +81,7 @@ def test_the_stage_measures_a_single_agent(stage: Stage, agent: SingleAgent) -> 
 
 
 @pytest.mark.bad_input
-def test_an_agent_that_writes_no_list_has_missed(stage: Stage) -> None:  # noqa: F811
+def test_an_agent_that_writes_no_list_has_missed(stage: Stage) -> None:
     settings = SETTINGS.model_copy(update={"tools": False, "single_agent": SingleAgent.BASE})
     with fake_llm(lambda request: "the third one, surely") as server:
         code, result = stage.run(server.endpoint(), settings)

@@ -2,117 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
-from star_contracts.base import value_hash
-from star_contracts.data import RankingTask, TaskType
-from star_contracts.job import Evaluate, JobSpec, LLMEndpoint
-from star_contracts.result import ErrorClass, JobResult
-from star_contracts.settings import Baseline, EvaluationSettings, Sampling
-from star_jobs import runtime
+from star_contracts.artifact import ArtifactKind
+from star_contracts.data import TaskType
+from star_contracts.job import LLMEndpoint
+from star_contracts.result import ErrorClass
+from star_contracts.settings import Baseline
 from star_jobs.evaluate import run as stage_module
-from star_jobs.evaluate.report import Report
-from star_jobs.llm import failures
-from star_jobs.storage import ObjectStore, fetch
 from tests.support import world
 from tests.support.fakellm import Answer, Request, fake_llm
-from tests.support.s3 import S3Server, free_port
-
-SETTINGS = EvaluationSettings(types=world.TYPES, bootstrap=200, sampling=Sampling(max_tokens=512, seed=1))
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "_FIRST_DELAY", 0.01)
-
-
-@dataclass
-class Stage:
-    """A pod that evaluates."""
-
-    server: S3Server
-    store: ObjectStore
-    uri: str
-    folder: Path
-    dataset: ArtifactRef
-    signals: ArtifactRef
-
-    def run(
-        self,
-        llm: LLMEndpoint | None,
-        settings: EvaluationSettings = SETTINGS,
-        attempt: int = 1,
-        entry: runtime.Entry = stage_module.run,
-        against: ArtifactRef | None = None,
-    ) -> tuple[int, JobResult]:
-        name = "before" if against else None
-        stage = Evaluate(
-            dataset=self.dataset, signals=self.signals, llm=llm, settings=settings, against=against, against_name=name
-        )
-        work_hash = value_hash(settings.to_json_dict())
-        spec = JobSpec(
-            store=self.server.store(),
-            producer=Producer(
-                kind="Evaluation", namespace="ns", name="e", uid="u", step="evaluate", work_hash=work_hash
-            ),
-            output=f"{self.uri}/out/{attempt}",
-            work=f"{self.uri}/work",
-            stage=stage,
-        )
-        (self.folder / "job.json").write_text(spec.model_dump_json(by_alias=True))
-        code = runtime.main(lambda _: entry)
-        return code, JobResult.model_validate_json((self.folder / "end").read_bytes())
-
-    def forget_answers(self) -> None:
-        """Empty the work area: the next evaluation is one of another model."""
-        for path in self.server.file(f"{self.uri}/work/answers").glob("*"):
-            path.unlink()
-
-    def page(self, result: JobResult) -> str:
-        assert result.artifact is not None
-        folder = fetch(self.store, result.artifact, self.folder / f"report-{result.artifact.digest[-8:]}")
-        return (folder / "report.html").read_text()
-
-    def report(self, result: JobResult) -> Report:
-        assert result.artifact is not None
-        folder = fetch(self.store, result.artifact, self.folder / f"report-{result.artifact.digest[-8:]}")
-        return Report.model_validate_json((folder / "report.json").read_bytes())
-
-
-MakeStage = Callable[[Sequence[RankingTask]], Stage]
-
-
-@pytest.fixture
-def make_stage(
-    s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MakeStage:
-    monkeypatch.setenv("STAR_JOB_SPEC", str(tmp_path / "job.json"))
-    monkeypatch.setenv("STAR_TERMINATION_LOG", str(tmp_path / "end"))
-    monkeypatch.setenv("STAR_WORK_DIR", str(tmp_path / "work"))
-
-    def make(test: Sequence[RankingTask]) -> Stage:
-        dataset = world.write_dataset(tmp_path / "dataset", test)
-        signals = world.write_signals(tmp_path / "signals", *test)
-        return Stage(
-            s3_server,
-            store,
-            uri,
-            tmp_path,
-            world.publish(store, f"{uri}/dataset", dataset, ArtifactKind.DATASET),
-            world.publish(store, f"{uri}/signals", signals, ArtifactKind.VERBALIZATION),
-        )
-
-    return make
-
-
-@pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    return make_stage(world.tasks(10))
+from tests.support.s3 import free_port
+from tests.unit.star_jobs.evaluate.conftest import SETTINGS, MakeStage, Stage
 
 
 @pytest.mark.parametrize("tools", [True, False])
@@ -234,99 +136,6 @@ def test_samples_are_drawn_with_the_seed(stage: Stage) -> None:
         suite = stage_module.choose_suite(stage_module.Dataset(stage.folder / "dataset"), settings)
         chosen.append([task.task_id for task in suite.tasks])
     assert chosen[0] == chosen[1] != chosen[2]
-
-
-def _truth_first(candidates: list[str]) -> list[str]:
-    return [candidates[2], *candidates[:2], *candidates[3:]]
-
-
-def _measured(stage: Stage, settings: EvaluationSettings = SETTINGS, attempt: int = 1) -> ArtifactRef:
-    """An evaluation of a student that leaves the candidates as they are."""
-    with fake_llm(world.scripted_student()) as server:
-        _, result = stage.run(server.endpoint(), settings, attempt)
-    assert result.artifact is not None
-    return result.artifact
-
-
-def test_compares_in_pairs_with_another_evaluation(stage: Stage) -> None:
-    before = _measured(stage)
-    stage.forget_answers()
-    with fake_llm(world.scripted_student(_truth_first)) as server:
-        code, result = stage.run(server.endpoint(), attempt=2, against=before)
-    assert (code, result.error) == (0, None)
-    # Everywhere from third place to first: HR@1 rises from 0 to 1, the others stay.
-    assert result.metrics["against.hrAvg"] == pytest.approx(2 / 3)
-    assert result.metrics["against.hrAvgDiff"] == pytest.approx(1 / 3)
-    assert result.metrics["against.ciLow"] == pytest.approx(1 / 3)
-    assert result.metrics["against.ciHigh"] == pytest.approx(1 / 3)
-    assert result.metrics["against.pValue"] < 0.05
-    report = stage.report(result)
-    assert report.against is not None
-    assert (report.against.name, report.against.report) == ("before", before.digest)
-    assert report.inputs["against"] == before.digest
-    assert all(suite.against is not None for suite in report.suites)
-    page = stage.page(result)
-    assert "before" in page
-    assert "33.3" in page
-
-
-def test_a_model_equals_itself(stage: Stage) -> None:
-    before = _measured(stage)
-    with fake_llm(world.scripted_student()) as server:
-        _, result = stage.run(server.endpoint(), attempt=2, against=before)
-    assert result.metrics["against.hrAvgDiff"] == 0
-    assert result.metrics["against.pValue"] == 1
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize(
-    ("other", "says"),
-    [
-        ({"samples": 4}, "settings.samples 4 there and unset here"),
-        ({"types": (TaskType.CLASSIC,)}, "settings.types ['classic'] there and ['classic', 'long_term'] here"),
-    ],
-)
-def test_other_tasks_cannot_be_compared(stage: Stage, other: dict[str, object], says: str) -> None:
-    before = _measured(stage, SETTINGS.model_copy(update=other))
-    stage.forget_answers()
-    with fake_llm(world.scripted_student()) as server:
-        code, result = stage.run(server.endpoint(), attempt=2, against=before)
-    assert code == 65
-    assert result.error is not None
-    assert result.error.reason == "NotComparable"
-    assert "spec.against: before measured other tasks of this dataset" in result.error.message
-    assert says in result.error.message
-    assert server.requests == [], "it is refused before the model is asked"
-
-
-@pytest.mark.bad_input
-def test_another_dataset_cannot_be_compared(stage: Stage) -> None:
-    before = _measured(stage)
-    (stage.folder / "dataset" / "stats.json").write_text("{}")
-    stage.dataset = world.publish(stage.store, f"{stage.uri}/other", stage.folder / "dataset", ArtifactKind.DATASET)
-    code, result = stage.run(None, attempt=2, against=before)
-    assert code == 65
-    assert result.error is not None
-    assert "before was measured on dataset sha256:" in result.error.message
-    assert stage.dataset.digest in result.error.message
-
-
-@pytest.mark.bad_input
-def test_a_report_of_baselines_alone_cannot_be_compared(stage: Stage) -> None:
-    _, alone = stage.run(None)
-    assert alone.artifact is not None
-    code, result = stage.run(None, attempt=2, against=alone.artifact)
-    assert code == 65
-    assert result.error is not None
-    assert "measured no model; name an Evaluation that has spec.llm" in result.error.message
-
-
-@pytest.mark.bad_input
-def test_something_else_than_a_report_cannot_be_compared(stage: Stage) -> None:
-    code, result = stage.run(None, against=stage.dataset)
-    assert code == 65
-    assert result.error is not None
-    assert "holds no report.json with tasks.jsonl" in result.error.message
 
 
 def test_learned_baselines_stand_beside_the_cheap_ones(stage: Stage) -> None:

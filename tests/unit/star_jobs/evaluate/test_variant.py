@@ -5,9 +5,7 @@ import pytest
 from star_contracts.settings import Variant
 from tests.support import world
 from tests.support.fakellm import Request, fake_llm
-from tests.unit.star_jobs.evaluate.test_run import SETTINGS, Stage, make_stage, stage
-
-__all__ = ["make_stage", "stage"]
+from tests.unit.star_jobs.evaluate.conftest import SETTINGS, Stage
 
 
 def without_plan(request: Request) -> str:

@@ -2,136 +2,28 @@
 
 import json
 import re
-import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
-from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
-from star_contracts.data import Signal, SignalKind, TaskType
+from star_contracts.data import Signal, SignalKind
 from star_contracts.errors import Reason
 from star_contracts.job import (
-    CollectSignals,
     ComputeNeighbours,
-    LLMEndpoint,
-    PrepareDataset,
-    VerbalizeSignals,
 )
 from star_contracts.result import ExitCode
 from star_contracts.settings import (
-    DatasetFormat,
-    LeakageRules,
     NeighbourSettings,
     Sampling,
     SignalScope,
-    TaskSettings,
 )
 from star_jobs.datasets.snapshot import Dataset
-from star_jobs.llm import failures
 from star_jobs.lookup import SignalStore
 from star_jobs.runtime import JobContext
-from star_jobs.storage import ArtifactWriter, ObjectStore
-from star_jobs.verbalize import prompting
-from star_jobs.verbalize.pairs import Neighbours
 from star_jobs.verbalize.worklist import CHUNK, task_keys
 from tests.support.fakellm import Answer, Request, fake_llm
-from tests.support.jobs import Finished, JobRunner, environment
-from tests.support.movielens import movielens_100k
-from tests.support.s3 import S3Server
-
-STEP = "verbalize"
-
-
-@dataclass(frozen=True)
-class Library:
-    """A dataset, its neighbours, and the stages made of them."""
-
-    jobs: JobRunner
-    dataset: ArtifactRef
-    neighbours: ArtifactRef
-
-    def verbalize(self, llm: LLMEndpoint, *, shards: int = 1, index: int = 0, **changes: object) -> Finished:
-        values: dict[str, object] = {
-            "dataset": self.dataset,
-            "neighbours": self.neighbours,
-            "llm": llm,
-            "sampling": Sampling(max_tokens=96),
-            "scope": SignalScope.TASKS,
-            "limit": 40,
-        }
-        stage = VerbalizeSignals.model_validate(values | changes)
-        return self.jobs.run(stage, step=STEP, shards=shards, index=index)
-
-    def collect(
-        self,
-        scope: SignalScope = SignalScope.TASKS,
-        limit: int | None = 40,
-        previous: ArtifactRef | None = None,
-        output: str = "",
-    ) -> Finished:
-        stage = CollectSignals(
-            dataset=self.dataset, neighbours=self.neighbours, scope=scope, limit=limit, previous=previous
-        )
-        return self.jobs.run(stage, step=STEP, output=output)
-
-    def near(self, kind: SignalKind) -> dict[str, tuple[str, ...]]:
-        found = Neighbours(self.jobs.fetch(self.neighbours))
-        lists = [found.lists(kind, part, found.rows(kind, part)) for part in found.parts(kind)]
-        return dict(entry for part in lists for entry in part)
-
-    def newer(self, **changes: object) -> "Library":
-        """The same library in another run, with nothing made yet."""
-        for name in self.parts():
-            self.jobs.work(STEP).delete(name)
-        return replace(self, **changes)  # type: ignore[arg-type]
-
-    def parts(self) -> dict[str, bytes | None]:
-        work = self.jobs.work(STEP)
-        return {name: work.get(name) for name in work.list("parts")}
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "_FIRST_DELAY", 0.01)
-
-
-@pytest.fixture(scope="module")
-def inputs(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactRef, ArtifactRef]:
-    """A dataset and its neighbours, made once."""
-    with environment(s3_server.environment()):
-        store = ObjectStore(s3_server.store())
-    jobs = JobRunner(s3_server, store, s3_server.new_uri("inputs"), tmp_path_factory.mktemp("inputs"))
-    for path in movielens_100k().iterdir():
-        store.upload(path, f"{jobs.uri}/source/{path.name}")
-    wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=5, train=8, test=4, history_length=6)
-    prepare = PrepareDataset(
-        format=DatasetFormat.MOVIELENS, source=f"{jobs.uri}/source", tasks=wanted, leakage=LeakageRules()
-    )
-    dataset = jobs.run(prepare).artifact
-    return dataset, jobs.run(ComputeNeighbours(dataset=dataset, neighbours=NeighbourSettings(k=10))).artifact
-
-
-@pytest.fixture
-def library(jobs: JobRunner, inputs: tuple[ArtifactRef, ArtifactRef]) -> Library:
-    return Library(jobs, *inputs)
-
-
-def shown(request: Request) -> list[str]:
-    """The numbered titles of a prompt."""
-    return re.findall(r"^\d+\. (.+)$", request["messages"][-1]["content"], re.MULTILINE)
-
-
-def tidy(request: Request) -> str:
-    """A good answer, different for each prompt."""
-    titles = shown(request)
-    items = f"1, {len(titles)}, 1"
-    return json.dumps({"name": titles[0][:20], "summary": f"Like {titles[-1]}"[:48], "items": items})
+from tests.unit.star_jobs.verbalize.conftest import STEP, Library, sometimes, tidy
 
 
 def test_the_whole_way(library: Library) -> None:
@@ -235,16 +127,6 @@ def test_sigterm_keeps_what_is_finished_and_the_next_pod_goes_on(
     assert library.collect().code == ExitCode.DONE
 
 
-def sometimes(share: int, bad: str | Answer) -> Callable[[Request], Answer | str]:
-    """A model that fails for good at every `share`-th prompt."""
-
-    def script(request: Request) -> Answer | str:
-        number = sum(map(ord, request["messages"][-1]["content"]))
-        return bad if number % share == 0 else tidy(request)
-
-    return script
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -346,113 +228,6 @@ def test_neighbours_of_something_else_are_refused(library: Library) -> None:
     with fake_llm(tidy) as llm:
         done = wrong.verbalize(llm.endpoint())
     assert (done.code, done.error.reason) == (ExitCode.TERMINAL, Reason.ARTIFACT_CORRUPTED)
-
-
-@pytest.fixture
-def refreshed(library: Library) -> tuple[Library, ArtifactRef]:
-    """A library, and the store that an earlier run over it left."""
-    with fake_llm(tidy) as llm:
-        library.verbalize(llm.endpoint())
-    store = library.collect(output="before").artifact
-    return library.newer(), store
-
-
-def with_changed_neighbours(library: Library, user: str, places: tuple[int, int]) -> ArtifactRef:
-    """The same neighbours, but for two of one user's, which change places."""
-    folder = library.jobs.folder / "changed"
-    shutil.copytree(library.jobs.fetch(library.neighbours), folder, ignore=shutil.ignore_patterns("manifest.json"))
-    row = pl.read_parquet(folder / "users.parquet")["id"].to_list().index(user)
-    for path in (folder / "user_cf").iterdir():
-        pairs = pl.read_parquet(path)
-        mine = np.flatnonzero(pairs["key"].to_numpy() == row)
-        if len(mine):
-            neighbours = pairs["neighbour"].to_numpy().copy()
-            one, two = (mine[place] for place in places)
-            neighbours[[one, two]] = neighbours[[two, one]]
-            pairs.with_columns(neighbour=neighbours).write_parquet(path)
-    writer = ArtifactWriter(library.jobs.store, f"{library.jobs.uri}/changed")
-    writer.add_tree(folder)
-    producer = Producer(
-        kind="Test", namespace="ns", name="n", uid="u", step="neighbours", work_hash="sha256:" + "0" * 64
-    )
-    manifest = writer.commit(ArtifactKind.NEIGHBOURS, producer, {}, {})
-    return ArtifactRef(uri=writer.uri, digest=manifest.digest())
-
-
-def test_a_refresh_asks_only_for_the_user_whose_neighbours_changed(refreshed: tuple[Library, ArtifactRef]) -> None:
-    library, before = refreshed
-    user = Dataset(library.jobs.fetch(library.dataset)).tasks("test")[0].user_id
-    titles = {item.item_id: item.title for item in Dataset(library.jobs.fetch(library.dataset)).items.values()}
-    library = library.newer(neighbours=with_changed_neighbours(library, user, (0, 1)))
-    with fake_llm(tidy) as llm:
-        done = library.verbalize(llm.endpoint(), previous=before)
-        asked = [shown(request)[:2] for request in llm.requests]
-    assert (done.result.metrics["made"], done.result.metrics["reused"]) == (1, 51)
-    now = library.near(SignalKind.USER_CF)[user]
-    assert len(asked) == 1
-    assert [title.startswith(titles[item]) for title, item in zip(asked[0], now, strict=False)] == [True, True]
-    collected = library.collect(previous=before)
-    assert (collected.result.metrics["made"], collected.result.metrics["reused"]) == (1, 51)
-    old, new = (SignalStore.open(library.jobs.fetch(ref)) for ref in (before, collected.artifact))
-    for kind in SignalKind:
-        for key in library.near(kind):
-            same = old.get(kind, key) == new.get(kind, key)
-            assert same == ((kind, key) != (SignalKind.USER_CF, user))
-
-
-def test_neighbours_too_far_down_to_be_shown_change_no_words(refreshed: tuple[Library, ArtifactRef]) -> None:
-    library, before = refreshed
-    user = Dataset(library.jobs.fetch(library.dataset)).tasks("test")[0].user_id
-    library = library.newer(neighbours=with_changed_neighbours(library, user, (8, 9)))
-    with fake_llm(tidy) as llm:
-        done = library.verbalize(llm.endpoint(), previous=before)
-        assert llm.requests == []
-    assert (done.result.metrics["made"], done.result.metrics["reused"]) == (0, 52)
-    signal = SignalStore.open(library.jobs.fetch(library.collect(previous=before).artifact)).get(
-        SignalKind.USER_CF, user
-    )
-    assert signal is not None
-    assert signal.neighbours == library.near(SignalKind.USER_CF)[user], "the neighbours are today's all the same"
-
-
-@pytest.mark.parametrize(
-    "change", [{"sampling": Sampling(max_tokens=97)}, {"model": "another"}, {"template": "Say it otherwise."}]
-)
-def test_another_model_sampling_or_prompt_makes_everything_anew(
-    change: dict[str, Any], refreshed: tuple[Library, ArtifactRef], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library, before = refreshed
-    if template := change.pop("template", None):
-        messages = prompting.Prompter.messages
-        monkeypatch.setattr(
-            prompting.Prompter,
-            "messages",
-            lambda self, entry: [*messages(self, entry), {"role": "user", "content": template}],
-        )
-    with fake_llm(lambda request: '{"name": "Film", "summary": "Films", "items": "1"}') as llm:
-        llm.models = (llm.models[0], "another")
-        endpoint = llm.endpoint(**({"model": change.pop("model")} if "model" in change else {}))
-        done = library.verbalize(endpoint, previous=before, **change)
-    assert (done.result.metrics["made"], done.result.metrics["reused"]) == (52, 0)
-
-
-def test_an_entry_without_words_is_asked_for_again(library: Library) -> None:
-    with fake_llm(sometimes(4, "not json")) as llm:
-        without = library.verbalize(llm.endpoint()).result.metrics["withoutWords"]
-    before = library.collect(output="before").artifact
-    library = library.newer()
-    with fake_llm(tidy) as llm:
-        done = library.verbalize(llm.endpoint(), previous=before)
-    assert 0 < without == done.result.metrics["made"]
-    assert done.result.metrics["withoutWords"] == 0
-
-
-@pytest.mark.bad_input
-def test_something_else_than_a_store_cannot_be_refreshed(library: Library) -> None:
-    with fake_llm(tidy) as llm:
-        done = library.verbalize(llm.endpoint(), previous=library.dataset)
-    assert (done.code, done.error.reason) == (ExitCode.TERMINAL, Reason.ARTIFACT_CORRUPTED)
-    assert "not a look-up store" in done.error.message
 
 
 def test_scope_all_takes_every_key_with_neighbours(library: Library) -> None:
