@@ -29,8 +29,9 @@ def test_a_comparison_waits_for_the_other_evaluation_and_pins_its_report(
     kubectl.apply(star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "after", {**SPEC, "against": {"evaluation": "before"}}))
     wait_phase(kubectl, "RecDataset", namespace, "d", "Succeeded")
-    missing = f"spec.against.evaluation names Evaluation before, which does not exist in namespace {namespace}; "
-    wait_message(kubectl, "Evaluation", namespace, "after", missing + "create it or correct the name")
+    missing = f"spec.against.evaluation names Evaluation before, which does not exist in namespace {namespace}"
+    said = wait_message(kubectl, "Evaluation", namespace, "after", missing)
+    assert said == f"{missing}; create it or correct the name"
     kubectl.apply(star("Evaluation", namespace, "before", SPEC))
     wait_phase(kubectl, "Evaluation", namespace, "after", "Succeeded")
     report = wait_phase(kubectl, "Evaluation", namespace, "before", "Succeeded")["artifact"]

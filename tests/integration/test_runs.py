@@ -41,9 +41,9 @@ def test_a_missing_store_secret_is_waited_for_by_name_and_no_pod_is_made(
 ) -> None:
     kubectl.run("delete", "secret", "star-store", "-n", namespace)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    missing = f"namespace {namespace} has no Secret star-store with the store's credentials; "
-    wanted = missing + "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    wait_message(kubectl, "recdataset", namespace, "a", wanted)
+    missing = f"namespace {namespace} has no Secret star-store with the store's credentials"
+    said = wait_message(kubectl, "recdataset", namespace, "a", missing)
+    assert said == f"{missing}; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     assert names(kubectl, "pods", namespace) == []
 
 

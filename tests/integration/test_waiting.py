@@ -82,8 +82,8 @@ def test_an_empty_key_of_the_stores_secret_is_waited_for_and_no_pod_is_made(
     kubectl.run("delete", "secret", "star-store", "-n", namespace)
     kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
-    empty = f"Secret star-store in namespace {namespace} has no AWS_ACCESS_KEY_ID, or an empty one; add what is missing"
-    wait_message(kubectl, "recdataset", namespace, "a", empty)
+    empty = f"Secret star-store in namespace {namespace} has no AWS_ACCESS_KEY_ID, or an empty one"
+    assert wait_message(kubectl, "recdataset", namespace, "a", empty) == f"{empty}; add what is missing"
     assert names(kubectl, "pods", namespace) == []
 
 

@@ -73,8 +73,11 @@ def wait_phase(kubectl: Kubectl, kind: str, namespace: str, name: str, phase: st
     return seen
 
 
-def wait_message(kubectl: Kubectl, kind: str, namespace: str, name: str, wanted: str) -> None:
-    """Wait until the Ready condition begins with these words: in one phase, one reason may follow another."""
+def wait_message(kubectl: Kubectl, kind: str, namespace: str, name: str, wanted: str) -> str:
+    """Wait until the Ready condition begins with these words, and return all of it.
+
+    A phase does not say as much: in one phase, one reason may follow another.
+    """
     seen: list[str] = [""]
 
     def says_it() -> bool:
@@ -85,6 +88,7 @@ def wait_message(kubectl: Kubectl, kind: str, namespace: str, name: str, wanted:
         eventually(says_it, f"{kind} {name} says {wanted!r}")
     except AssertionError as error:
         raise AssertionError(f"{error}; it says {seen[0]!r}") from None
+    return seen[0]
 
 
 def ready_message(found: dict[str, Any]) -> str:
