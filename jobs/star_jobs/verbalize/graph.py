@@ -10,7 +10,9 @@ is bounded by the edges and the block, not by the number of pairs. Pure: frames 
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -52,11 +54,13 @@ class Graph:
         # Ids become numbers while they are read, on all cores: as strings they would be most of the memory and time.
         coded = [pl.col(side).cast(pl.Categorical(pl.Categories.random())) for side in ("user_id", "item_id")]
         visits = interactions.select(*coded, "timestamp", pl.col("rating").cast(pl.Float64)).collect(engine="streaming")
-        users, user = _numbered(visits["user_id"])
-        items, item = _numbered(visits["item_id"])
-        rating = visits["rating"].fill_null(np.nan).to_numpy()
-        # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
-        stamp = visits["timestamp"].to_numpy() * 2 + _liked(user, rating)
+        with ThreadPoolExecutor(1) as beside:
+            numbering = beside.submit(_numbered, visits["item_id"])
+            users, user = _numbered(visits["user_id"])
+            rating = visits["rating"].fill_null(np.nan).to_numpy()
+            # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
+            stamp = visits["timestamp"].to_numpy() * 2 + _liked(user, rating)
+            items, item = numbering.result()
         pairs = user.astype(np.int64) << 32 | item
         order = np.argsort(pairs, kind="stable")  # quick, as a dataset is in order of users
         pairs = pairs[order]
@@ -86,6 +90,22 @@ class Graph:
         rank = np.arange(len(crowded)) - np.repeat(groups.indptr[:-1], np.diff(groups.indptr))
         kept[groups.data[rank < max_degree]] = True
         return kept
+
+
+@dataclass(frozen=True)
+class Capped:
+    """A graph, and which edges are left when busy nodes count with their newest ones only."""
+
+    graph: Graph
+    by_user: Mask
+    by_item: Mask
+
+    @classmethod
+    def of(cls, graph: Graph, max_degree: int) -> "Capped":
+        """Cap both sides, side by side."""
+        with ThreadPoolExecutor(2) as pool:
+            by_user, by_item = pool.map(partial(graph.newest, max_degree=max_degree), ("user", "item"))
+        return cls(graph, by_user, by_item)
 
 
 def weighted(rows: Matrix, weighting: Weighting) -> Matrix:

@@ -13,7 +13,7 @@ from star_contracts.job import ComputeNeighbours
 from star_contracts.settings import NeighbourSettings
 from star_jobs.datasets.snapshot import INTERACTIONS, ITEMS, Dataset
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.verbalize.graph import Graph, Matrix, liked_by_similar, similar, weighted
+from star_jobs.verbalize.graph import Capped, Graph, Matrix, liked_by_similar, similar, weighted
 from star_jobs.verbalize.pairs import write_block, write_ids
 
 Blocks = Iterator[tuple[int, Matrix]]
@@ -28,7 +28,9 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     folder = job.scratch / "neighbours"
     write_ids(folder, graph.items, graph.users)
     total, done, keys = len(graph.items) + len(graph.users), 0, dict.fromkeys(SignalKind, 0)
-    parts = {SignalKind.ITEM_CF: item_cf(graph, stage.neighbours), SignalKind.USER_CF: user_cf(graph, stage.neighbours)}
+    settings = stage.neighbours
+    capped = Capped.of(graph, settings.max_degree)
+    parts = {SignalKind.ITEM_CF: item_cf(capped, settings), SignalKind.USER_CF: user_cf(capped, settings)}
     for kind, blocks in parts.items():
         for start, block in blocks:
             job.raise_if_stopping()
@@ -46,18 +48,17 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics)
 
 
-def item_cf(graph: Graph, settings: NeighbourSettings) -> Blocks:
+def item_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
     """Yield items' nearest items; each user counts with the newest `max_degree` items."""
-    rows = graph.matrix(graph.newest("user", settings.max_degree)).T.tocsr()
+    rows = capped.graph.matrix(capped.by_user).T.tocsr()
     return similar(weighted(rows, settings.weighting), settings.k)
 
 
-def user_cf(graph: Graph, settings: NeighbourSettings) -> Blocks:
+def user_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
     """Yield the items that users' nearest users liked and they did not take themselves.
 
     Each item counts with the newest `max_degree` users, and each near user with the newest `max_degree` items.
     """
-    rows = graph.matrix(graph.newest("item", settings.max_degree))
-    liked = graph.matrix(graph.newest("user", settings.max_degree) & graph.liked)
-    near = similar(weighted(rows, settings.weighting), settings.k)
-    return liked_by_similar(near, liked, graph.matrix(), settings.k)
+    graph = capped.graph
+    near = similar(weighted(graph.matrix(capped.by_item), settings.weighting), settings.k)
+    return liked_by_similar(near, graph.matrix(capped.by_user & graph.liked), graph.matrix(), settings.k)

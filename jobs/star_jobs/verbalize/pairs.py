@@ -41,7 +41,7 @@ def write_block(folder: Path, kind: SignalKind, start: int, block: sp.csr_matrix
     pairs = pl.DataFrame({"key": keys, "neighbour": block.indices.astype(np.uint32), "weight": block.data})
     path = folder / FOLDERS[kind] / f"part-{start:09d}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pairs.write_parquet(path, compression="lz4", statistics=False)
+    pairs.write_parquet(path, compression="uncompressed", statistics=False)
 
 
 class Neighbours:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from star_contracts.settings import NeighbourSettings, Weighting
 from star_jobs.verbalize import graph as graph_module
-from star_jobs.verbalize.graph import Graph
+from star_jobs.verbalize.graph import Capped, Graph
 from star_jobs.verbalize.neighbours import Blocks, item_cf, user_cf
 from tests.support.movielens import movielens_100k
 
@@ -39,11 +39,11 @@ def table(keys: pl.Series, items: pl.Series, blocks: Blocks) -> dict[str, list[t
 
 
 def items_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(graph.items, graph.items, item_cf(graph, settings))
+    return table(graph.items, graph.items, item_cf(Capped.of(graph, settings.max_degree), settings))
 
 
 def users_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(graph.users, graph.items, user_cf(graph, settings))
+    return table(graph.users, graph.items, user_cf(Capped.of(graph, settings.max_degree), settings))
 
 
 def newest(interactions: pl.DataFrame, node: str, other: str, cap: int) -> Sets:
@@ -200,4 +200,4 @@ def test_blocks_change_nothing(interactions: pl.DataFrame, monkeypatch: pytest.M
 
 
 def test_no_interactions_give_no_neighbours() -> None:
-    assert list(item_cf(small(), NeighbourSettings())) == []
+    assert items_of(small(), NeighbourSettings()) == {}
