@@ -21,6 +21,7 @@ from star_cli.local.progress import Terminal
 from star_contracts.names import LABEL_KIND, LABEL_NAME, LABEL_STEP
 from tests.support.chaos import Disturbance, disturbance
 from tests.support.kubectl import Kubectl, eventually
+from tests.support.traffic import USERS, traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
@@ -67,6 +68,25 @@ def run_demo(cluster: LocalCluster) -> Ran:
     return Ran(result, console.file.getvalue())
 
 
+def digest_of(ran: Ran, kind: str) -> str:
+    """The artifact of the only resource of a kind."""
+    (artifact,) = (one.status.artifact for one in ran.result.resources if one.kind == kind)
+    assert artifact is not None
+    return str(artifact.digest)
+
+
+def patch(kubectl: Kubectl, spec: dict[str, Any]) -> None:
+    """Change fields of the deployment's spec; None takes a field away."""
+    kubectl.run("patch", "stardeployment", "star", "-n", NAMESPACE, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def servers(kubectl: Kubectl) -> int:
+    """Revisions that have a server."""
+    label = "star.recsys.dev/kind=stardeployment,star.recsys.dev/name=star,star.recsys.dev/server"
+    listing = kubectl.run("get", "statefulsets,deployments", "-n", NAMESPACE, "-l", label, "-o", "json")
+    return len(json.loads(listing)["items"])
+
+
 @pytest.fixture(scope="module")
 def disturbed(cluster: LocalCluster, kubectl: Kubectl) -> Iterator[Disturbance]:
     """Kills a teacher's worker and the operator while the chain runs."""
@@ -84,9 +104,7 @@ def ran(cluster: LocalCluster, disturbed: Disturbance) -> Ran:
 def test_every_stage_made_its_artifact_and_the_gateway_serves_the_last_one(ran: Ran) -> None:
     made = {f"{one.kind}/{one.metadata.name}" for one in ran.result.resources if one.status.artifact is not None}
     assert made >= ARTIFACTS
-    grpo = next(one for one in ran.result.resources if one.kind == "GRPOJob")
-    assert grpo.status.artifact is not None
-    assert ran.result.digest == grpo.status.artifact.digest
+    assert ran.result.digest == digest_of(ran, "GRPOJob")
     assert f"served by the gateway: {ran.result.digest}" in ran.printed
 
 
@@ -146,6 +164,31 @@ def test_a_gate_out_of_reach_starts_no_serving_pod_and_says_measured_against_req
     owned = json.loads(kubectl.run("get", "deployments,pods", "-n", NAMESPACE, "-l", label, "-o", "json"))
     assert owned["items"] == []
     kubectl.run("delete", "stardeployment", "ambitious", "-n", NAMESPACE)
+
+
+def test_a_rollout_moves_half_of_the_users_and_back_and_no_request_fails(ran: Ran, kubectl: Kubectl) -> None:
+    before, after = digest_of(ran, "GRPOJob"), digest_of(ran, "SFTJob")
+    spec, service = (kubectl.get(kind, "star", NAMESPACE)["spec"] for kind in ("stardeployment", "service"))
+    short = {**spec["gateway"], "sampling": {**spec["gateway"]["sampling"], "maxTokens": 16}}
+    steps = [{"weight": 50, "pauseSeconds": 3600}]
+    with traffic(f"http://{service['clusterIP']}:{spec['gateway']['port']}") as seen:
+        eventually(lambda: len(seen.checkpoints) > 1, "the gateway answers", seconds=120)
+        wanted = {"checkpoint": {"checkpoint": "sft"}, "gates": None, "rollout": {"steps": steps}, "gateway": short}
+        patch(kubectl, wanted)
+        eventually(lambda: after in seen.answered_by(), "the new revision answers somebody", seconds=300)
+        asked = {user: len(seen.checkpoints[user]) for user in USERS}
+        eventually(
+            lambda: all(len(seen.checkpoints[user]) > asked[user] + 1 for user in USERS),
+            "everybody asks again while both revisions serve",
+            seconds=300,
+        )
+        patch(kubectl, {name: spec.get(name) for name in wanted})
+        eventually(lambda: servers(kubectl) == 1, "the new revision's server is gone again", seconds=120)
+    assert seen.failures == []
+    stayed, went = [before], [before, after, before]
+    journeys = [seen.journey(user) for user in USERS]
+    assert all(journey in (stayed, went, went[:2]) for journey in journeys), journeys
+    assert stayed in journeys, "not everybody was moved"
 
 
 def test_a_second_run_finds_everything_done(ran: Ran, cluster: LocalCluster) -> None:
