@@ -10,33 +10,46 @@ export UV_CACHE_DIR ?= $(STAR_CACHE)/uv
 export UV_LINK_MODE ?= hardlink
 
 PYTHON ?= python3.11
+# Images for nodes without (cpu) or with GPUs (cuda), and where their references are written.
+VARIANT ?= cpu
+IMAGES_FILE ?= $(STAR_CACHE)/images-$(VARIANT).yaml
 # Test processes side by side; each brings its own S3 server and, for the integration tests, its own control plane.
 WORKERS ?= 2
 UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
+MIRRORS := $(PYTHON) -I operator/star_cli/mirrors.py
 STARCTL := $(BIN)/starctl
 
-.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images clean
+.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images images-cuda locks clean
 
 help: ## List the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 $(UV):
 	@echo "installing uv"
 	@$(PYTHON) -m venv $(STAR_CACHE)/bootstrap
 	@$(STAR_CACHE)/bootstrap/bin/pip install --quiet uv
 
-.venv/installed: pyproject.toml locks/dev.txt | $(UV)
+.venv/installed: pyproject.toml images/locks/dev.txt | $(UV)
 	@echo "installing the development environment"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	@eval "$$($(PYTHON) make/mirrors.py)"; $(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/dev.txt
-	@eval "$$($(PYTHON) make/mirrors.py)"; $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@eval "$$($(MIRRORS))"; $(UV) pip sync --quiet --python $(BIN)/python --require-hashes images/locks/dev.txt
+	@eval "$$($(MIRRORS))"; $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 setup: .venv/installed ## Install the development environment into .venv
 
 binaries: setup ## Find, download or build what the embedded cluster runs (cached)
 	@$(STARCTL) local binaries
+
+images: setup ## Build and push the container images (VARIANT=cpu or cuda); what is there already is skipped
+	@$(BIN)/python -m star_cli.images build --variant $(VARIANT) --out $(IMAGES_FILE)
+
+images-cuda: ## The same for GPU nodes
+	@$(MAKE) --no-print-directory images VARIANT=cuda
+
+locks: setup ## Make the dependency locks anew from pyproject.toml and images/locks/*.in
+	@eval "$$($(MIRRORS))"; $(BIN)/python -m star_cli.images locks
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check
@@ -91,11 +104,9 @@ bench-teacher: setup ## Measure how much of the engine's throughput the teacher 
 	@$(BIN)/python -m tests.bench.bench_teacher $(ARGS)
 
 generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
-	@$(BIN)/python make/generate.py
+	@$(BIN)/python -m star_cli.generate
 	@$(BIN)/pytest -q tests/unit/star_operator/builders/test_goldens.py --update-goldens
 
 clean: ## Stop the embedded cluster and remove build output (the cache stays)
 	@[ ! -x $(STARCTL) ] || $(STARCTL) local down
 	@rm -rf .venv dist build
-
--include make/images.mk

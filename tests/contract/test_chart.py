@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from make.generate import INSTALL_HEAD
 
+from star_cli.generate import INSTALL_HEAD
 from star_operator.api.kinds import KINDS
 from star_operator.api.values import Values
 from star_operator.core.settings import Settings

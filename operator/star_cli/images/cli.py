@@ -87,7 +87,7 @@ def locks(
     check: Annotated[bool, typer.Option(help="Only say which are out of date; exit status 1 if any is.")] = False,
     root: Root = Path(),
 ) -> None:
-    """Make the dependency locks anew from pyproject.toml and locks/*.in."""
+    """Make the dependency locks anew from pyproject.toml and images/locks/*.in."""
     stale = False
     for spec in lockfiles.by_name(names or []):
         if check:

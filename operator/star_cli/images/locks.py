@@ -1,10 +1,8 @@
 """Dependency locks: hashed requirements files, one a role and variant, made by uv from loose requirements.
 
-A lock's requirements are an extra or group of pyproject.toml, `locks/<name>.in`, or both. The role locks of a variant
-leave out what the layer below holds (torch, or for the gateway the jobs), at the very versions that it holds: `layer`
-and role lock together are the whole environment. Locks name no index: whoever installs from them uses their own.
-
-Format: https://pip.pypa.io/en/stable/topics/secure-installs/. Options: https://docs.astral.sh/uv/pip/compile/.
+A lock's requirements are an extra or group of pyproject.toml, `images/locks/<name>.in`, or both. The role locks of a
+variant leave out what the layer below holds (torch, or for the gateway the jobs), at the very versions that it holds:
+`layer` and role lock together are the whole environment. Locks name no index: who installs from them uses their own.
 """
 
 import hashlib
@@ -20,7 +18,7 @@ from pathlib import Path
 from star_cli.images.errors import ImagesError
 
 PROJECT = "star-operator"
-FOLDER = "locks"
+FOLDER = "images/locks"
 PYTHON = "3.11"
 # Debian 12's glibc: the oldest that the images may stand on.
 PLATFORM = "x86_64-manylinux_2_36"

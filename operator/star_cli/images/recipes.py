@@ -52,7 +52,7 @@ class Recipe:
 
 
 _BOTH = (Variant.CPU, Variant.CUDA)
-BUILD_LOCK = "locks/build.txt"
+BUILD_LOCK = "images/locks/build.txt"
 """What builds the project's wheel; it is in no environment."""
 _WHEEL = (BUILD_LOCK, "pyproject.toml", "LICENSE", "operator/star_contracts")
 _JOBS = (*_WHEEL, "jobs/star_jobs")
@@ -60,19 +60,19 @@ _STUBS = ("operator/star_cli/images/elf.py", "operator/star_cli/images/cuda_stub
 
 _RECIPES = (
     Recipe("base", parent="", role=False, variants=_BOTH),
-    Recipe("torch", role=False, variants=_BOTH, inputs=("locks/torch-{variant}.txt", *_STUBS)),
-    Recipe("vllm", parent="torch", variants=_BOTH, inputs=("locks/vllm-{variant}.txt", *_JOBS)),
-    Recipe("trainer", parent="torch", variants=_BOTH, inputs=("locks/trainer-{variant}.txt", *_JOBS)),
+    Recipe("torch", role=False, variants=_BOTH, inputs=("images/locks/torch-{variant}.txt", *_STUBS)),
+    Recipe("vllm", parent="torch", variants=_BOTH, inputs=("images/locks/vllm-{variant}.txt", *_JOBS)),
+    Recipe("trainer", parent="torch", variants=_BOTH, inputs=("images/locks/trainer-{variant}.txt", *_JOBS)),
     Recipe(
         "rollout",
         parent="torch",
         parents=((Variant.CUDA, "base"),),
         variants=_BOTH,
-        inputs=("locks/rollout-{variant}.txt", *_JOBS),
+        inputs=("images/locks/rollout-{variant}.txt", *_JOBS),
     ),
-    Recipe("jobs", inputs=("locks/jobs.txt", *_JOBS)),
-    Recipe("gateway", parent="jobs", inputs=("locks/gateway.txt",)),
-    Recipe("operator", inputs=("locks/operator.txt", *_WHEEL, "operator/star_operator")),
+    Recipe("jobs", inputs=("images/locks/jobs.txt", *_JOBS)),
+    Recipe("gateway", parent="jobs", inputs=("images/locks/gateway.txt",)),
+    Recipe("operator", inputs=("images/locks/operator.txt", *_WHEEL, "operator/star_operator")),
 )
 
 RECIPES = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})

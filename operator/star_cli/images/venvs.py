@@ -28,7 +28,7 @@ def lock_files(role: str, variant: Variant) -> list[str]:
     locks: list[str] = []
     name = role
     while name:
-        own = [path for path in RECIPES[name].files(variant) if path.startswith("locks/") and path != BUILD_LOCK]
+        own = [path for path in RECIPES[name].files(variant) if path.startswith("images/locks/") and path != BUILD_LOCK]
         locks = own + locks
         name = RECIPES[name].parent_of(variant)
     return locks

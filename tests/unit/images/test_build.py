@@ -177,6 +177,6 @@ def test_without_an_engine_the_way_out_is_said(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_environment_is_made_of_the_locks_below_and_its_own() -> None:
-    assert venvs.lock_files("trainer", Variant.CPU) == ["locks/torch-cpu.txt", "locks/trainer-cpu.txt"]
-    assert venvs.lock_files("rollout", Variant.CUDA) == ["locks/rollout-cuda.txt"]
-    assert venvs.lock_files("gateway", Variant.CUDA) == ["locks/jobs.txt", "locks/gateway.txt"]
+    assert venvs.lock_files("trainer", Variant.CPU) == ["images/locks/torch-cpu.txt", "images/locks/trainer-cpu.txt"]
+    assert venvs.lock_files("rollout", Variant.CUDA) == ["images/locks/rollout-cuda.txt"]
+    assert venvs.lock_files("gateway", Variant.CUDA) == ["images/locks/jobs.txt", "images/locks/gateway.txt"]

@@ -95,18 +95,18 @@ def test_an_unknown_lock_is_named_with_those_that_exist() -> None:
 
 
 def make_root(folder: Path, requirement: str = "six==1.17.0") -> Path:
-    (folder / "locks").mkdir()
+    (folder / "images" / "locks").mkdir(parents=True)
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "locks" / "build.in").write_text(f"# a comment\n{requirement}\n")
+    (folder / "images" / "locks" / "build.in").write_text(f"# a comment\n{requirement}\n")
     return folder
 
 
 def test_a_comment_does_not_put_a_lock_out_of_date(tmp_path: Path) -> None:
     root, spec = make_root(tmp_path), LockSpec("build")
     before = locks.inputs_digest(root, spec)
-    (root / "locks" / "build.in").write_text("# another comment\n\nsix==1.17.0\n")
+    (root / "images" / "locks" / "build.in").write_text("# another comment\n\nsix==1.17.0\n")
     assert locks.inputs_digest(root, spec) == before
-    (root / "locks" / "build.in").write_text("six==1.16.0\n")
+    (root / "images" / "locks" / "build.in").write_text("six==1.16.0\n")
     assert locks.inputs_digest(root, spec) != before
 
 

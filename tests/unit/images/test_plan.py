@@ -64,7 +64,7 @@ def test_rollout_brings_its_own_torch_on_cuda_alone() -> None:
 
 def test_a_change_below_changes_all_that_stands_on_it(checkout: Path) -> None:
     before = by_name(plan(checkout, [], Options()))
-    (checkout / "locks/torch-cpu.txt").write_text("torch==9\n")
+    (checkout / "images/locks/torch-cpu.txt").write_text("torch==9\n")
     after = by_name(plan(checkout, [], Options()))
     changed = {name for name, image in after.items() if image.reference != before[name].reference}
     assert changed == {"torch", "vllm", "trainer", "rollout"}
@@ -95,7 +95,7 @@ def test_what_the_user_chooses_counts(checkout: Path, options: Options) -> None:
 
 def test_a_laid_out_context_has_the_same_hash(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     context = tmp_path_factory.mktemp("context")
-    files = files_below(checkout, ["jobs", "locks/jobs.txt"])
+    files = files_below(checkout, ["jobs", "images/locks/jobs.txt"])
     lay_out(checkout, files, context)
     assert files_below(context, ["."]) == files
     assert content_hash(context, files, {"A": "b"}) == content_hash(checkout, files, {"A": "b"})
@@ -107,8 +107,8 @@ def test_an_unknown_role_is_named_with_those_that_exist() -> None:
 
 
 def test_a_missing_file_is_named(checkout: Path) -> None:
-    (checkout / "locks/jobs.txt").unlink()
-    with pytest.raises(ImagesError, match=r"locks/jobs\.txt is missing, and an image is made from it"):
+    (checkout / "images/locks/jobs.txt").unlink()
+    with pytest.raises(ImagesError, match=r"images/locks/jobs\.txt is missing, and an image is made from it"):
         plan(checkout, ["jobs"], Options())
 
 

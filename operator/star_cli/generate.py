@@ -8,7 +8,7 @@ from star_cli.local.binaries import Binaries
 from star_operator.api import crd, reference, values
 from star_operator.api.kinds import KINDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "star-operator"
 INSTALL_HEAD = """\
 # The operator without Helm, in namespace star-system: the chart with its default values, rendered by `make generate`.
