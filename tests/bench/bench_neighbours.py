@@ -38,7 +38,7 @@ from sparse_dot_topn import sp_matmul_topn
 from star_contracts.data import SignalKind
 from star_contracts.settings import NeighbourSettings
 from star_jobs.verbalize.graph import Capped, Graph, Matrix, weighted
-from star_jobs.verbalize.neighbours import Blocks, item_cf, user_cf
+from star_jobs.verbalize.neighbours import both
 from star_jobs.verbalize.pairs import write_block, write_ids
 
 SETTINGS = NeighbourSettings(k=50, max_degree=100)
@@ -74,16 +74,13 @@ def end_to_end(source: Path, folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     graph = Graph.of(pl.scan_parquet(source))
     write_ids(folder, graph.items, graph.users)
-    capped = Capped.of(graph, SETTINGS.max_degree)
-    _write(folder, SignalKind.ITEM_CF, item_cf(capped, SETTINGS))
-    item_done = time.perf_counter()
-    _write(folder, SignalKind.USER_CF, user_cf(capped, SETTINGS))
-    return {"stage_s": time.perf_counter() - began, "item_cf_s": item_done - began, "peak_rss_mb": peak_rss_mb()}
-
-
-def _write(folder: Path, kind: SignalKind, blocks: Blocks) -> None:
-    for start, block in blocks:
-        write_block(folder, kind, start, block)
+    done = dict.fromkeys(SignalKind, 0.0)
+    for kind, blocks in both(graph, SETTINGS).items():
+        for start, block in blocks:
+            write_block(folder, kind, start, block)
+        done[kind] = time.perf_counter() - began
+    seconds = {"stage_s": done[SignalKind.USER_CF], "item_cf_s": done[SignalKind.ITEM_CF]}
+    return {**seconds, "peak_rss_mb": peak_rss_mb()}
 
 
 def kernel(source: Path, _: Path) -> dict[str, float]:

@@ -23,7 +23,7 @@ from sparse_dot_topn import sp_matmul_topn
 
 from star_contracts.settings import Weighting
 
-BLOCK_ROWS = 65536
+BLOCK_ROWS = 131072
 """Rows multiplied and written at a time: few enough for memory, many enough that starting a block costs nothing."""
 _BM25_K1, _BM25_B = 1.2, 0.75
 """The usual constants (Robertson and Zaragoza 2009, doi:10.1561/1500000019)."""
@@ -33,6 +33,8 @@ _ROUNDING = 1e-9
 Matrix = sp.csr_matrix
 Mask = NDArray[np.bool_]
 Side = Literal["user", "item"]
+Blocks = Iterator[tuple[int, Matrix]]
+"""(first row, some rows of weights with the strongest first), computed when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,15 @@ class Graph:
             users, user = _numbered(visits["user_id"])
             rating = visits["rating"].fill_null(np.nan).to_numpy()
             # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
-            stamp = visits["timestamp"].to_numpy() * 2 + _liked(user, rating)
+            stamp = visits["timestamp"].to_numpy() * 2
+            stamp += _liked(user, rating)
             items, item = numbering.result()
-        pairs = user.astype(np.int64) << 32 | item
+        pairs = user.astype(np.int64)
+        pairs <<= 32
+        pairs |= item
         order = np.argsort(pairs, kind="stable")  # quick, as a dataset is in order of users
         pairs = pairs[order]
-        first = np.flatnonzero(np.diff(pairs, prepend=-1))
+        first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)])
         newest = np.maximum.reduceat(stamp[order], first) if len(first) else stamp
         degrees = np.bincount(pairs[first] >> 32, minlength=len(users))
         starts = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
@@ -84,7 +89,7 @@ class Graph:
         degrees = np.bincount(nodes)
         kept: Mask = (degrees <= max_degree)[nodes]
         crowded = np.flatnonzero(~kept)
-        crowded = crowded[np.argsort(-self.edges.data[crowded], kind="stable")]
+        crowded = crowded[_newest_first(self.edges.data[crowded])]
         one_a_row = crowded, nodes[crowded], np.arange(len(crowded) + 1)
         groups = sp.csr_matrix(one_a_row, (len(crowded), len(degrees))).tocsc()  # sorts by node, in linear time
         rank = np.arange(len(crowded)) - np.repeat(groups.indptr[:-1], np.diff(groups.indptr))
@@ -127,26 +132,23 @@ def weighted(rows: Matrix, weighting: Weighting) -> Matrix:
     return _with_weights(rows, np.repeat(saturation, degrees) * rarity[rows.indices])
 
 
-def similar(rows: Matrix, k: int) -> Iterator[tuple[int, Matrix]]:
-    """Yield (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
+def similar(rows: Matrix, k: int) -> Blocks:
+    """Return (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
     count = rows.shape[0]
     not_itself = sp.identity(count, np.float32, "csr")
     columns = _Columns.of(sp.vstack([rows.T.tocsr(), not_itself], "csr"))
-    for start in range(0, count, BLOCK_ROWS):
-        yield start, columns.best(_barring(rows[start : start + BLOCK_ROWS], start, count), k)
+    starts = range(0, count, BLOCK_ROWS)
+    return ((start, columns.best(_barring(rows[start : start + BLOCK_ROWS], start, count), k)) for start in starts)
 
 
-def liked_by_similar(
-    near: Iterator[tuple[int, Matrix]], liked: Matrix, taken: Matrix, k: int
-) -> Iterator[tuple[int, Matrix]]:
-    """Yield (first user, block): the k items that users' similar users liked most, those the user took left out.
+def liked_by_similar(near: Blocks, liked: Matrix, taken: Matrix, k: int) -> Blocks:
+    """Return (first user, block): the k items that users' similar users liked most, those the user took left out.
 
     An item's weight is the sum of the similarities of the users who liked it. `near` is `similar` of users; `liked`
     and `taken` are (users, items) of 0 and 1.
     """
     columns = _Columns.of(sp.vstack([liked, taken], "csr"))
-    for start, block in near:
-        yield start, columns.best(_barring(block, start, taken.shape[0]), k)
+    return ((start, columns.best(_barring(block, start, taken.shape[0]), k)) for start, block in near)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ class _Columns:
     @classmethod
     def of(cls, right: Matrix) -> "_Columns":
         """Put the most used columns first."""
-        before = np.argsort(-np.bincount(right.indices, minlength=right.shape[1]), kind="stable").astype(np.int32)
+        uses = np.minimum(np.bincount(right.indices, minlength=right.shape[1]), np.iinfo(np.int16).max)
+        before = np.argsort(-uses.astype(np.int16), kind="stable").astype(np.int32)  # of 16 bits: in linear time
         now = np.empty_like(before)
         now[before] = np.arange(len(before), dtype=np.int32)
         return cls(sp.csr_matrix((right.data, now[right.indices], right.indptr), right.shape), before)
@@ -199,6 +202,12 @@ def _liked(user: NDArray[np.int32], rating: NDArray[np.float64]) -> Mask:
     mean = np.bincount(user, np.where(rated, rating, 0)) / np.maximum(counts, 1)
     below: Mask = rating < mean[user] - _ROUNDING  # never true of nan
     return ~below
+
+
+def _newest_first(stamps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the order of stamps, equal ones as they stand: digit by digit, in half the time of comparing them."""
+    age = stamps.max(initial=0) - stamps
+    return np.lexsort(age.astype("<i8").view("<u2").reshape(-1, 4).T)
 
 
 def _owners(rows: Matrix) -> NDArray[np.int32]:

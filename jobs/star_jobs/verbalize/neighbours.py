@@ -3,7 +3,7 @@
 Its files are described in `star_jobs.verbalize.pairs`.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,11 +13,8 @@ from star_contracts.job import ComputeNeighbours
 from star_contracts.settings import NeighbourSettings
 from star_jobs.datasets.snapshot import INTERACTIONS, ITEMS, Dataset
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.verbalize.graph import Capped, Graph, Matrix, liked_by_similar, similar, weighted
+from star_jobs.verbalize.graph import Blocks, Capped, Graph, liked_by_similar, similar, weighted
 from star_jobs.verbalize.pairs import write_block, write_ids
-
-Blocks = Iterator[tuple[int, Matrix]]
-"""(first row, rows of weights with the strongest first)"""
 
 
 def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
@@ -28,9 +25,7 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     folder = job.scratch / "neighbours"
     write_ids(folder, graph.items, graph.users)
     total, done, keys = len(graph.items) + len(graph.users), 0, dict.fromkeys(SignalKind, 0)
-    settings = stage.neighbours
-    capped = Capped.of(graph, settings.max_degree)
-    parts = {SignalKind.ITEM_CF: item_cf(capped, settings), SignalKind.USER_CF: user_cf(capped, settings)}
+    parts = both(graph, stage.neighbours)
     for kind, blocks in parts.items():
         for start, block in blocks:
             job.raise_if_stopping()
@@ -48,14 +43,23 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics)
 
 
+def both(graph: Graph, settings: NeighbourSettings) -> dict[SignalKind, Blocks]:
+    """Make all matrices, side by side; what is left is to multiply them block by block."""
+    capped = Capped.of(graph, settings.max_degree)
+    with ThreadPoolExecutor() as pool:
+        kinds = {SignalKind.ITEM_CF: item_cf, SignalKind.USER_CF: user_cf}
+        made = {kind: pool.submit(make, capped, settings) for kind, make in kinds.items()}
+    return {kind: blocks.result() for kind, blocks in made.items()}
+
+
 def item_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
-    """Yield items' nearest items; each user counts with the newest `max_degree` items."""
+    """Return items' nearest items; each user counts with the newest `max_degree` items."""
     rows = capped.graph.matrix(capped.by_user).T.tocsr()
     return similar(weighted(rows, settings.weighting), settings.k)
 
 
 def user_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
-    """Yield the items that users' nearest users liked and they did not take themselves.
+    """Return the items that users' nearest users liked and they did not take themselves.
 
     Each item counts with the newest `max_degree` users, and each near user with the newest `max_degree` items.
     """

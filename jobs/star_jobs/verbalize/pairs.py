@@ -1,11 +1,12 @@
 """The files of a neighbours artifact: written by blocks of a matrix, read by key.
 
     items.parquet, users.parquet                        id (str): what the numbers below stand for
-    item_cf/part-<n>.parquet, user_cf/part-<n>.parquet  key (u32, a row of the items or users), neighbour (u32, a row of
+    item_cf/part-<n>.arrow, user_cf/part-<n>.arrow  key (u32, a row of the items or users), neighbour (u32, a row of
                                                         the items), weight (f32)
 
 One row a pair; a key's rows follow each other, strongest first, and keys ascend. Numbers take a third of the time and
-memory that ids would, and pairs are by far the most that is written here: k for each user and item.
+memory that ids would, and pairs are by far the most that is written here: k for each user and item. Hence Arrow files
+for them: written in half the time of Parquet, and no larger.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,9 +40,9 @@ def write_block(folder: Path, kind: SignalKind, start: int, block: sp.csr_matrix
     """Write a block of weights, whose first row is the key `start` and whose columns are items, as a part file."""
     keys = np.repeat(np.arange(start, start + block.shape[0], dtype=np.uint32), np.diff(block.indptr))
     pairs = pl.DataFrame({"key": keys, "neighbour": block.indices.astype(np.uint32), "weight": block.data})
-    path = folder / FOLDERS[kind] / f"part-{start:09d}.parquet"
+    path = folder / FOLDERS[kind] / f"part-{start:09d}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pairs.write_parquet(path, compression="uncompressed", statistics=False)
+    pairs.write_ipc(path, compression="lz4")
 
 
 class Neighbours:
@@ -60,11 +61,11 @@ class Neighbours:
 
     def parts(self, kind: SignalKind) -> list[str]:
         """Return the names of a kind's part files, in the order of their keys."""
-        return sorted(path.stem for path in (self._folder / FOLDERS[kind]).glob("part-*.parquet"))
+        return sorted(path.stem for path in (self._folder / FOLDERS[kind]).glob("part-*.arrow"))
 
     def rows(self, kind: SignalKind, part: str) -> Rows:
         """Return the keys of a part file, as rows of the ids."""
-        keys = pl.read_parquet(self._path(kind, part), columns=["key"])["key"]
+        keys = pl.read_ipc(self._path(kind, part), columns=["key"])["key"]
         return keys.filter(keys.diff().fill_null(1) != 0).to_numpy()
 
     def find(self, kind: SignalKind, keys: Iterable[str]) -> Rows:
@@ -90,9 +91,9 @@ class Neighbours:
         ]
 
     def _path(self, kind: SignalKind, part: str) -> Path:
-        return self._folder / FOLDERS[kind] / f"{part}.parquet"
+        return self._folder / FOLDERS[kind] / f"{part}.arrow"
 
 
 @lru_cache(maxsize=2)
 def _read(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path, columns=["key", "neighbour"])
+    return pl.read_ipc(path, columns=["key", "neighbour"])

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from star_contracts.settings import NeighbourSettings, Weighting
 from star_jobs.verbalize import graph as graph_module
-from star_jobs.verbalize.graph import Capped, Graph
-from star_jobs.verbalize.neighbours import Blocks, item_cf, user_cf
+from star_jobs.verbalize.graph import Blocks, Capped, Graph
+from star_jobs.verbalize.neighbours import item_cf, user_cf
 from tests.support.movielens import movielens_100k
 
 Sets = dict[str, set[str]]

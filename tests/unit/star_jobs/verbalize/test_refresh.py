@@ -37,13 +37,13 @@ def with_changed_neighbours(library: Library, user: str, places: tuple[int, int]
     shutil.copytree(library.jobs.fetch(library.neighbours), folder, ignore=shutil.ignore_patterns("manifest.json"))
     row = pl.read_parquet(folder / "users.parquet")["id"].to_list().index(user)
     for path in (folder / "user_cf").iterdir():
-        pairs = pl.read_parquet(path)
+        pairs = pl.read_ipc(path)
         mine = np.flatnonzero(pairs["key"].to_numpy() == row)
         if len(mine):
             neighbours = pairs["neighbour"].to_numpy().copy()
             one, two = (mine[place] for place in places)
             neighbours[[one, two]] = neighbours[[two, one]]
-            pairs.with_columns(neighbour=neighbours).write_parquet(path)
+            pairs.with_columns(neighbour=neighbours).write_ipc(path)
     writer = ArtifactWriter(library.jobs.store, f"{library.jobs.uri}/changed")
     writer.add_tree(folder)
     producer = Producer(
