@@ -146,7 +146,7 @@ class GenerateTrajectories(Model):
     sampling: Sampling
     split: TaskSplit = TaskSplit.TRAIN
     tasks: int | None = None
-    """Tasks at most."""
+    """Tasks at most; of the test tasks equally many of each type."""
     filter: TrajectoryFilter
 
 

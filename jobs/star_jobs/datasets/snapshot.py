@@ -1,7 +1,8 @@
 """A finished dataset artifact, read from its local folder. The file layout is documented in docs/artifacts.md."""
 
 import json
-from collections.abc import Collection, Mapping
+import random
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -38,6 +39,14 @@ def tasks_file(split: Split) -> str:
 def truth_file(split: Split) -> str:
     """Return the path of a split's ground truth in the artifact."""
     return f"truth/{split}.jsonl"
+
+
+def drawn(tasks: Sequence[RankingTask], count: int | None, seed: int) -> list[RankingTask]:
+    """Draw `count` of some tasks, kept in their order; all where there are no more, or no count is given."""
+    if count is None or count >= len(tasks):
+        return list(tasks)
+    generator = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    return [tasks[index] for index in sorted(generator.sample(range(len(tasks)), count))]
 
 
 class Dataset:
@@ -78,6 +87,13 @@ class Dataset:
                 )
             tasks = [task for task in tasks if task.type in types]
         return tasks[:limit]
+
+    def by_type(self, split: Split) -> dict[TaskType, list[RankingTask]]:
+        """Return a split's tasks by type, types and tasks in file order."""
+        tasks: dict[TaskType, list[RankingTask]] = {}
+        for task in self._tasks[split]:
+            tasks.setdefault(task.type, []).append(task)
+        return tasks
 
     def ground_truth(self, split: Split) -> dict[str, str]:
         """Return task id -> item id."""

@@ -1,13 +1,12 @@
 """What is measured: the test tasks that the settings ask for, with their ground truth, checked before anything runs."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from star_contracts.data import Item, RankingTask, TaskType
 from star_contracts.errors import Reason
 from star_contracts.settings import EvaluationSettings
-from star_jobs.datasets.snapshot import ITEMS, Dataset
+from star_jobs.datasets.snapshot import ITEMS, Dataset, drawn
 from star_jobs.errors import TerminalFailure
 from star_jobs.storage import read_jsonl
 
@@ -36,11 +35,10 @@ def choose_suite(dataset: Dataset, settings: EvaluationSettings) -> Suite:
 
     Raises TerminalFailure(InvalidDataset): a type that the dataset does not have, a task without a usable answer.
     """
-    by_type: dict[TaskType, list[RankingTask]] = {}
-    for task in dataset.tasks("test"):
-        by_type.setdefault(task.type, []).append(task)
+    by_type = dataset.by_type("test")
     _check_types(settings.types, by_type)
-    tasks = tuple(task for kind in dict.fromkeys(settings.types) for task in _draw(by_type[kind], settings))
+    chosen_types = dict.fromkeys(settings.types)
+    tasks = tuple(task for kind in chosen_types for task in drawn(by_type[kind], settings.samples, settings.seed))
     truth = dataset.ground_truth("test")
     for task in tasks:
         if truth.get(task.task_id) not in task.candidates:
@@ -72,10 +70,3 @@ def _platforms(dataset: Dataset, truth: Mapping[str, str]) -> dict[str, str]:
         if item.item_id in answers and SOURCE in item.attributes
     }
     return {task: sources[item] for task, item in truth.items() if item in sources}
-
-
-def _draw(tasks: list[RankingTask], settings: EvaluationSettings) -> list[RankingTask]:
-    if settings.samples is None or settings.samples >= len(tasks):
-        return tasks
-    generator = random.Random(settings.seed)  # noqa: S311 - repeatable on purpose
-    return [tasks[index] for index in sorted(generator.sample(range(len(tasks)), settings.samples))]

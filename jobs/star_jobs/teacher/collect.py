@@ -13,7 +13,7 @@ from star_contracts.artifact import ArtifactKind
 from star_contracts.data import Trajectory
 from star_contracts.errors import Reason
 from star_contracts.job import CollectTrajectories
-from star_jobs.datasets.snapshot import Dataset, split_of
+from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import write_jsonl
@@ -21,7 +21,7 @@ from star_jobs.teacher import report
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.statistics import Statistics, StatisticsBuilder
 from star_jobs.teacher.team import check_outputs
-from star_jobs.teacher.worklist import WorkItem, work_items
+from star_jobs.teacher.worklist import WorkItem, chosen_tasks, work_items
 
 TRAJECTORIES = "trajectories.jsonl"
 STATS = "stats.json"
@@ -39,7 +39,7 @@ def run(stage: CollectTrajectories, job: JobContext) -> Outcome:
     LLMOutputInvalid when most of the model's answers were unusable, NothingKept when no trajectory passed the filter.
     """
     dataset = Dataset(job.fetch(stage.dataset))
-    items = work_items(dataset.tasks(split_of(stage.split), limit=stage.tasks), stage.passes)
+    items = work_items(chosen_tasks(dataset, stage.split, stage.tasks), stage.passes)
     _check_complete(items, job)
     builder = StatisticsBuilder()
     path = job.scratch / TRAJECTORIES

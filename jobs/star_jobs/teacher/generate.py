@@ -26,7 +26,7 @@ from star_jobs.teacher.mars import run_mars
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.team import Team, open_clients
-from star_jobs.teacher.worklist import WorkItem, work_items
+from star_jobs.teacher.worklist import WorkItem, chosen_tasks, work_items
 from star_jobs.trajectory.format import PLANNER
 from star_jobs.trajectory.tools import ToolBox
 
@@ -83,7 +83,7 @@ class _Shard:
     def open(cls, stage: GenerateTrajectories, job: JobContext) -> "_Shard":
         dataset = Dataset(job.fetch(stage.dataset))
         split = split_of(stage.split)
-        tasks = dataset.tasks(split, limit=stage.tasks)
+        tasks = chosen_tasks(dataset, stage.split, stage.tasks)
         if not tasks:
             raise TerminalFailure(
                 Reason.INVALID_DATASET, f"the dataset has no {split} tasks; set tasks.{split} of the RecDataset above 0"

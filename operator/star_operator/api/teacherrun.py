@@ -61,7 +61,8 @@ class TeacherRunSpec(RunSpec):
     split: TaskSplit = TaskSplit.TRAIN
     """Test measures the teacher itself (hit rates in status and stats.json); no SFTJob takes its trajectories."""
     tasks: int | None = Field(default=None, ge=1)
-    """Tasks at most; all by default."""
+    """Tasks at most; all by default. Test tasks are drawn as an Evaluation draws them, equally many of each type: 50 of
+    five types are those of its settings.samples 10 and default seed."""
     token_budget: int | None = Field(default=None, ge=1)
     """Tokens of prompts and answers that the whole run may spend, over all models and attempts. When they are used up
     the run fails with reason TokenBudgetSpent; a run of the same name with a larger one reuses what is finished."""
