@@ -80,6 +80,7 @@ async def answer_alone(
         tool_calls=(),
         usage=turns.usage,
         seconds=time.monotonic() - started,
+        waited=turns.waited,
     )
 
 
@@ -125,6 +126,7 @@ class _Turns:
     sampling: Sampling
     texts: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    waited: float = 0.0
 
     async def ask(self, messages: list[ChatMessage], most: int) -> str:
         left = min(most, self.sampling.max_tokens - self.usage.completion_tokens)
@@ -134,6 +136,7 @@ class _Turns:
             template_arguments=CHAT_TEMPLATE_ARGUMENTS,
         )
         self.usage = add_usage(self.usage, reply.usage)
+        self.waited += reply.waited
         self.texts.append(reply.text)
         return reply.text
 

@@ -48,7 +48,8 @@ class AnswerRecord(Model):
     tool_calls: int = 0
     usage: Usage = Usage()
     seconds: float = 0.0
-    """From the first token asked for to the last received, tool look-ups included."""
+    """From the first token asked for to the last received, tool look-ups included. Answers outnumber calls in flight,
+    and what an answer's calls waited for those of other answers is not counted."""
     text: str = ""
 
 
@@ -163,7 +164,7 @@ def _record(given: StudentAnswer, task: RankingTask, sample: int, truth: str) ->
         format_error=given.format_error,
         tool_calls=len(given.tool_calls),
         usage=given.usage,
-        seconds=round(given.seconds, 4),
+        seconds=round(given.seconds - given.waited, 4),
         text=given.text,
     )
 

@@ -49,7 +49,7 @@ class ModelFigures(Model):
     tool_calls: float
     """Mean calls an answer."""
     latency_p50: float
-    """Seconds an answer, under the evaluation's own load."""
+    """Seconds an answer (`AnswerRecord.seconds`), under the evaluation's own load."""
     latency_p95: float
     usage: Usage
     """Tokens of all answers together."""

@@ -59,6 +59,8 @@ class Reply:
     finish_reason: str
     """Of the first choice: `stop`, or `length` when the tokens ran out."""
     usage: Usage
+    waited: float
+    """Seconds until it was this call's turn: how long others of this client filled the endpoint's concurrency."""
 
     @property
     def text(self) -> str:
@@ -206,14 +208,16 @@ class LLMClient:
             await asyncio.sleep(pause)
 
     async def _send(self, content: bytes, expected: float) -> Reply:
+        asked = time.monotonic()
         api = await self._slots.get()
+        waited = time.monotonic() - asked
         try:
             await self._pacer.admit(expected)
             response = await api.post("/chat/completions", cast_to=httpx2.Response, content=content)
         finally:
             self._slots.put_nowait(api)
         self._answered_at = time.monotonic()
-        reply = _read(response.content, self.endpoint)
+        reply = _read(response.content, self.endpoint, waited)
         self.usage = add_usage(self.usage, reply.usage)
         self._budget.spend(reply.usage)
         return reply
@@ -232,7 +236,7 @@ def cost_of(usage: Usage, endpoint: LLMEndpoint) -> float:
     return endpoint.prices.cost(usage.prompt_tokens, usage.completion_tokens) if endpoint.prices else 0.0
 
 
-def _read(content: bytes, endpoint: LLMEndpoint) -> Reply:
+def _read(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
     """Read a chat completion. Raises TerminalFailure(LLMOutputInvalid) for anything else."""
     try:
         completion = json.loads(content)
@@ -249,7 +253,7 @@ def _read(content: bytes, endpoint: LLMEndpoint) -> Reply:
         raise not_an_api(endpoint, f"its answer is no chat completion ({type(error).__name__}: {error})") from error
     if not texts:
         raise not_an_api(endpoint, "it answered without any choice")
-    return Reply(texts, finish_reason, usage)
+    return Reply(texts, finish_reason, usage, waited)
 
 
 def _open_pools(endpoint: LLMEndpoint, key: str) -> list[openai.AsyncOpenAI]:

@@ -71,7 +71,7 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
         outputs=run.outputs,
         invalid=run.invalid,
         cost=run.cost,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(time.monotonic() - started - run.waited, 3),
     )
 
 
@@ -94,6 +94,8 @@ class _Run:
         self.steps: list[AgentStep] = []
         self.usage = Usage()
         self.cost = 0.0
+        self.waited = 0.0
+        """Seconds in which its calls waited for those of other runs."""
         self.outputs = 0
         self.invalid = 0
         self.repaired = False
@@ -303,6 +305,7 @@ class _Run:
         reply = await client.chat(
             messages, sampling=sampling, schema=schema, template_arguments=None if schema else CHAT_TEMPLATE_ARGUMENTS
         )
+        self.waited += reply.waited
         self._spend(reply.usage, client)
         return reply.text
 

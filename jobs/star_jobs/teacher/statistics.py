@@ -79,7 +79,7 @@ class Statistics(Model):
     cost: float = 0.0
     """What all tokens cost, by the prices of the endpoints."""
     model_seconds: float
-    """Wall time of all runs added up; they overlapped."""
+    """Time of all runs added up (`RunRecord.seconds`); they overlapped."""
     model: str
     """The ranking agent's model."""
 

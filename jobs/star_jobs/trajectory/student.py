@@ -45,6 +45,8 @@ class StudentAnswer:
     """The well-formed calls, with their answers."""
     usage: Usage
     seconds: float
+    waited: float
+    """Of these, in which its calls waited for other calls of the client."""
 
 
 async def answer(
@@ -77,6 +79,7 @@ async def answer(
         tool_calls=tuple(generation.exchanges),
         usage=generation.usage,
         seconds=time.monotonic() - started,
+        waited=generation.waited,
     )
 
 
@@ -100,6 +103,7 @@ class _Generation:
     answered: int = 0
     exchanges: list[ToolExchange] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    waited: float = 0.0
 
     async def proceed(self, tools: bool) -> str | None:
         """Generate up to the next tool call; return its body, or None at the end of the answer."""
@@ -115,6 +119,7 @@ class _Generation:
             template_arguments=CHAT_TEMPLATE_ARGUMENTS,
         )
         self.usage = add_usage(self.usage, reply.usage)
+        self.waited += reply.waited
         self.text += reply.text
         return self._close() if reply.finish_reason == "stop" else None
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_the_report_says_it_per_type_and_shows_every_answer(stage: Stage) -> Non
     assert "66.7" in page
     assert "http" not in page.lower()
     assert "<script" not in page
+
+
+def test_what_an_answer_waits_for_others_is_no_time_of_its_own(stage: Stage) -> None:
+    started = time.monotonic()
+    with fake_llm(world.scripted_student(), latency_seconds=0.02) as server:
+        _, result = stage.run(server.endpoint(concurrency=1))
+    took = time.monotonic() - started
+    stage.report(result)
+    rows = next(stage.folder.glob("report-*/answers.jsonl")).read_text().splitlines()
+    seconds = [json.loads(row)["seconds"] for row in rows]
+    assert min(seconds) >= 0.04, "two calls"
+    assert sum(seconds) < 2 * took, "sixteen answers share the one call"
 
 
 def test_best_of_k_takes_the_best_and_seeds_differ(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,15 @@ async def test_sends_sampling_and_counts_tokens(llm: FakeLLM) -> None:
     assert (request["temperature"], request["top_p"], request["max_tokens"], request["seed"]) == (0.7, 0.95, 8, 3)
     assert request["stop"] == ["</x>"]
     assert "response_format" not in request
+
+
+async def test_says_how_long_a_call_waited_for_others(llm: FakeLLM) -> None:
+    async with LLMClient(llm.endpoint(concurrency=1)) as client:
+        started = time.monotonic()
+        replies = await asyncio.gather(*(client.chat(HELLO, sampling=SAMPLING) for _ in range(3)))
+        took = time.monotonic() - started
+    first, second, third = (reply.waited for reply in replies)
+    assert first < second < third < took
 
 
 async def test_continues_the_final_message_in_vllms_words(llm: FakeLLM) -> None:

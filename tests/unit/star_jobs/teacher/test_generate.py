@@ -96,6 +96,15 @@ def test_shards_share_the_work_without_overlap(classroom: Classroom, monkeypatch
     assert set(planned.values()) == {1}
 
 
+def test_what_a_run_waits_for_other_runs_is_no_time_of_its_own(classroom: Classroom) -> None:
+    with fake_llm(latency_seconds=0.02) as llm:
+        result = run(classroom.spec(classroom.generate(llm.endpoint(concurrency=1))))
+    records = [RunRecord.model_validate_json(classroom.work.get(name) or b"") for name in names(classroom)]
+    assert all(record.seconds > 0 for record in records)
+    # At least two runs share the one call at any time: their waits included, it would be twice as much or more.
+    assert sum(record.seconds for record in records) < 1.5 * result.metrics["seconds"]
+
+
 def test_any_beginning_of_the_work_is_balanced_over_types(make_classroom: Callable[[int], Classroom]) -> None:
     classroom = make_classroom(2)
     order = [(item.pass_index, item.task.task_id) for item in work_items(classroom.tasks, 3)]
