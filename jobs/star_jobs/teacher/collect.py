@@ -1,4 +1,4 @@
-"""Stage `collect-trajectories`: the shards' part objects -> `trajectories.jsonl`, `stats.json` and `statistics.md`.
+"""Stage `collect-trajectories`: the shards' part objects -> trajectories, what came of each run, and statistics.
 
 Refuses to make an artifact of an incomplete set, of a model's garbage, or of nothing to train on.
 """
@@ -6,6 +6,7 @@ Refuses to make an artifact of an incomplete set, of a model's garbage, or of no
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -16,7 +17,7 @@ from star_contracts.job import CollectTrajectories
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.storage.records import write_jsonl
+from star_jobs.storage.records import to_line, write_jsonl
 from star_jobs.teacher import report
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.statistics import Statistics, StatisticsBuilder
@@ -24,6 +25,7 @@ from star_jobs.teacher.team import check_outputs
 from star_jobs.teacher.worklist import WorkItem, chosen_tasks, work_items
 
 TRAJECTORIES = "trajectories.jsonl"
+RUNS = "runs.jsonl"
 STATS = "stats.json"
 REPORT = "statistics.md"
 
@@ -42,12 +44,14 @@ def run(stage: CollectTrajectories, job: JobContext) -> Outcome:
     items = work_items(chosen_tasks(dataset, stage.split, stage.tasks), stage.passes)
     _check_complete(items, job)
     builder = StatisticsBuilder()
-    path = job.scratch / TRAJECTORIES
-    write_jsonl(path, _trajectories(items, job, builder))
+    path, runs = job.scratch / TRAJECTORIES, job.scratch / RUNS
+    with runs.open("wb") as results:
+        write_jsonl(path, _trajectories(items, job, builder, results))
     statistics = builder.build()
     job.log.info("statistics", **statistics.to_json_dict())
     _check_usable(statistics, stage)
     job.output.add_file(path, TRAJECTORIES)
+    job.output.add_file(runs, RUNS)
     job.output.add_bytes(statistics.model_dump_json(by_alias=True, indent=2).encode(), STATS)
     job.output.add_bytes(report.render(statistics).encode(), REPORT)
     return Outcome(
@@ -67,8 +71,10 @@ def _check_complete(items: Sequence[WorkItem], job: JobContext) -> None:
         )
 
 
-def _trajectories(items: Sequence[WorkItem], job: JobContext, builder: StatisticsBuilder) -> Iterator[Trajectory]:
-    """Yield the trajectories in order, counting every record on the way."""
+def _trajectories(
+    items: Sequence[WorkItem], job: JobContext, builder: StatisticsBuilder, results: BinaryIO
+) -> Iterator[Trajectory]:
+    """Yield the trajectories in order; on the way every record is counted, and its result written."""
     done = 0
     remaining = iter(items)
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
@@ -76,6 +82,7 @@ def _trajectories(items: Sequence[WorkItem], job: JobContext, builder: Statistic
             job.raise_if_stopping()
             for record in pool.map(lambda item: _record(item, job), batch):
                 builder.add(record)
+                results.write(to_line(record.result()))
                 done += 1
                 if record.trajectory is not None:
                     yield record.trajectory

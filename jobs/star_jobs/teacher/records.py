@@ -30,6 +30,31 @@ class RunRecord(Model):
     cost: float = 0.0
     """What its tokens cost, by the prices of the endpoints."""
     seconds: float = 0.0
+    """From the first call to the ranking, look-ups included: what an answer's seconds are of a student. Runs outnumber
+    calls in flight, and what a run's calls waited for those of other runs is not counted."""
+
+    def result(self) -> "RunResult":
+        """Return what came of the run."""
+        return RunResult(
+            task_id=self.task_id,
+            pass_index=self.pass_index,
+            rank=self.trajectory.hit_rank if self.trajectory else None,
+            refused=self.trajectory is None,
+            seconds=self.seconds,
+        )
+
+
+class RunResult(Model):
+    """One line of `runs.jsonl`: what an evaluation needs to compare its model with the teacher in pairs."""
+
+    task_id: str
+    pass_index: int
+    rank: int | None
+    """1-based place of the ground truth; None for a miss."""
+    refused: bool
+    """True when the endpoint refused a request of the run, which is a miss, too."""
+    seconds: float
+    """As the record has it."""
 
 
 def part_name(task: RankingTask, pass_index: int) -> str:

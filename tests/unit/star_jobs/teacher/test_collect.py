@@ -13,8 +13,8 @@ from star_jobs.__main__ import load_entry
 from star_jobs.errors import JobFailure, TerminalFailure
 from star_jobs.runtime import run_job
 from star_jobs.storage import fetch, read_jsonl
-from star_jobs.teacher.collect import REPORT, STATS, TRAJECTORIES
-from star_jobs.teacher.records import RunRecord
+from star_jobs.teacher.collect import REPORT, RUNS, STATS, TRAJECTORIES
+from star_jobs.teacher.records import RunRecord, RunResult
 from star_jobs.teacher.statistics import Statistics
 from star_jobs.teacher.worklist import WorkItem, work_items
 from tests.unit.star_jobs.teacher.conftest import Classroom
@@ -103,6 +103,22 @@ def test_the_report_has_table_3_the_hit_rates_and_the_agents(classroom: Classroo
         "cost 4;",
     ):
         assert line in page
+
+
+def test_what_came_of_each_run_is_kept_for_comparisons(classroom: Classroom, tmp_path: Path) -> None:
+    put(classroom, [1, 1, 3, None] * 4, seconds=2.5)
+    item = work_items(classroom.tasks, 2)[0]
+    refused = record(item, 1, trajectory=None, failure="too long", ranked=False)
+    classroom.work.put(item.name, refused.model_dump_json(by_alias=True).encode())
+    result = run(classroom)
+    assert result.artifact is not None
+    runs = list(read_jsonl(fetch(classroom.store, result.artifact, tmp_path / "out") / RUNS, RunResult))
+    assert [(each.task_id, each.pass_index) for each in runs] == [
+        (item.task.task_id, item.pass_index) for item in work_items(classroom.tasks, 2)
+    ]
+    assert [each.rank for each in runs] == [None, 1, 3, None, *[1, 1, 3, None] * 3]
+    assert [each.refused for each in runs] == [True, *[False] * 15]
+    assert {each.seconds for each in runs[1:]} == {2.5}
 
 
 def test_refused_runs_are_counted_as_misses_and_left_out(classroom: Classroom) -> None:
