@@ -221,9 +221,10 @@ class Evaluate(Model):
     llm: LLMEndpoint | None = None
     """None measures the baselines alone."""
     against: ArtifactRef | None = None
-    """The report of another evaluation of the same tasks, to compare with in pairs."""
+    """Another evaluation's report or a teacher's trajectories on the same tasks, to compare with in pairs; which of the
+    two it is stands in its manifest."""
     against_name: str | None = None
-    """What people call it: the other Evaluation's name."""
+    """What people call it: the other Evaluation's or the TeacherRun's name."""
     settings: EvaluationSettings
 
 

@@ -6,7 +6,7 @@ server of `tests.support.fakellm`: it writes the trained format with one tool ca
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -118,12 +118,14 @@ def write_signals(folder: Path, *long: RankingTask) -> Path:
     return folder
 
 
-def publish(store: ObjectStore, uri: str, folder: Path, kind: ArtifactKind) -> ArtifactRef:
+def publish(
+    store: ObjectStore, uri: str, folder: Path, kind: ArtifactKind, inputs: Mapping[str, str] | None = None
+) -> ArtifactRef:
     """Make a folder an artifact."""
     writer = ArtifactWriter(store, uri)
     writer.add_tree(folder)
     producer = Producer(kind="Test", namespace="ns", name="n", uid="u", step="s", work_hash=value_hash(uri))
-    return ArtifactRef(uri=uri, digest=writer.commit(kind, producer, {}, {}).digest())
+    return ArtifactRef(uri=uri, digest=writer.commit(kind, producer, inputs or {}, {}).digest())
 
 
 def as_given(candidates: list[str]) -> Sequence[str]:

@@ -33,16 +33,16 @@ class Timing(Model):
 
 
 class Against(Model):
-    """The evaluation that this one is compared against."""
+    """What this evaluation's model is compared against: another evaluation's model, or the teacher."""
 
     name: str
-    """The Evaluation's name, or the report's URI where it was given by that."""
+    """The Evaluation's or TeacherRun's name, or the artifact's URI where it was given by that."""
     model: str
-    """Served model name, as its report has it."""
+    """Served model name; a teacher's is that of its ranking agent."""
     report: str
-    """Digest of its report."""
+    """Digest of its report, or of the teacher's trajectories."""
     latency_p50: float
-    """Seconds an answer, as measured there."""
+    """Median seconds of an answer, or of a teacher's whole run (`RunRecord.seconds`), under the load it was made."""
 
 
 class Report(Model):
@@ -52,7 +52,7 @@ class Report(Model):
     model: str | None
     """Served model name; None when only baselines were measured."""
     inputs: dict[str, str]
-    """Digests of dataset, look-up store and the report compared against."""
+    """Digests of dataset, look-up store and what is compared against."""
     settings: EvaluationSettings
     tools: bool
     """True when the student could look up signals."""

@@ -96,8 +96,10 @@ def test_a_report_of_baselines_alone_cannot_be_compared(stage: Stage) -> None:
 
 
 @pytest.mark.bad_input
-def test_something_else_than_a_report_cannot_be_compared(stage: Stage) -> None:
+def test_something_else_than_a_report_or_trajectories_cannot_be_compared(stage: Stage) -> None:
     code, result = stage.run(None, against=stage.dataset)
     assert code == 65
     assert result.error is not None
-    assert "holds no report.json with tasks.jsonl" in result.error.message
+    assert result.error.message == (
+        "spec.against: before is an artifact of kind dataset; name an Evaluation or a TeacherRun"
+    )
