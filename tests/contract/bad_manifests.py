@@ -231,6 +231,18 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec.against:", "set exactly one of evaluation", "and uri"),
     ),
     Bad(
+        "comparison-with-evaluation-and-teacher",
+        "evaluation",
+        {"spec.against": {"evaluation": "before", "teacherRun": "mars"}},
+        ("spec.against:", "set exactly one of evaluation", "teacherRun (a TeacherRun's name, on the test tasks)"),
+    ),
+    Bad(
+        "comparison-with-no-one",
+        "evaluation",
+        {"spec.against": {"digest": "sha256:" + "0" * 64}},
+        ("spec.against:", "set exactly one of evaluation", "teacherRun"),
+    ),
+    Bad(
         "single-agent-with-tools",
         "evaluation",
         {"spec.settings.singleAgent": "Base"},

@@ -1,4 +1,4 @@
-"""An Evaluation compared with another: it waits for the other's report, and pins it."""
+"""An Evaluation compared with another or with the teacher: it waits for what the other makes, and pins it."""
 
 from typing import Any
 
@@ -13,19 +13,13 @@ from tests.support.star import DATASET, ready_message, star, wait_message, wait_
 
 MODEL = {"endpoint": {"url": "http://llm.test/v1", "model": "m"}}
 SPEC = {"dataset": {"name": "d"}, "llm": MODEL, "settings": {"tools": False}}
+TEACHER = {"dataset": {"name": "d"}, "llm": MODEL, "agents": {"tools": False}, "split": "Test", "filter": "None"}
 
 
 def test_a_comparison_waits_for_the_other_evaluation_and_pins_its_report(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
-    stages: dict[str, Evaluate] = {}
-
-    def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
-        if isinstance(spec.stage, Evaluate):
-            stages[spec.producer.name] = spec.stage
-        return succeed(spec, pod)
-
-    kubelet.script = script
+    stages = recorded(kubelet)
     kubectl.apply(star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "after", {**SPEC, "against": {"evaluation": "before"}}))
     wait_phase(kubectl, "RecDataset", namespace, "d", "Succeeded")
@@ -39,6 +33,36 @@ def test_a_comparison_waits_for_the_other_evaluation_and_pins_its_report(
     assert against is not None
     assert (against.uri, against.digest, stages["after"].against_name) == (report["uri"], report["digest"], "before")
     assert stages["before"].against is None
+
+
+def test_a_comparison_with_the_teacher_waits_for_its_run_and_pins_the_trajectories(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    stages = recorded(kubelet)
+    kubectl.apply(star("RecDataset", namespace, "d", DATASET))
+    kubectl.apply(star("Evaluation", namespace, "student", {**SPEC, "against": {"teacherRun": "mars"}}))
+    wait_phase(kubectl, "RecDataset", namespace, "d", "Succeeded")
+    missing = f"spec.against.teacherRun names TeacherRun mars, which does not exist in namespace {namespace}"
+    wait_message(kubectl, "Evaluation", namespace, "student", missing)
+    kubectl.apply(star("TeacherRun", namespace, "mars", TEACHER))
+    wait_phase(kubectl, "Evaluation", namespace, "student", "Succeeded")
+    made = wait_phase(kubectl, "TeacherRun", namespace, "mars", "Succeeded")["artifact"]
+    against = stages["student"].against
+    assert against is not None
+    assert (against.uri, against.digest, stages["student"].against_name) == (made["uri"], made["digest"], "mars")
+
+
+def recorded(kubelet: FakeKubelet) -> dict[str, Evaluate]:
+    """What evaluators are told from here on, by Evaluation; all pods succeed."""
+    stages: dict[str, Evaluate] = {}
+
+    def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
+        if isinstance(spec.stage, Evaluate):
+            stages[spec.producer.name] = spec.stage
+        return succeed(spec, pod)
+
+    kubelet.script = script
+    return stages
 
 
 @pytest.mark.bad_input

@@ -53,6 +53,7 @@ ARTIFACTS = {
 }
 CHECKPOINT = artifact("checkpoint", "4")
 BEFORE = artifact("checkpoint", "5")
+AGAINST = artifact("against", "6")
 
 
 def images(variant: str) -> ImageSet:
@@ -126,6 +127,8 @@ def inputs(cr: Resource[Any, Any]) -> Inputs:
     # An SFTJob's comes from its TeacherRun.
     if cr.kind != "SFTJob" and getattr(spec, "verbalization", None) is None:
         del artifacts["signals"]
+    if getattr(spec, "against", None) is not None:
+        artifacts["against"] = AGAINST
     models = {}
     if getattr(spec, "model", None) is not None:
         models["model"] = model(spec.model)

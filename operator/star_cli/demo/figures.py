@@ -176,11 +176,11 @@ def _label(resource: StarResource, names: dict[str, str]) -> str:
 
 
 def _gain(resource: StarResource) -> Gain | None:
-    metrics = resource.status.metrics
-    if resource.spec.against is None or "against.hrAvgDiff" not in metrics:
+    metrics, against = resource.status.metrics, resource.spec.against
+    if against is None or "against.hrAvgDiff" not in metrics:
         return None
     interval = Interval(low=metrics["against.ciLow"], high=metrics["against.ciHigh"])
-    return Gain(resource.spec.against.evaluation, metrics["against.hrAvgDiff"], interval)
+    return Gain(against.name or against.uri, metrics["against.hrAvgDiff"], interval)
 
 
 def _teacher_line(resource: TeacherRun) -> Line:

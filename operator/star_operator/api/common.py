@@ -92,23 +92,31 @@ class Ref(Model):
     """The resource's metadata.name."""
 
 
-class ReportRef(Model):
-    """An evaluation's report: of an Evaluation of this namespace, or a URI."""
+class AgainstRef(Model):
+    """What a model is compared with: an Evaluation or a TeacherRun of this namespace, or the artifact of either."""
 
     model_config = CEL(
         (
-            "has(self.evaluation) != has(self.uri)",
-            "set exactly one of evaluation (an Evaluation's name) and uri (s3://... of its report)",
+            "[has(self.evaluation), has(self.teacherRun), has(self.uri)].exists_one(given, given)",
+            "set exactly one of evaluation (an Evaluation's name), teacherRun (a TeacherRun's name, on the test tasks) "
+            "and uri (s3://... of its report or trajectories)",
         ),
         ("!has(self.uri) || has(self.digest)", "uri needs digest (sha256:...), so that what is compared is pinned"),
     ).config()
 
     evaluation: Name | None = None
-    """An Evaluation's metadata.name."""
+    """An Evaluation's metadata.name; it measured the same tasks of the same dataset."""
+    teacher_run: Name | None = None
+    """A TeacherRun's metadata.name; it ran on at least these tasks, with `split` Test and `filter` None."""
     uri: S3Uri | None = Field(default=None, max_length=1024)
-    """`s3://...` of a report, together with its digest."""
+    """`s3://...` of a report or of trajectories, together with its digest."""
     digest: Digest | None = None
-    """The report's digest; with `evaluation`, refuses a report of another digest."""
+    """The artifact's digest; with `evaluation` or `teacherRun`, refuses an artifact of another digest."""
+
+    @property
+    def name(self) -> str | None:
+        """The resource's name; None for a URI."""
+        return self.evaluation or self.teacher_run
 
 
 class SecretKeyRef(Model):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from star_contracts.settings import EvaluationSettings
-from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, Compute, Ref, ReportRef, RunSpec
+from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, AgainstRef, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -42,8 +42,9 @@ class EvaluationSpec(RunSpec):
     """The Verbalization that summaries and, where the student has tools, its tool calls are looked up in."""
     llm: LLM | None = None
     """The model to measure; without it the baselines alone."""
-    against: ReportRef | None = None
-    """Another evaluation of the same dataset and tasks: the model is compared with its model in pairs, task by task."""
+    against: AgainstRef | None = None
+    """Another evaluation or a run of the teacher on the same test tasks: the model is compared with its model, or with
+    the teacher, in pairs, task by task."""
     settings: EvaluationSettings = EvaluationSettings()
     """What is measured, and on how much."""
     compute: Compute = Compute()

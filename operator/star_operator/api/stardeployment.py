@@ -10,11 +10,11 @@ from star_contracts.settings import MAX_TOOL_CALLS, EvaluationSettings, Sampling
 from star_operator.api.common import (
     MEASURED_VARIANT,
     ONE_POD,
+    AgainstRef,
     Compute,
     ModelRef,
     PoolName,
     Ref,
-    ReportRef,
     Resources,
     SecretKeyRef,
 )
@@ -58,8 +58,9 @@ class Gates(Model):
 
     settings: EvaluationSettings = EvaluationSettings()
     """How it is evaluated."""
-    against: ReportRef | None = None
-    """An evaluation of the same tasks to compare with in pairs, for rules on `against.ciLow` and its like."""
+    against: AgainstRef | None = None
+    """An evaluation, or a run of the teacher, on the same tasks to compare with in pairs, for rules on `against.ciLow`
+    and its like."""
     rules: tuple[GateRule, ...] = Field(min_length=1, max_length=32)
     """All of them must hold."""
     compute: Compute = Compute()

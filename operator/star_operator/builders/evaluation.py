@@ -29,7 +29,7 @@ def plan(name: str, resource: Evaluation, inputs: Inputs, done: dict[str, Artifa
         signals=inputs.artifacts.get("signals"),
         llm=llm.endpoint if llm else None,
         against=inputs.artifacts.get("against"),
-        against_name=spec.against.evaluation if spec.against else None,
+        against_name=spec.against.name if spec.against else None,
         settings=spec.settings,
     )
     return Step(

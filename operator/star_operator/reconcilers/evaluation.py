@@ -1,8 +1,9 @@
 """Evaluation: its steps are in builders/evaluation.py."""
 
 from star_contracts.artifact import ArtifactRef
-from star_operator.api.common import Ref, ReportRef
+from star_operator.api.common import AgainstRef, Ref
 from star_operator.api.evaluation import Evaluation
+from star_operator.api.teacherrun import TeacherRun
 from star_operator.builders import evaluation as builder
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
@@ -12,25 +13,30 @@ from star_operator.reconcilers.run import RunKind
 
 
 async def inputs(cluster: Cluster, resource: Evaluation) -> Inputs:
-    """Return the dataset, the look-up store where one is named, the report compared with, and the model."""
+    """Return the dataset, the look-up store where one is named, what it is compared with, and the model."""
     namespace, spec = resource.metadata.namespace, resource.spec
     artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
     if spec.against is not None:
-        artifacts["against"] = await _report(cluster, namespace, spec.against)
+        artifacts["against"] = await _other(cluster, namespace, spec.against)
     return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))
 
 
-async def _report(cluster: Cluster, namespace: str, ref: ReportRef) -> ArtifactRef:
-    """Return the report a reference stands for. Raises Waiting, or InvalidSpec on a digest that differs."""
+async def _other(cluster: Cluster, namespace: str, ref: AgainstRef) -> ArtifactRef:
+    """Return the report or the trajectories that a reference stands for.
+
+    Raises Waiting, or InvalidSpec on a digest that differs.
+    """
     if ref.uri is not None:
         assert ref.digest is not None  # refused at admission otherwise
         return ArtifactRef(uri=ref.uri, digest=ref.digest)
-    assert ref.evaluation is not None
-    _, report = await produced(cluster, Evaluation, namespace, Ref(name=ref.evaluation), "spec.against.evaluation")
-    if ref.digest is not None and ref.digest != report.digest:
-        text = f"spec.against.digest is {ref.digest}, but Evaluation {ref.evaluation} made {report.digest}"
+    assert ref.name is not None
+    maker: type[Evaluation] | type[TeacherRun] = Evaluation if ref.evaluation is not None else TeacherRun
+    field = "evaluation" if maker is Evaluation else "teacherRun"
+    _, made = await produced(cluster, maker, namespace, Ref(name=ref.name), f"spec.against.{field}")
+    if ref.digest is not None and ref.digest != made.digest:
+        text = f"spec.against.digest is {ref.digest}, but {maker.INFO.kind} {ref.name} made {made.digest}"
         raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
-    return report
+    return made
 
 
 def headline(metrics: dict[str, float]) -> str:

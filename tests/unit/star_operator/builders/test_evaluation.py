@@ -7,9 +7,7 @@ import pytest
 from star_operator.api.evaluation import Evaluation
 from star_operator.builders.evaluation import plan
 from star_operator.builders.step import Inputs, Step
-from tests.support.goldens import ARTIFACTS, artifact, parse, settings
-
-BEFORE = artifact("report", "9")
+from tests.support.goldens import AGAINST, ARTIFACTS, parse, settings
 
 
 def step(spec: dict[str, Any], pool: str = "cpu", **more: Any) -> Step:
@@ -30,12 +28,19 @@ def test_lightgcn_runs_where_torch_is() -> None:
     assert step({"settings": {"tools": False, "baselines": ["random", "lightgcn"]}}).role == "trainer"
 
 
-@pytest.mark.parametrize("against", [{"evaluation": "before"}, {"uri": BEFORE.uri, "digest": BEFORE.digest}])
-def test_what_it_is_compared_with_is_part_of_the_work(against: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("against", "name"),
+    [
+        ({"evaluation": "before"}, "before"),
+        ({"teacherRun": "mars"}, "mars"),
+        ({"uri": AGAINST.uri, "digest": AGAINST.digest}, None),
+    ],
+)
+def test_what_it_is_compared_with_is_part_of_the_work(against: dict[str, str], name: str | None) -> None:
     endpoint = {"endpoint": {"url": "http://llm.example.com/v1", "model": "m"}}
     spec = {"settings": {"tools": False}, "llm": endpoint}
-    alone, compared = step(spec), step({**spec, "against": against}, against=BEFORE)
-    assert compared.stage.to_json_dict()["against"] == {"uri": BEFORE.uri, "digest": BEFORE.digest}
-    assert compared.stage.to_json_dict().get("againstName") == against.get("evaluation")
-    assert compared.inputs["against"] == BEFORE.digest
+    alone, compared = step(spec), step({**spec, "against": against}, against=AGAINST)
+    assert compared.stage.to_json_dict()["against"] == AGAINST.to_json_dict()
+    assert compared.stage.to_json_dict().get("againstName") == name
+    assert compared.inputs["against"] == AGAINST.digest
     assert compared.work_hash != alone.work_hash

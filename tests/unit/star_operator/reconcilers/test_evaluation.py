@@ -1,4 +1,4 @@
-"""What an Evaluation's reference to another one stands for: nothing yet, its report, or a contradiction."""
+"""What an Evaluation is compared with: nothing yet, a report or trajectories, or a contradiction."""
 
 import asyncio
 from typing import Any
@@ -14,22 +14,27 @@ from tests.support.star import star
 
 DATASET = {"uri": "s3://star/ns/recdataset/d/1/prepare", "digest": "sha256:" + "1" * 64}
 REPORT = {"uri": "s3://star/ns/evaluation/before/1/evaluate", "digest": "sha256:" + "2" * 64}
+TRAJECTORIES = {"uri": "s3://star/ns/teacherrun/mars/1/collect", "digest": "sha256:" + "3" * 64}
 SPEC = {
     "dataset": {"name": "d"},
     "llm": {"endpoint": {"url": "http://llm.test/v1", "model": "m"}},
     "settings": {"tools": False},
 }
+TEACHER = {"dataset": {"name": "d"}, "llm": SPEC["llm"], "agents": {"tools": False}, "split": "Test", "filter": "None"}
+SPECS: dict[str, dict[str, Any]] = {
+    "RecDataset": {"source": {"uri": "s3://star/raw", "format": "MovieLens"}},
+    "Evaluation": SPEC,
+    "TeacherRun": TEACHER,
+}
 
 
 def finished(kind: str, name: str, artifact: dict[str, str]) -> dict[str, Any]:
-    return {**star(kind, "ns", name, SPEC), "status": {"phase": "Succeeded", "artifact": artifact}}
+    return {**star(kind, "ns", name, SPECS[kind]), "status": {"phase": "Succeeded", "artifact": artifact}}
 
 
 def resolved(against: dict[str, str] | None, *others: dict[str, Any]) -> Inputs:
     cluster = FakeCluster()
     for body in (finished("RecDataset", "d", DATASET), *others):
-        if body["kind"] == "RecDataset":
-            body["spec"] = {"source": {"uri": "s3://star/raw", "format": "MovieLens"}}
         cluster.add(body)
     spec = SPEC if against is None else {**SPEC, "against": against}
     return asyncio.run(inputs(cluster, Evaluation.parse(star("Evaluation", "ns", "after", spec))))
@@ -41,8 +46,15 @@ def test_it_is_pinned_to_the_others_report() -> None:
     assert "against" not in resolved(None).artifacts
 
 
-def test_a_report_given_by_uri_needs_no_evaluation() -> None:
-    assert resolved(REPORT).artifacts["against"].to_json_dict() == REPORT
+def test_it_is_pinned_to_the_teachers_trajectories() -> None:
+    mars = finished("TeacherRun", "mars", TRAJECTORIES)
+    for against in ({"teacherRun": "mars"}, {"teacherRun": "mars", "digest": TRAJECTORIES["digest"]}):
+        assert resolved(against, mars).artifacts["against"].to_json_dict() == TRAJECTORIES
+
+
+@pytest.mark.parametrize("artifact", [REPORT, TRAJECTORIES])
+def test_an_artifact_given_by_uri_needs_no_resource(artifact: dict[str, str]) -> None:
+    assert resolved(artifact).artifacts["against"].to_json_dict() == artifact
 
 
 @pytest.mark.bad_input
@@ -54,7 +66,17 @@ def test_a_report_that_is_not_there_is_waited_for() -> None:
 
 
 @pytest.mark.bad_input
-def test_a_report_of_another_digest_is_refused() -> None:
+def test_a_teacher_that_is_not_there_or_not_done_is_waited_for() -> None:
+    with pytest.raises(Waiting, match=r"spec\.against\.teacherRun names TeacherRun mars, which does not exist"):
+        resolved({"teacherRun": "mars"}, finished("Evaluation", "mars", REPORT))
+    with pytest.raises(Waiting, match=r"spec\.against\.teacherRun: TeacherRun mars is"):
+        resolved({"teacherRun": "mars"}, star("TeacherRun", "ns", "mars", TEACHER))
+
+
+@pytest.mark.bad_input
+def test_an_artifact_of_another_digest_is_refused() -> None:
     other = "sha256:" + "0" * 64
+    with pytest.raises(InvalidSpec, match=f"spec.against.digest is {other}, but TeacherRun mars made"):
+        resolved({"teacherRun": "mars", "digest": other}, finished("TeacherRun", "mars", TRAJECTORIES))
     with pytest.raises(InvalidSpec, match=f"spec.against.digest is {other}, but Evaluation before made"):
         resolved({"evaluation": "before", "digest": other}, finished("Evaluation", "before", REPORT))
