@@ -62,7 +62,7 @@ def test_what_a_preset_names_is_a_preset_too(each: Preset) -> None:
         if field in spec:
             preset(kind, spec[field]["name"])
     if "against" in spec:
-        assert preset("Evaluation", spec["against"]["evaluation"]).spec["dataset"] == spec["dataset"]
+        assert against(spec).spec["dataset"] == spec["dataset"]
     for checkpoint in checkpoints(spec):
         assert maker(checkpoint) is not None, f"no job makes Checkpoint {checkpoint}"
 
@@ -153,6 +153,26 @@ def test_every_size_and_every_k() -> None:
             assert job.spec["model"] == {"uri": f"hf://Qwen/Qwen3-{size}"}
         for student in ("star", "sft", "without-tools-star", "without-planner-star", "without-reflector-star"):
             assert preset("Evaluation", f"{suite}-{student}-best-of-k").spec["settings"]["bestOf"] == 16
+
+
+def test_star_is_held_against_its_teacher_on_the_same_tasks() -> None:
+    """Table 1, and Figure 4 on fewer tasks: a TeacherRun's `tasks` are an Evaluation's `samples` of each type."""
+    students = [each for each in presets() if "teacherRun" in each.spec.get("against", {})]
+    compared = {student.name: against(student.spec).name for student in students}
+    table_1 = {f"{suite}-star": f"{suite}-mars" for suite in SUITES}
+    assert compared == table_1 | {"goodreads-star-latency": "goodreads-mars-latency"}
+    for student in students:
+        settings, teacher = student.spec["settings"], against(student.spec).spec
+        types = preset("RecDataset", student.spec["dataset"]["name"]).spec["tasks"]["types"]
+        assert (teacher["split"], teacher["filter"]) == ("Test", "None")
+        assert not {"types", "seed"} & settings.keys(), "all types, drawn with the default seed"
+        assert teacher.get("tasks") == (settings["samples"] * len(types) if "samples" in settings else None)
+
+
+def against(spec: dict[str, Any]) -> Preset:
+    """What a spec's model is compared with."""
+    [(field, name)] = spec["against"].items()
+    return preset({"evaluation": "Evaluation", "teacherRun": "TeacherRun"}[field], name)
 
 
 def checkpoints(spec: dict[str, Any]) -> list[str]:
