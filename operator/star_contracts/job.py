@@ -68,6 +68,9 @@ class LLMEndpoint(Model):
     """Of the endpoint as a whole: all pods of the step share them."""
     prices: TokenPrices | None = None
     """For the account of what was spent."""
+    ask_port: int | None = None
+    """Where to listen from the moment the model is needed: the operator starts its server only then. None for an
+    endpoint that answers without being asked for."""
 
 
 class ModelSource(Model):

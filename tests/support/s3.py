@@ -61,6 +61,14 @@ def free_port() -> int:
 
 
 @contextmanager
+def taken_port() -> Iterator[int]:
+    """A TCP port that somebody listens on already: whoever would listen there fails."""
+    with socket.create_server(("", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        yield port
+
+
+@contextmanager
 def start_s3(port: int | None = None) -> Iterator[S3Server]:
     """Run a server with an empty bucket `star` for the length of a `with` block; on a free port, or on this one."""
     binary = Binaries().ensure("versitygw")

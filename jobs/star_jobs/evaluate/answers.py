@@ -103,6 +103,8 @@ async def collect_answers(
             _report(done, len(suite.tasks), job)
 
     _report(done, len(suite.tasks), job)
+    if waiting:
+        await examinee.client.wait_ready()
     at_once = ceil(examinee.client.endpoint.concurrency / (CHUNK * settings.best_of)) + 1
     await _together([work() for _ in range(min(at_once, len(waiting)))])
     return [row for index in range(len(chunks)) for row in done[index]]

@@ -84,7 +84,6 @@ async def _examine(
     store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
     toolbox = ToolBox(store, dataset.items) if store is not None and _has_tools(stage) else None
     async with LLMClient(endpoint) as client:
-        await client.wait_ready()
         examinee = Examinee(client, dataset.items, toolbox, store)
         answers = await collect_answers(examinee, suite, stage.settings, job)
     refused = [record for row in answers for record in row if record.refused]

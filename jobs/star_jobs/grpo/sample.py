@@ -75,14 +75,13 @@ async def _sample(
     has_tools = stage.variant is not Variant.WITHOUT_TOOLS
     toolbox = ToolBox(store, dataset.items) if store is not None and has_tools else None
     async with LLMClient(stage.llm) as client:
-        await client.wait_ready()
 
         async def ask(task: RankingTask, response: int) -> StudentAnswer:
             sampling = Sampling(temperature=stage.temperature, top_p=1.0, max_tokens=stage.max_tokens, seed=response)
             asked = shown(task, store)
             return await student.answer(client, asked, dataset.items, toolbox, sampling, variant=stage.variant)
 
-        sampler = Sampler(ask, truth, stage.sampling.samples, job)
+        sampler = Sampler(client.wait_ready, ask, truth, stage.sampling.samples, job)
         return await sampler.all(tasks, in_flight=chunks_in_flight(stage.llm.concurrency, stage.sampling.samples))
 
 
@@ -95,6 +94,8 @@ def chunks_in_flight(concurrency: int, samples: int) -> int:
 class Sampler:
     """Samples tasks chunk by chunk; what is in the work area already is not asked again."""
 
+    ready: Callable[[], Awaitable[None]]
+    """Awaited before anything is asked."""
     ask: Ask
     truth: Mapping[str, str]
     samples: int
@@ -122,6 +123,7 @@ class Sampler:
         data = await asyncio.to_thread(self.job.work.get, name)
         if data is not None:
             return [Instance.model_validate_json(line) for line in data.splitlines()]
+        await self.ready()
         part = list(await asyncio.gather(*(self.one(task) for task in tasks)))
         await asyncio.to_thread(self.job.work.put, name, b"".join(to_line(instance) for instance in part))
         return part

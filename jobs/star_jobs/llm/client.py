@@ -4,6 +4,10 @@ Every failure becomes a typed one: a key that is refused and a model that is not
 does not answer is tried again with back-off and, past its deadline, a retryable failure. Names of vLLM's own request
 fields are those of vLLM 0.32 (`vllm/entrypoints/openai/chat_completion/protocol.py`).
 
+A server of the operator's is started when it is asked for, so that a job that finds its work done costs no GPU: a stage
+calls `wait_ready` when the first answer is needed and not before. Asking is listening on the endpoint's `ask_port`. The
+kubelet's readiness probe connects there, and the pod's condition Ready tells the operator.
+
 Requests go through the `openai` package as finished JSON, and answers are read as JSON: its typed parameters and
 results take more than a third of a call's processor time (2.8 ms instead of 1.7), and thousands share one core.
 """
@@ -28,6 +32,7 @@ from star_jobs.llm.failures import (
     Backoff,
     RequestRefused,
     as_failure,
+    cannot_ask,
     is_transient,
     not_an_api,
     retry_after,
@@ -86,6 +91,8 @@ class LLMClient:
         self._pacer = Pacer(endpoint.rate_limits, pods)
         self._dialect = Dialect.JSON_SCHEMA
         self._answered_at = 0.0
+        self._asking: asyncio.Server | None = None
+        self._ready: asyncio.Task[None] | None = None
         self._apis = _open_pools(endpoint, _read_key(endpoint))
         self._slots: asyncio.Queue[openai.AsyncOpenAI] = asyncio.LifoQueue()
         for slot in range(endpoint.concurrency):
@@ -102,14 +109,27 @@ class LLMClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._ready is not None:
+            self._ready.cancel()
+        if self._asking is not None:
+            self._asking.close()
         await asyncio.gather(*(api.close() for api in self._apis))
 
     async def wait_ready(self) -> None:
-        """Wait until the endpoint lists its models, and learn what it understands.
+        """Ask for the model, wait until the endpoint lists it, and learn what the endpoint understands.
+
+        Any number of callers may need the first answer: they wait together, and once it is ready nobody waits.
 
         Raises RetryableFailure(LLMUnreachable) after `startup_seconds`, TerminalFailure(LLMAccessDenied) when the key
-        is refused, and TerminalFailure(InvalidModel) when the endpoint serves other models only.
+        is refused, TerminalFailure(InvalidModel) when the endpoint serves other models only, and
+        TerminalFailure(InvalidJobSpec) when something else of the pod listens on `ask_port`.
         """
+        if self._ready is None:
+            self._ready = asyncio.create_task(self._become_ready())
+        await asyncio.shield(self._ready)
+
+    async def _become_ready(self) -> None:
+        await self._ask_for_model()
         limit = self.endpoint.startup_seconds
         deadline = time.monotonic() + limit
         pause = min(_POLL_SECONDS, limit / 10)
@@ -129,6 +149,16 @@ class LLMClient:
             raise unknown_model(self.endpoint, [model.id for model in models])
         if any(model.owned_by == "vllm" for model in models):
             self._dialect = Dialect.VLLM
+
+    async def _ask_for_model(self) -> None:
+        port = self.endpoint.ask_port
+        if port is None:
+            return
+        try:
+            # All interfaces, as the kubelet connects to the pod's address; shared with the pod's other clients.
+            self._asking = await asyncio.start_server(_hang_up, port=port, reuse_port=True)
+        except OSError as error:
+            raise cannot_ask(port, error.strerror or str(error)) from error
 
     async def chat(
         self,
@@ -229,6 +259,11 @@ class LLMClient:
         poison = isinstance(error, openai.APIStatusError | openai.APITimeoutError) and not busy
         if silence > self.endpoint.startup_seconds or (poison and attempts >= _SERVER_ERRORS_PER_CALL):
             raise unreachable(error, self.endpoint, time.monotonic() - started) from error
+
+
+def _hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let whoever connected go: that it could was the answer."""
+    writer.close()
 
 
 def cost_of(usage: Usage, endpoint: LLMEndpoint) -> float:

@@ -94,6 +94,15 @@ def unknown_model(endpoint: LLMEndpoint, served: list[str]) -> TerminalFailure:
     )
 
 
+def cannot_ask(port: int, problem: str) -> TerminalFailure:
+    """Return the failure for a pod that cannot listen where it asks for its model: nobody would start it."""
+    return TerminalFailure(
+        Reason.INVALID_JOB_SPEC,
+        f"cannot listen on port {port} to ask for the model server ({problem}); no other container of this pod, such "
+        "as an injected sidecar, may use that port",
+    )
+
+
 def unusable_key(path: str, problem: str) -> TerminalFailure:
     """Return the failure for a key file that is missing or empty."""
     return TerminalFailure(

@@ -136,10 +136,12 @@ async def _generate(stage: GenerateTrajectories, job: JobContext, shard: _Shard,
     ledger, pods = Ledger(job.work, job.shard_index), job.spec.shard.count
     spent = await asyncio.to_thread(ledger.read) if stage.token_budget else 0
     budget = TokenBudget.share(stage.token_budget, pods, spent)
+    budget.check()
+    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(ledger.following(budget))
         clients = await open_clients(stage, stack, pods, budget)
-        team = _team(stage, job, shard.dataset, clients)
+        team = _team(stage, shard.dataset, store, clients)
 
         async def make(item: WorkItem) -> None:
             await shard.keep(item, await run_mars(team, item, shard.truth[item.task.task_id]))
@@ -166,8 +168,9 @@ def _totals(clients: Sequence[LLMClient]) -> dict[str, float]:
     }
 
 
-def _team(stage: GenerateTrajectories, job: JobContext, dataset: Dataset, clients: dict[str, LLMClient]) -> Team:
-    store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
+def _team(
+    stage: GenerateTrajectories, dataset: Dataset, store: SignalStore | None, clients: dict[str, LLMClient]
+) -> Team:
     return Team(
         clients=clients,
         agents=stage.agents,

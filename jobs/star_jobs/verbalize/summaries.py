@@ -78,6 +78,7 @@ class Summarizer:
         return Summary(key=beginning.key, text=text, made_from=made_from)
 
     async def _ask(self, prompt: str, sampling: Sampling) -> str:
+        await self.client.wait_ready()
         try:
             reply = await self.client.chat([{"role": "user", "content": prompt}], sampling=sampling)
         except RequestRefused as error:

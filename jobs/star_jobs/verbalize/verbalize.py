@@ -74,7 +74,6 @@ class _Source:
 async def _verbalize(stage: VerbalizeSignals, shard: Shard, source: _Source, missing: Sequence[Chunk | Pasts]) -> None:
     started = time.monotonic()
     async with LLMClient(stage.llm, pods=shard.job.spec.shard.count) as client:
-        await client.wait_ready()
         writer = _Writer(client, source, stage.sampling, shard)
         summarizer = Summarizer(client, source.prompter.items, stage.sampling, source.previous, shard)
 
@@ -110,6 +109,7 @@ class _Writer:
         if reused is not None:
             self.shard.reused += 1
             return reused
+        await self.client.wait_ready()
         categories: tuple[SignalCategory, ...] = ()
         for attempt in range(ATTEMPTS):
             try:

@@ -14,7 +14,7 @@ from star_contracts.settings import Baseline
 from star_jobs.evaluate import run as stage_module
 from tests.support import world
 from tests.support.fakellm import Answer, Request, fake_llm
-from tests.support.s3 import free_port
+from tests.support.s3 import free_port, taken_port
 from tests.unit.star_jobs.evaluate.conftest import SETTINGS, MakeStage, Stage
 
 
@@ -130,6 +130,20 @@ def test_a_retry_asks_only_what_is_missing(stage: Stage) -> None:
     assert code == 0
     assert len(server.requests) == 2 * (20 - 8 * kept)
     assert result.metrics["tasks"] == 20
+
+
+def test_the_model_is_asked_for_only_where_an_answer_is_missing(stage: Stage) -> None:
+    with fake_llm(world.scripted_student()) as server, taken_port() as port:
+        asking = server.endpoint(ask_port=port)
+        code, result = stage.run(asking)
+        assert code == 65
+        assert result.error is not None
+        assert f"cannot listen on port {port}" in result.error.message
+        assert stage.run(server.endpoint())[1].reused is False
+        again = stage.run(asking)[1]
+        assert again.reused, "the report is there"
+        code, result = stage.run(asking, attempt=2)
+    assert (code, result.reused, result.metrics) == (0, False, again.metrics), "all answers are there"
 
 
 def test_a_damaged_part_file_is_answered_again(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from star_jobs.storage import ObjectStore, read_jsonl
 from tests.support import world
 from tests.support.fakellm import Answer, Request, fake_llm
 from tests.support.jobs import JobRunner
-from tests.support.s3 import free_port
+from tests.support.s3 import free_port, taken_port
 from tests.support.training import TrainingInputs, train_tasks
 
 
@@ -95,6 +95,15 @@ def test_finished_chunks_are_not_sampled_again(inputs: TrainingInputs, jobs: Job
     assert done.code == ExitCode.DONE, done.result
     tasks_left = 5 - sum(len(jobs.work().get(name).splitlines()) for name in finished)  # type: ignore[union-attr]
     assert len(llm.requests) == tasks_left * 4 * 2  # four responses, each of two turns
+
+
+def test_the_model_is_asked_for_only_where_a_sample_is_missing(inputs: TrainingInputs, jobs: JobRunner) -> None:
+    with fake_llm(half_right) as llm, taken_port() as port:
+        job = stage(inputs, llm.endpoint())
+        asking = job.model_copy(update={"llm": llm.endpoint(ask_port=port)})
+        assert f"cannot listen on port {port}" in jobs.run(asking).error.message
+        jobs.run(job)
+        assert jobs.run(asking, output="2").code == ExitCode.DONE
 
 
 def test_a_student_that_never_hits_fills_the_set_when_told_to(inputs: TrainingInputs, jobs: JobRunner) -> None:

@@ -1,6 +1,7 @@
 """The client against a scripted server: what it sends, what it retries, and what its failures say."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.llm.messages import ChatMessage
 from tests.support.fakellm import Answer, FakeLLM, Request, fake_llm
-from tests.support.s3 import free_port
+from tests.support.s3 import free_port, taken_port
 
 HELLO: list[ChatMessage] = [{"role": "user", "content": "hello there"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}, "required": ["a"]}
@@ -172,6 +173,51 @@ async def test_waits_for_an_endpoint_that_is_still_starting() -> None:
         await asyncio.sleep(0)
         with fake_llm(lambda request: "hi", port=port):
             await waiting
+
+
+def is_ready(port: int) -> bool:
+    """What a kubelet's tcpSocket probe of a pod finds."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_a_pod_is_ready_from_its_first_need_of_the_model_to_its_end() -> None:
+    with fake_llm(lambda request: "hi") as llm:
+        server = llm.port
+    endpoint = llm.endpoint(startup_seconds=10, ask_port=free_port())
+    assert endpoint.ask_port is not None
+    async with LLMClient(endpoint) as client:
+        assert not is_ready(endpoint.ask_port), "a client is no need"
+        waiting = asyncio.gather(*(client.wait_ready() for _ in range(3)))
+        async with asyncio.timeout(10):
+            while not is_ready(endpoint.ask_port):  # noqa: ASYNC110 - a port cannot be awaited
+                await asyncio.sleep(0)
+        assert not waiting.done(), "nobody has started the model yet"
+        with fake_llm(lambda request: "hi", port=server):
+            await waiting
+            await client.chat(HELLO, sampling=SAMPLING)
+        await asyncio.sleep(0)
+        assert is_ready(endpoint.ask_port), "the operator may look late"
+    assert not is_ready(endpoint.ask_port)
+
+
+async def test_the_clients_of_a_pod_ask_together_and_until_the_last_one_ends(llm: FakeLLM) -> None:
+    endpoint = llm.endpoint(ask_port=free_port())
+    assert endpoint.ask_port is not None
+    async with LLMClient(endpoint) as one:
+        await one.wait_ready()
+        async with LLMClient(endpoint) as other:
+            await other.wait_ready()
+        assert is_ready(endpoint.ask_port)
+
+
+@pytest.mark.bad_input
+async def test_a_port_that_is_taken_fails_at_once_as_nobody_would_start_the_model(llm: FakeLLM) -> None:
+    with taken_port() as port:
+        async with LLMClient(llm.endpoint(ask_port=port)) as client:
+            for _ in range(2):
+                with pytest.raises(TerminalFailure, match=f"cannot listen on port {port} to ask for the model"):
+                    await client.wait_ready()
 
 
 @pytest.mark.bad_input

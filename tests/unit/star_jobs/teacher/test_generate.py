@@ -26,7 +26,7 @@ from star_jobs.teacher.ledger import Ledger
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.worklist import WorkItem, derived_seed, work_items
 from tests.support.fakellm import Answer, FakeLLM, Request, any_valid_answer, fake_llm
-from tests.support.s3 import free_port
+from tests.support.s3 import free_port, taken_port
 from tests.unit.star_jobs.teacher.conftest import Classroom
 from tests.unit.star_jobs.teacher.test_mars import kind_of
 
@@ -112,11 +112,15 @@ def test_any_beginning_of_the_work_is_balanced_over_types(make_classroom: Callab
     assert order[:4] == [(0, task.task_id) for task in classroom.tasks]
 
 
-def test_a_finished_shard_asks_the_model_nothing(classroom: Classroom) -> None:
+def test_a_finished_shard_asks_the_model_nothing_and_does_not_ask_for_it(classroom: Classroom) -> None:
     with fake_llm() as llm:
+        with taken_port() as port:
+            unfinished = failure_of(classroom, llm.endpoint(ask_port=port))
+        assert f"cannot listen on port {port}" in unfinished.message
         run(classroom.spec(classroom.generate(llm.endpoint())))
         asked = len(llm.requests)
-        result = run(classroom.spec(classroom.generate(llm.endpoint())))
+        with taken_port() as port:
+            result = run(classroom.spec(classroom.generate(llm.endpoint(ask_port=port))))
         assert len(llm.requests) == asked
     assert (result.metrics["made"], result.metrics["found"]) == (0, 16)
 
@@ -174,7 +178,7 @@ def test_a_killed_worker_makes_no_finished_trajectory_again(
     classroom = make_classroom(10)
     items = expected(classroom)
     with fake_llm(latency_seconds=0.02) as llm:
-        stage = classroom.generate(llm.endpoint(concurrency=4))
+        stage = classroom.generate(llm.endpoint(concurrency=4, ask_port=free_port()))
         first = Pod(classroom, stage, tmp_path / "one")
         wait_for(lambda: len(names(classroom)) >= 10)
         first.process.send_signal(how)
@@ -227,7 +231,9 @@ def test_a_spent_token_budget_ends_the_run_and_a_larger_one_goes_on(classroom: C
         spent = Ledger(classroom.work, 0).read()
         assert spent >= 3000
         asked = len(llm.requests)
-        assert "spent" in failure_of(classroom, endpoint, token_budget=spent).message
+        with taken_port() as port:
+            asking = endpoint.model_copy(update={"ask_port": port})
+            assert "spent" in failure_of(classroom, asking, token_budget=spent).message
         assert len(llm.requests) == asked, "what earlier pods spent counts"
         result = run(classroom.spec(classroom.generate(endpoint, token_budget=10**6)))
     assert (result.metrics["found"], result.metrics["made"]) == (len(finished), 16 - len(finished))

@@ -19,6 +19,7 @@ from star_jobs.lookup import SignalStore
 from star_jobs.storage import ArtifactWriter
 from star_jobs.verbalize import prompting
 from tests.support.fakellm import fake_llm
+from tests.support.s3 import taken_port
 from tests.unit.star_jobs.verbalize.conftest import Library, shown, sometimes, tidy
 
 
@@ -72,6 +73,19 @@ def test_a_refresh_asks_only_for_the_user_whose_neighbours_changed(refreshed: tu
         for key in library.near(kind):
             same = old.get(kind, key) == new.get(kind, key)
             assert same == ((kind, key) != (SignalKind.USER_CF, user))
+
+
+def test_a_refresh_in_which_nothing_changed_does_not_ask_for_the_model(
+    refreshed: tuple[Library, ArtifactRef],
+) -> None:
+    library, before = refreshed
+    with fake_llm(tidy) as llm, taken_port() as port:
+        endpoint = llm.endpoint(ask_port=port)
+        assert f"cannot listen on port {port}" in library.verbalize(endpoint).error.message, "from nothing it does"
+        done = library.verbalize(endpoint, previous=before)
+        assert (done.code, done.result.metrics["made"], llm.requests) == (ExitCode.DONE, 0, [])
+        again = library.verbalize(endpoint)
+    assert again.code == ExitCode.DONE, "all parts are there"
 
 
 def test_neighbours_too_far_down_to_be_shown_change_no_words(refreshed: tuple[Library, ArtifactRef]) -> None:
