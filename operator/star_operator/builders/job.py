@@ -8,6 +8,8 @@ failure ends the Job and the next attempt starts all of it anew. Exit code 65 en
 A Job's pod template is immutable: apply these objects once. `suspend` is only the first word: later it belongs to the
 queue (Kueue, `Run A Kubernetes Job`) or to whoever suspends the resource. There is no ttlSecondsAfterFinished: it would
 count from the end of the step, and a result that is not read yet would be gone.
+
+A pod of a step with LLM servers is ready when it needs them, and not before: see `_asking`.
 """
 
 import re
@@ -22,7 +24,7 @@ from star_operator.api.common import CachePolicy, RunSpec
 from star_operator.builders.names import child_name, labels, owner_reference
 from star_operator.builders.placement import image_of
 from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, pod_template
-from star_operator.builders.step import Owner, Step
+from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import label_value
 from star_operator.core.objects import KubeObject, compact
@@ -33,6 +35,7 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 INDEX_ANNOTATION = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 RENDEZVOUS_PORT = 29500
+ASK_PORT_NAME = "asks"
 GROUP_ROLES = ("trainer", "rollout")
 """Image roles whose pods can work as a group."""
 GRACE_SECONDS = {"jobs": 60, "trainer": 120, "rollout": 120}
@@ -161,7 +164,7 @@ def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:
     if group:
         env |= _group_environment(meta["name"], step)
     return PodPlan(
-        main=Container(role=step.role, command=("star-job",), env=env, store_access=True),
+        main=Container(role=step.role, command=("star-job",), env=env, store_access=True, **_asking(step)),
         compute=step.compute,
         labels=meta["labels"],
         config_map=meta["name"],
@@ -172,6 +175,18 @@ def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:
         restart_policy="Never",
         grace_seconds=GRACE_SECONDS[step.role],
     )
+
+
+def _asking(step: Step) -> dict[str, Any]:
+    """Return the port and the readiness probe by which a pod asks for its step's servers; none for other steps.
+
+    Only the pod can tell whether there is anything to do: the operator has no access to the store. No Service selects
+    these pods, so that being ready means nothing else.
+    """
+    if not step.servers:
+        return {}
+    probe = {"tcpSocket": {"port": ASK_PORT_NAME}, "periodSeconds": 1}
+    return {"ports": {ASK_PORT_NAME: ASK_PORT}, "extra": {"readinessProbe": probe}}
 
 
 def _group_environment(name: str, step: Step) -> dict[str, EnvValue]:

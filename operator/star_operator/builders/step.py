@@ -8,6 +8,9 @@ from star_contracts.base import value_hash
 from star_contracts.job import LLMEndpoint, ModelSource, Stage
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
+ASK_PORT = 8099
+"""A job's pod listens here once it needs its model, which makes it ready; its step's servers are started then."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -47,6 +50,7 @@ class ServerPlan:
             model=self.served_model,
             concurrency=concurrency,
             timeout_seconds=timeout,
+            ask_port=ASK_PORT,
         )
 
 

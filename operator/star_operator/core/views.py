@@ -37,6 +37,7 @@ class PodView:
     exit_code: int | None = None
     oom_killed: bool = False
     ready: bool = False
+    """Its condition Ready: a server's pod answers, a job's pod asks for the step's servers."""
 
 
 @dataclass(frozen=True)

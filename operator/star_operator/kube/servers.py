@@ -7,6 +7,8 @@ resourceVersion it was seen with, so that a user who comes in between wins. If a
 collector removes it.
 """
 
+from collections.abc import Sequence
+
 from star_contracts.names import GROUP
 from star_contracts.result import ErrorClass, JobError
 from star_operator.core.errors import InvalidSpec, Retryable
@@ -42,6 +44,12 @@ async def acquire(cluster: Cluster, objects: list[KubeObject], name: str, user: 
     for obj in objects:
         if obj is not anchor_object:
             await cluster.apply({**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}})
+
+
+async def uses_any(cluster: Cluster, namespace: str, names: Sequence[str], uid: str) -> bool:
+    """Say whether the user has acquired any of these servers."""
+    anchors = [await cluster.get(SERVICE, namespace, name) for name in names]
+    return any(anchor is not None and uid in _users(anchor) for anchor in anchors)
 
 
 async def _wake(cluster: Cluster, anchor: KubeObject) -> None:

@@ -91,6 +91,7 @@ class StepView:
     remembered: StepStatus | None
     view: RunView
     servers: tuple[ServerView, ...] = field(default=())
+    """Those it uses; none before a pod has asked for them."""
 
     @property
     def job(self) -> JobView | None:
@@ -101,6 +102,17 @@ class StepView:
     def pods(self) -> tuple[PodView, ...]:
         """The step's pods."""
         return self.view.pods_of(self.attempt, self.name)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the step's Job runs: only then may the step use servers."""
+        job = self.job
+        return job is not None and not job.complete and not job.failed and not job.suspended
+
+    @property
+    def asks_for_servers(self) -> bool:
+        """Whether a pod has found that there is work to do, and needs its model for it."""
+        return any(pod.ready for pod in self.pods)
 
 
 def decide(run: RunSpec, step: StepView) -> Decision:

@@ -5,7 +5,7 @@ and what its success brings about).
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -135,29 +135,39 @@ class RunReconciler(Generic[ResourceT]):
         return self._kind.plan(name, resource, inputs, done, self._context.settings)
 
     async def _view_step(self, seen: Pass[ResourceT], status: Status) -> policy.StepView:
-        job = seen.view.job(status.attempt, seen.step)
-        running = job is not None and not job.complete and not job.failed and not job.suspended
-        plans = seen.plan.servers if seen.plan is not None and running else ()
         namespace, uses = seen.owner.namespace, secret_uses(seen.resource.spec, self._context.settings)
-        views: list[ServerView] = []
-        for plan in plans:
-            await self._acquire(seen, plan.name)
-            server = await servers.view_server(self._context.cluster, namespace, plan.name)
-            views.append(explain_server(server, namespace, uses))
-        return policy.StepView(
+        step = policy.StepView(
             name=seen.step,
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
             remembered=state.find_step(status, seen.step),
             view=explain_run(seen.view, namespace, uses),
-            servers=tuple(views),
         )
+        views = [explain_server(server, namespace, uses) for server in await self._use_servers(seen, step)]
+        return replace(step, servers=tuple(views))
+
+    async def _use_servers(self, seen: Pass[ResourceT], step: policy.StepView) -> list[ServerView]:
+        """Acquire the step's servers, and look at them, once a pod has asked for them.
+
+        Whoever has one keeps using all: a pod that starts anew, and does not ask yet, must not cost a server that is
+        loading; nor must an operator that ended between acquiring one server and the next.
+        """
+        plans = seen.plan.servers if seen.plan is not None and step.is_running else ()
+        cluster, namespace, names = self._context.cluster, seen.owner.namespace, [plan.name for plan in plans]
+        if not step.asks_for_servers and not await servers.uses_any(cluster, namespace, names, seen.owner.uid):
+            return []
+        for plan in plans:
+            objects = server_objects(namespace, plan, [], self._context.settings)
+            await servers.acquire(cluster, objects, plan.name, user_reference(seen.owner))
+        return [await servers.view_server(cluster, namespace, name) for name in names]
 
     async def _act(self, decision: policy.Decision, seen: Pass[ResourceT], status: Status) -> Status:
         at = seen.at
         run: RunSpec = seen.resource.spec
         match decision:
             case policy.Hold(phase, reason, message):
+                if phase in (Phase.SUSPENDED, Phase.QUEUED):
+                    await self._release_step(seen)
                 self._look_again_while_pods_start(seen, status.attempt)
                 reports = self._context.progress.of(seen.owner.uid, status.attempt, seen.step)
                 return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
@@ -188,23 +198,15 @@ class RunReconciler(Generic[ResourceT]):
         assert seen.plan is not None
         secret = self._context.settings.store.secret_name
         await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
+        for plan in seen.plan.servers:  # one that cannot be built is refused now, and not when a pod asks for it
+            server_objects(seen.owner.namespace, plan, [], self._context.settings)
         for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
             await self._context.cluster.apply(obj)
-        for plan in seen.plan.servers:
-            await self._acquire(seen, plan.name)
-
-    async def _acquire(self, seen: Pass[ResourceT], name: str) -> None:
-        assert seen.plan is not None
-        plan = next(plan for plan in seen.plan.servers if plan.name == name)
-        objects = server_objects(seen.owner.namespace, plan, [], self._context.settings)
-        await servers.acquire(self._context.cluster, objects, name, user_reference(seen.owner))
 
     async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
         job = seen.view.job(attempt, seen.step)
         assert job is not None
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, {"spec": {"suspend": suspended}})
-        if suspended:
-            await self._release(seen.resource, seen.at)
 
     async def _set_deadline(self, seen: Pass[ResourceT], attempt: int, seconds: int | None) -> None:
         """Let the Job run for longer or shorter: unlike its template, this of a Job may change while it runs."""
@@ -222,8 +224,7 @@ class RunReconciler(Generic[ResourceT]):
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
-        if seen.plan is not None and seen.plan.servers:
-            await self._release(seen.resource, seen.at)
+        await self._release_step(seen)
         if state.current_step(status, self._kind.steps) is None:
             return await self._complete(seen.resource, status, seen.at)
         return state.told(status, seen.at, Phase.RUNNING, "StepDone", f"step {seen.step} is done")
@@ -265,6 +266,10 @@ class RunReconciler(Generic[ResourceT]):
         job = seen.view.job(attempt, seen.step)
         if job is not None and not job.failed and not job.complete:
             await self._clear(seen, attempt)
+
+    async def _release_step(self, seen: Pass[ResourceT]) -> None:
+        if seen.plan is None or seen.plan.servers:
+            await self._release(seen.resource, seen.at)
 
     async def _release(self, resource: ResourceT, at: state.Moment) -> None:
         namespace = resource.metadata.namespace

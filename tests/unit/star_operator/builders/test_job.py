@@ -8,9 +8,9 @@ import pytest
 
 from star_contracts.job import CollectTrajectories, JobSpec, ModelSource, TrainSFT
 from star_contracts.settings import SFTHyperparameters, TrajectoryFilter, Variant
-from star_operator.api.common import Compute, RunSpec
+from star_operator.api.common import Compute, LLMServer, ModelRef, RunSpec
 from star_operator.builders.job import job_spec, step_job
-from star_operator.builders.step import Owner, Step
+from star_operator.builders.step import Owner, ServerPlan, Step
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.objects import KubeObject
 from tests.support.goldens import ARTIFACTS, settings
@@ -95,6 +95,16 @@ def test_pods_that_work_alone_are_no_group(step: Step) -> None:
     with pytest.raises(InvalidSpec, match=r"set spec\.compute\.nodes to 1") as caught:
         made(step)
     assert caught.value.reason == "NotAGroup"
+
+
+def test_a_pod_with_a_server_to_wait_for_is_ready_when_it_listens_where_its_endpoint_says() -> None:
+    plan = ServerPlan(LLMServer(model=ModelRef(uri="hf://a/b")), ModelSource(hub="a/b"))
+    [asking] = made(replace(SHARDS, servers=(plan,)))["Job"]["spec"]["template"]["spec"]["containers"]
+    assert asking["readinessProbe"]["tcpSocket"] == {"port": "asks"}
+    port = plan.endpoint("default", "cluster.local", concurrency=1, timeout=1).ask_port
+    assert asking["ports"] == [{"name": "asks", "containerPort": port}]
+    [other] = made(SHARDS)["Job"]["spec"]["template"]["spec"]["containers"]
+    assert {"ports", "readinessProbe"} & other.keys() == set()
 
 
 def test_a_queue_gets_the_job_suspended() -> None:

@@ -5,75 +5,23 @@ an unreachable store, wrong credentials, a flipped byte, a truncated dataset, an
 no trajectory kept.
 """
 
-import asyncio
-import time
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from star_contracts.errors import Reason
 from star_contracts.result import ErrorClass, JobError, JobResult
-from star_operator.core.queue import Key
 from star_operator.reconcilers import recdataset
-from star_operator.reconcilers.run import RunReconciler
-from tests.support.clock import Clock, Recorder
-from tests.support.fakecluster import FakeCluster
-from tests.support.goldens import settings
 from tests.support.star import DATASET, ready_message, star
+from tests.unit.star_operator.reconcilers.conftest import NAMESPACE, STORE_SECRET, World
 
-NAMESPACE, KEY = "team", Key("RecDataset", "team", "d")
-STORE_SECRET = settings().store.secret_name
 SENTENCE = "spec.source.uri: s3://star/raw holds 3 of 4 files; upload the missing one"
 
 pytestmark = pytest.mark.bad_input
 
 
-class World:
-    """One RecDataset, its reconciler, and a Job controller and kubelet played by hand."""
-
-    def __init__(self, retries: int) -> None:
-        self.cluster = FakeCluster()
-        self.queue = Recorder(time.monotonic)
-        self.context = Clock(self.cluster, settings(), self.queue)
-        self.reconciler = RunReconciler(recdataset.KIND, self.context)
-        self.cluster.add(star("RecDataset", NAMESPACE, "d", {**DATASET, "retries": retries}))
-        data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
-        secret = {"name": STORE_SECRET, "namespace": NAMESPACE}
-        self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
-
-    def passes(self, count: int = 4) -> None:
-        """Reconcile some times: each pass takes one decision."""
-        for _ in range(count):
-            asyncio.run(self.reconciler.reconcile(KEY))
-            self.context.time += timedelta(minutes=10)
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """The resource's status."""
-        found: dict[str, Any] = self.cluster.objects["RecDataset", NAMESPACE, "d"].get("status", {})
-        return found
-
-    def ends(self, result: JobResult | None, **ended: Any) -> None:
-        """The running Job fails, its pod with this result in its termination message."""
-        [job] = self.cluster.of("Job")
-        job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
-        state = {"terminated": {"message": result.termination_message() if result else "Killed", **ended}}
-        self.pod({"phase": "Failed", "containerStatuses": [{"name": "main", "state": state}]})
-
-    def pod(self, status: dict[str, Any]) -> None:
-        """The running Job has a pod with this status."""
-        [job] = self.cluster.of("Job")
-        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
-        self.cluster.add(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": f"{job['metadata']['name']}-0", "namespace": NAMESPACE, "labels": labels},
-                "spec": {"containers": [{"name": "main"}]},
-                "status": status,
-            }
-        )
+def run_of_a_dataset(retries: int) -> World:
+    return World(recdataset.KIND, star("RecDataset", NAMESPACE, "d", {**DATASET, "retries": retries}))
 
 
 def failure(reason: str, error_class: ErrorClass) -> JobResult:
@@ -86,7 +34,7 @@ def condition(world: World, type_: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_terminal_error_ends_the_run_at_once_in_the_jobs_own_words(reason: Reason) -> None:
-    world = World(retries=2)
+    world = run_of_a_dataset(retries=2)
     world.passes(1)
     world.ends(failure(reason, ErrorClass.TERMINAL), exitCode=65)
     world.passes()
@@ -99,7 +47,7 @@ def test_a_terminal_error_ends_the_run_at_once_in_the_jobs_own_words(reason: Rea
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_retryable_error_is_tried_again_as_often_as_the_spec_says_and_no_more(reason: Reason) -> None:
-    world = World(retries=1)
+    world = run_of_a_dataset(retries=1)
     world.passes(1)
     world.ends(failure(reason, ErrorClass.RETRYABLE), exitCode=75)
     world.passes(1)
@@ -115,7 +63,7 @@ def test_a_retryable_error_is_tried_again_as_often_as_the_spec_says_and_no_more(
 
 
 def test_a_process_that_is_killed_for_its_memory_names_the_field_to_raise_and_gives_up_as_well() -> None:
-    world = World(retries=0)
+    world = run_of_a_dataset(retries=0)
     world.passes(1)
     world.ends(None, exitCode=137, reason="OOMKilled")
     world.passes()
@@ -124,7 +72,7 @@ def test_a_process_that_is_killed_for_its_memory_names_the_field_to_raise_and_gi
 
 
 def test_a_process_that_dies_without_a_word_says_its_exit_code_and_gives_up_as_well() -> None:
-    world = World(retries=0)
+    world = run_of_a_dataset(retries=0)
     world.passes(1)
     world.ends(None, exitCode=139)
     world.passes()
@@ -135,7 +83,7 @@ def test_a_process_that_dies_without_a_word_says_its_exit_code_and_gives_up_as_w
 @pytest.mark.parametrize("missing", ["the Secret", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 @pytest.mark.parametrize("empty", [False, True])
 def test_without_the_stores_credentials_nothing_is_started(missing: str, empty: bool) -> None:
-    world = World(retries=0)
+    world = run_of_a_dataset(retries=0)
     place = ("Secret", NAMESPACE, STORE_SECRET)
     if missing == "the Secret":
         secret = world.cluster.objects.pop(place)
@@ -168,7 +116,7 @@ NO_NODE = {"conditions": [{"type": "PodScheduled", "status": "False", "message":
     ],
 )
 def test_only_what_is_told_in_events_is_looked_at_by_the_clock(pod: dict[str, Any] | None, later: float | None) -> None:
-    world = World(retries=0)
+    world = run_of_a_dataset(retries=0)
     world.passes(1)
     if pod is not None:
         world.pod({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"} | pod if pod is not NO_NODE else pod)
@@ -177,7 +125,7 @@ def test_only_what_is_told_in_events_is_looked_at_by_the_clock(pod: dict[str, An
 
 
 def test_a_volume_that_waits_for_a_key_is_told_from_its_event() -> None:
-    world = World(retries=0)
+    world = run_of_a_dataset(retries=0)
     world.passes(1)
     world.pod({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"} | CREATING)
     [pod] = world.cluster.of("Pod")
