@@ -4,10 +4,10 @@ from typing import Any
 
 from star_contracts.job import JobSpec
 from star_contracts.result import JobResult
-from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
+from tests.support.fakekubelet import ASKING, RUNNING, FakeKubelet, succeed, while_asking
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import BASE_LLM, DATASET, chain, checkpoint, names, star, status, wait_phase
+from tests.support.star import BASE_LLM, DATASET, chain, checkpoint, names, star, status, wait_message, wait_phase
 
 SERVERS = "app.kubernetes.io/name=vllm"
 
@@ -24,6 +24,33 @@ def test_the_chain_runs_by_itself_and_ends_in_a_checkpoint_with_its_lineage(
     assert made["lineage"]["inputs"]["model"] == sft["digest"]
     assert set(made["lineage"]["inputs"]) == {"model", "dataset", "signals"}
     assert all(count == 1 for job, count in kubelet.started.items() if job.startswith(namespace))
+    servers = [name for name in kubelet.pods if name.startswith(f"{namespace}/llm-")]
+    assert servers == [], "no pod asked for its model"
+
+
+def test_a_server_is_started_when_a_pod_asks_for_it_and_removed_when_nobody_uses_it(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    does = RUNNING
+
+    def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
+        return does if does and spec.stage.stage == "evaluate" else succeed(spec, pod)
+
+    kubelet.script = script
+    spec = {"dataset": {"name": "d"}, "llm": BASE_LLM, "settings": {"tools": False}}
+    kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
+    kubectl.apply(star("Evaluation", namespace, "e", spec))
+    wait_message(kubectl, "Evaluation", namespace, "e", "step evaluate is running")
+    assert not names(kubectl, "services", namespace, SERVERS)
+    operator.kill()
+    does = ASKING
+    pods = ("get", "pods", "-n", namespace, "-l", "star.recsys.dev/step=evaluate", "-o")
+    ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
+    eventually(lambda: kubectl.run(*pods, ready) == "True", "the pod asks while nobody looks")
+    operator.start()
+    eventually(lambda: len(names(kubectl, "deployments", namespace)) == 1, "its server is started")
+    does = ""
+    wait_phase(kubectl, "Evaluation", namespace, "e", "Succeeded")
     eventually(lambda: not names(kubectl, "services", namespace, SERVERS), "servers nobody uses are removed")
     eventually(lambda: not names(kubectl, "deployments", namespace), "and all that hangs on them")
 
@@ -34,7 +61,7 @@ def test_two_users_share_one_server_until_the_last_one_ends(
     busy = {"a", "b"}
 
     def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
-        return RUNNING if spec.producer.name in busy else succeed(spec, pod)
+        return ASKING if spec.producer.name in busy else succeed(spec, pod)
 
     kubelet.script = script
     spec = {"dataset": {"name": "d"}, "llm": BASE_LLM, "settings": {"tools": False}}
@@ -43,6 +70,7 @@ def test_two_users_share_one_server_until_the_last_one_ends(
     for name in "ab":
         wait_phase(kubectl, "Evaluation", namespace, name, "Running")
     eventually(lambda: kubelet.started[f"{namespace}/b-eval-1-evaluate"] == 1, "both run")
+    eventually(lambda: len(names(kubectl, "services", namespace, SERVERS)) == 1, "both want the same server")
     [server] = names(kubectl, "services", namespace, SERVERS)
 
     def users() -> set[str]:
@@ -61,11 +89,11 @@ def test_two_users_share_one_server_until_the_last_one_ends(
 def test_deleting_a_running_resource_leaves_nothing(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
-    kubelet.script = lambda spec, pod: RUNNING if spec.stage.stage == "evaluate" else succeed(spec, pod)
+    kubelet.script = while_asking("evaluate")
     spec = {"dataset": {"name": "d"}, "llm": BASE_LLM, "settings": {"tools": False}}
     kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "e", spec))
-    eventually(lambda: kubelet.started[f"{namespace}/e-eval-1-evaluate"] == 1, "it runs")
+    eventually(lambda: len(names(kubectl, "deployments", namespace)) == 1, "it runs and has its server")
     kubectl.run("delete", "evaluation", "e", "-n", namespace)
     for kind in ("jobs", "pods", "deployments", "services", "configmaps"):
         selector = "star.recsys.dev/kind=evaluation" if kind in ("jobs", "configmaps") else SERVERS

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
+from tests.support.fakekubelet import FakeKubelet, while_asking
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
 from tests.support.star import DATASET, checkpoint, names, star
@@ -32,7 +32,7 @@ def formed(kubectl: Kubectl, namespace: str) -> bool:
 def test_a_worker_that_dies_has_its_whole_group_made_anew_exactly_once(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
-    kubelet.script = lambda spec, pod: RUNNING if spec.stage.stage == "evaluate" else succeed(spec, pod)
+    kubelet.script = while_asking("evaluate")
     spec = {"dataset": {"name": "d"}, "llm": {"server": GROUPED}, "settings": {"tools": False}}
     kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "e", spec))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fakekubelet import ASKING, FakeKubelet
 from tests.support.fakenode import fake_node
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
@@ -25,6 +26,14 @@ CAPACITY = {"cpu": "256", "memory": "2Ti", "ephemeral-storage": "4Ti", "pods": "
 def node(kubectl: Kubectl) -> Iterator[str]:
     with fake_node(kubectl, "cpus", CAPACITY) as name:
         yield name
+
+
+@pytest.fixture
+def asking(kubelet: FakeKubelet) -> FakeKubelet:
+    """Pods without GPUs run and ask for their model; those with GPUs have no node."""
+    kubelet.script = lambda spec, pod: ASKING
+    kubelet.ignored = lambda pod: gpus(pod) > 0
+    return kubelet
 
 
 @pytest.fixture
@@ -79,16 +88,18 @@ def waits_for(kubectl: Kubectl, namespace: str, kind: str, name: str, wanted: li
 
 
 def test_the_teacher_waits_for_two_nodes_of_eight_gpus(
-    kubectl: Kubectl, inputs: str, operator: OperatorProcess
+    kubectl: Kubectl, inputs: str, operator: OperatorProcess, asking: FakeKubelet
 ) -> None:
     apply_preset(kubectl, inputs, "TeacherRun", f"{SUITE}-mars")
     message = waits_for(kubectl, inputs, "TeacherRun", f"{SUITE}-mars", [8, 8])
     assert "step generate waits for LLM server llm-" in message
     workers = kubectl.run("get", "pods", "-n", inputs, "-l", "star.recsys.dev/step=generate", "-o", "name").split()
-    assert len(workers) == 4, "the workers have a node, and wait for the server themselves"
+    assert len(workers) == 4, "the workers have a node, and ask for the server"
 
 
-def test_the_hybrid_waits_for_both_of_its_servers(kubectl: Kubectl, inputs: str, operator: OperatorProcess) -> None:
+def test_the_hybrid_waits_for_both_of_its_servers(
+    kubectl: Kubectl, inputs: str, operator: OperatorProcess, asking: FakeKubelet
+) -> None:
     kubectl.apply(checkpoint(inputs, f"{SUITE}-planner"))
     apply_preset(kubectl, inputs, "TeacherRun", f"{SUITE}-mars-planner")
     waits_for(kubectl, inputs, "TeacherRun", f"{SUITE}-mars-planner", [1, 8, 8])
@@ -119,7 +130,7 @@ def test_grpo_waits_for_sixteen_gpus_once_its_set_is_chosen(
 
 
 def test_the_result_is_not_served_before_its_gate_found_a_gpu(
-    kubectl: Kubectl, inputs: str, operator: OperatorProcess
+    kubectl: Kubectl, inputs: str, operator: OperatorProcess, asking: FakeKubelet
 ) -> None:
     apply_preset(kubectl, inputs, "StarDeployment", SUITE)
     message = waits_for(kubectl, inputs, "StarDeployment", SUITE, [1])

@@ -7,7 +7,7 @@ import pytest
 
 from star_contracts.job import JobSpec
 from star_contracts.result import JobResult
-from tests.support.fakekubelet import CREATING, RUNNING, FakeKubelet, succeed
+from tests.support.fakekubelet import CREATING, RUNNING, FakeKubelet, succeed, while_asking
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
 from tests.support.star import DATASET, checkpoint, names, ready_message, star, status, wait_message, wait_phase
@@ -121,7 +121,7 @@ def test_a_pod_without_a_node_says_what_it_wants_and_what_the_scheduler_says(
     server = {"model": {"checkpoint": "base"}, "tensorParallelSize": 8, "compute": {"pool": "h20", "gpusPerNode": 8}}
     spec = {**EVALUATION, "llm": {"server": server}}
     kubelet.ignored = lambda pod: "star.recsys.dev/server" in pod["metadata"]["labels"]
-    kubelet.script = lambda job, pod: RUNNING if job.stage.stage == "evaluate" else succeed(job, pod)
+    kubelet.script = while_asking("evaluate")
     kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "e", spec))
     eventually(lambda: reason(kubectl, "evaluation", namespace, "e") == "Unschedulable", "the condition says it")

@@ -24,11 +24,15 @@ from star_contracts.result import JobResult
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
 RUNNING = "running"
+ASKING = "asking"
 CREATING = "ContainerCreating"
 GROUP = "star.recsys.dev/group"
 
 Script = Callable[[JobSpec, dict[str, Any]], JobResult | str]
-"""(job spec, pod) -> how the pod ends, or RUNNING to leave it running for now."""
+"""(job spec, pod) -> how the pod ends, or RUNNING or ASKING to leave it running for now.
+
+As with a real kubelet, a pod with a readiness probe is ready while it asks for its model, any other while it runs.
+"""
 
 
 Pods = list[dict[str, Any]]
@@ -43,6 +47,11 @@ def succeed(spec: JobSpec, pod: dict[str, Any]) -> JobResult:
         bytes=1,
         metrics={"hrAvg": 0.5, "loss": 1.0, "kept": 2.0, "trajectories": 3.0},
     )
+
+
+def while_asking(stage: str) -> Script:
+    """A script: pods of this stage ask for their model and work for ever, all others end well at once."""
+    return lambda spec, pod: ASKING if spec.stage.stage == stage else succeed(spec, pod)
 
 
 class FakeKubelet:
@@ -101,8 +110,9 @@ class FakeKubelet:
         config_map: Any = self._core.read_namespaced_config_map(job, namespace)
         outcome = self.script(JobSpec.model_validate_json(config_map.data["job.json"]), pod)
         if isinstance(outcome, str):
-            if status.get("phase") != "Running":
-                self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
+            ready = outcome == ASKING or "readinessProbe" not in pod["spec"]["containers"][0]
+            if status.get("phase") != "Running" or _is_ready(pod) != ready:
+                self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=ready)
             return
         code = int(outcome.exit_code())
         ended = {
