@@ -191,6 +191,26 @@ def test_a_rollout_moves_half_of_the_users_and_back_and_no_request_fails(ran: Ra
     assert stayed in journeys, "not everybody was moved"
 
 
+def test_equal_work_under_another_name_starts_no_server(ran: Ran, kubectl: Kubectl) -> None:
+    def server_pods() -> set[str]:
+        path = "jsonpath={.items[*].metadata.uid}"
+        return set(kubectl.run("get", "pods", "-n", NAMESPACE, "-l", "star.recsys.dev/server", "-o", path).split())
+
+    done, before = kubectl.get("evaluation", "sft", NAMESPACE), server_pods()
+    metadata = {"name": "again", "namespace": NAMESPACE}
+    kubectl.apply({**{key: done[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = kubectl.get("evaluation", "again", NAMESPACE).get("status", {})
+        return found
+
+    eventually(lambda: status().get("phase") == "Succeeded", "the artifact is found", seconds=120)
+    assert [step["reused"] for step in status()["steps"]] == [True]
+    assert status()["artifact"] == done["status"]["artifact"]
+    assert server_pods() <= before
+    kubectl.run("delete", "evaluation", "again", "-n", NAMESPACE)
+
+
 def test_a_second_run_finds_everything_done(ran: Ran, cluster: LocalCluster) -> None:
     again = run_demo(cluster)
     assert again.result.digest == ran.result.digest
