@@ -59,7 +59,11 @@ class OperatorProcess:
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
-        eventually(self.ready, f"the operator is ready; see {self.log}")
+        try:
+            eventually(self.ready, f"the operator is ready; see {self.log}")
+        except BaseException:
+            self._process.kill()
+            raise
 
     def ready(self) -> bool:
         """Say whether it answers its readiness probe."""
