@@ -185,10 +185,10 @@ def test_a_rollout_moves_half_of_the_users_and_back_and_no_request_fails(ran: Ra
         patch(kubectl, {name: spec.get(name) for name in wanted})
         eventually(lambda: servers(kubectl) == 1, "the new revision's server is gone again", seconds=120)
     assert seen.failures == []
-    stayed, went = [before], [before, after, before]
-    journeys = [seen.journey(user) for user in USERS]
-    assert all(journey in (stayed, went, went[:2]) for journey in journeys), journeys
-    assert stayed in journeys, "not everybody was moved"
+    way = [before, after, before]
+    journeys = [seen.journey(user) for user in USERS]  # a part of the way: one may ask late for the first time
+    assert all(journey in (way[a:b] for a in range(3) for b in range(4)) for journey in journeys), journeys
+    assert [before] in journeys, "not everybody was moved"
 
 
 def test_equal_work_under_another_name_starts_no_server(ran: Ran, kubectl: Kubectl) -> None:

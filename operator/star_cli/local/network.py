@@ -131,7 +131,19 @@ class HostNetwork:
             # declaring it first makes the deletion succeed where there is no such table
             _run([str(self._nft), "-f", "-"], stdin=f"table {table}\ndelete table {table}\n")
         if present is not None:
+            self._disconnect_pods()
             _run([str(self._ip), "link", "delete", BRIDGE])
+
+    def _disconnect_pods(self) -> None:
+        """Remove the pods' links to the bridge.
+
+        They would go with the pods' network namespaces. But a connection that was cut off in mid-flight keeps its
+        namespace for minutes after the last process of the pod.
+        """
+        links = json.loads(_run([str(self._ip), "-json", "link", "show", "master", BRIDGE]) or "[]")
+        for link in links:
+            delete = [str(self._ip), "link", "delete", str(link["ifname"])]
+            subprocess.run(delete, capture_output=True, check=False)  # it may have gone by itself meanwhile
 
 
 def masquerade_rules(network: PodNetwork) -> str:
