@@ -146,7 +146,8 @@ def remarks(found: Figures) -> list[str]:
     ]
     said += [
         "The teacher's line is over training tasks. A model of 135M parameters stands in for DeepSeek-V3 and Qwen3:",
-        "after minutes of training on a few dozen samples the intervals overlap; the chain is real, the sizes are not.",
+        "minutes of training on a few dozen samples teach it the form at best, and not to rank; the chain is real, the",
+        "sizes are not.",
     ]
     if found.candidates <= 5:
         said.append(f"With {found.candidates} candidates HR@5 only says whether an answer ranks them all.")
