@@ -4,6 +4,7 @@
 answers with a `JobResult`. Secrets are never in here: credentials come from the environment or from mounted files.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -32,6 +33,13 @@ from star_contracts.settings import (
 )
 
 JOB_SPEC_PATH = "/etc/star/job.json"
+REVISIONS: Mapping[str, int] = {
+    "compute-neighbours": 2,  # pairs in Arrow files
+    "collect-trajectories": 2,  # runs.jsonl; test tasks drawn by type
+    "evaluate": 2,  # an answer's seconds are its own
+}
+"""Stages that make something else of equal parameters than they once did; 1 for those not named. Count one up with such
+a change: equal work shares it, so that no artifact of the older code is taken for one of the newer."""
 
 
 class Store(Model):

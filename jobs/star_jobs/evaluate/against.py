@@ -165,7 +165,7 @@ def _parsed(path: Path, model: type[ModelT], name: str) -> ModelT:
 def _require(path: Path, name: str) -> None:
     if not path.is_file():
         raise _not_comparable(
-            name, f"holds no {path.name}: it was made by an older version; run it again (cachePolicy: Never)"
+            name, f"holds no {path.name}: it was made by an older version; delete it and apply it again"
         )
 
 

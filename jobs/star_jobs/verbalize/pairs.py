@@ -49,11 +49,17 @@ class Neighbours:
     """A fetched neighbours artifact. One part file at a time is in memory."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises TerminalFailure(ArtifactCorrupted) when the folder is not one."""
+        """Raises TerminalFailure(ArtifactCorrupted) when the folder is not one, or one of an older version."""
         if not (folder / _ITEM_IDS).is_file() or not (folder / _USER_IDS).is_file():
             raise TerminalFailure(
                 Reason.ARTIFACT_CORRUPTED,
                 f"{folder} holds no {_ITEM_IDS} and {_USER_IDS}: it is not a set of neighbours",
+            )
+        if any(folder.glob("*/part-*.parquet")):
+            raise TerminalFailure(
+                Reason.ARTIFACT_CORRUPTED,
+                "the neighbours were made by an older version, in Parquet files: delete the Verbalization and apply it "
+                "again, which makes them anew",
             )
         self._folder = folder
         self._items = pl.read_parquet(folder / _ITEM_IDS)["id"]

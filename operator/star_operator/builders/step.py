@@ -5,7 +5,7 @@ from typing import Any
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
-from star_contracts.job import LLMEndpoint, ModelSource, Stage
+from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
 ASK_PORT = 8099
@@ -83,10 +83,14 @@ class Step:
 
     @property
     def work_hash(self) -> str:
-        """Return the digest that equal work shares: parameters and input digests, not places, pools or endpoints."""
+        """Return the digest that equal work shares: parameters, input digests and the stage's revision.
+
+        Not places, pools or endpoints. Revision 1 is left out, so that what was made before there were any is found.
+        """
         before = self.continues.work_hash if self.continues is not None else ""
-        stage = _parameters(self.stage.to_json_dict())
-        return value_hash({"stage": stage, "inputs": self.inputs, "continues": before})
+        work = {"stage": _parameters(self.stage.to_json_dict()), "inputs": self.inputs, "continues": before}
+        revision = REVISIONS.get(self.stage.stage, 1)
+        return value_hash(work if revision == 1 else work | {"revision": revision})
 
 
 _LIMITS = frozenset({"tokenBudget"})

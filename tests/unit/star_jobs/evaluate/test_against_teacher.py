@@ -131,5 +131,5 @@ def test_trajectories_of_an_older_version_are_to_be_made_again(stage: Stage) -> 
     inputs = {"dataset": stage.dataset.digest}
     older = world.publish(stage.store, f"{stage.uri}/older", folder, ArtifactKind.TRAJECTORIES, inputs)
     assert refused(stage, older).endswith(
-        "holds no runs.jsonl: it was made by an older version; run it again (cachePolicy: Never)"
+        "holds no runs.jsonl: it was made by an older version; delete it and apply it again"
     )

@@ -4,16 +4,20 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from star_contracts.data import SignalKind
 from star_contracts.settings import NeighbourSettings, Weighting
+from star_jobs.errors import TerminalFailure
 from star_jobs.verbalize import graph as graph_module
 from star_jobs.verbalize.graph import Blocks, Capped, Graph
 from star_jobs.verbalize.neighbours import item_cf, user_cf
+from star_jobs.verbalize.pairs import Neighbours, write_ids
 from tests.support.movielens import movielens_100k
 
 Sets = dict[str, set[str]]
@@ -201,3 +205,14 @@ def test_blocks_change_nothing(interactions: pl.DataFrame, monkeypatch: pytest.M
 
 def test_no_interactions_give_no_neighbours() -> None:
     assert items_of(small(), NeighbourSettings()) == {}
+
+
+@pytest.mark.bad_input
+def test_neighbours_of_an_older_version_are_refused_and_not_taken_for_none(tmp_path: Path) -> None:
+    graph = small(("u", "a", 1, None))
+    write_ids(tmp_path, graph.items, graph.users)
+    assert Neighbours(tmp_path).keys(SignalKind.ITEM_CF, np.array([0], np.uint32)) == ["a"]
+    (tmp_path / "item_cf").mkdir()
+    (tmp_path / "item_cf" / "part-000000000.parquet").write_bytes(b"")
+    with pytest.raises(TerminalFailure, match="made by an older version, in Parquet files: delete the Verbalization"):
+        Neighbours(tmp_path)

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from star_contracts.job import CollectTrajectories, JobSpec, ModelSource, TrainSFT
+from star_contracts.job import REVISIONS, CollectTrajectories, JobSpec, ModelSource, Stage, TrainSFT
 from star_contracts.settings import SFTHyperparameters, TrajectoryFilter, Variant
 from star_operator.api.common import Compute, LLMServer, ModelRef, RunSpec
+from star_operator.builders import step as step_module
 from star_operator.builders.job import job_spec, step_job
 from star_operator.builders.step import Owner, ServerPlan, Step
 from star_operator.core.errors import InvalidSpec
@@ -55,6 +56,19 @@ def test_the_spec_names_what_the_work_is_made_from_by_digest() -> None:
     digest = ARTIFACTS["dataset"].digest
     step = replace(STEP, inputs={"dataset": digest, "model": "a/b"})
     assert spec_of(step).inputs == {"dataset": digest}, "a hub's model has no digest"
+
+
+def test_a_stage_that_makes_something_else_than_it_did_is_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = STEP.work_hash
+    monkeypatch.setattr(step_module, "REVISIONS", {STEP.stage.stage: 2})
+    assert STEP.work_hash != before
+    monkeypatch.setattr(step_module, "REVISIONS", {STEP.stage.stage: 1, "another": 2})
+    assert STEP.work_hash == before
+
+
+def test_revisions_are_of_stages_that_there_are() -> None:
+    stages = get_args(get_args(Stage)[0])
+    assert set(REVISIONS) <= {stage.model_fields["stage"].default for stage in stages}
 
 
 def test_only_retryable_failures_are_tried_again_and_disruptions_are_free() -> None:
