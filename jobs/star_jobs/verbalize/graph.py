@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,12 +26,14 @@ BLOCK_ROWS = 131072
 """Rows multiplied and written at a time: few enough for memory, many enough that starting a block costs nothing."""
 _BM25_K1, _BM25_B = 1.2, 0.75
 """The usual constants (Robertson and Zaragoza 2009, doi:10.1561/1500000019)."""
-_ROUNDING = 1e-9
+_USES_EVERY = 8
+"""Of so many entries one is counted to find the columns used most: the order of rare ones is no matter."""
+_ROUNDING = 1e-6
 """A mean of equal ratings may come out a little above them."""
 
 Matrix = sp.csr_matrix
 Mask = NDArray[np.bool_]
-Side = Literal["user", "item"]
+Factors = NDArray[np.float64]
 Blocks = Iterator[tuple[int, Matrix]]
 """(first row, some rows of weights with the strongest first), computed when they are asked for."""
 
@@ -46,99 +47,90 @@ class Graph:
     items: pl.Series
     """Ids (str), ascending; an item's number is the place in here."""
     edges: Matrix
-    """(users, items) of timestamps (i64); a user's items ascend."""
+    """(users, items) of timestamps (i64); a user's edges are in order of time."""
+    places: Matrix
+    """(items, users), the edges once more by their items: where in `edges` each one stands (i32), ascending."""
     liked: Mask
     """For each edge whether its rating is not below that user's mean; True where there is none."""
 
     @classmethod
     def of(cls, interactions: pl.LazyFrame) -> "Graph":
-        """Build from a dataset's interactions (user_id, item_id, timestamp, rating), in any order."""
+        """Build from interactions (user_id, item_id, timestamp, rating) in a dataset's order: by user, then by time.
+
+        Raises ValueError when they are in another order.
+        """
+        runs = interactions.select(pl.col("user_id").rle().alias("run")).collect(engine="streaming")["run"].struct
+        users, starts = runs.field("value"), _ends(runs.field("len").to_numpy())
         # Ids become numbers while they are read, on all cores: as strings they would be most of the memory and time.
-        coded = [pl.col(side).cast(pl.Categorical(pl.Categories.random())) for side in ("user_id", "item_id")]
-        visits = interactions.select(*coded, "timestamp", pl.col("rating").cast(pl.Float64)).collect(engine="streaming")
+        item_id = pl.col("item_id").cast(pl.Categorical(pl.Categories.random()))
+        rating = pl.col("rating").cast(pl.Float32).fill_null(np.nan)
+        visits = interactions.select(item_id, "timestamp", rating).collect(engine="streaming")
+        stamps = visits["timestamp"].to_numpy()
+        if not (users > users.shift(1)).all() or _follow(stamps[1:] < stamps[:-1], starts).any():
+            raise ValueError("the interactions are not in order of user_id and timestamp: sort them by these columns")
         with ThreadPoolExecutor(1) as beside:
             numbering = beside.submit(_numbered, visits["item_id"])
-            users, user = _numbered(visits["user_id"])
-            rating = visits["rating"].fill_null(np.nan).to_numpy()
-            # The newest interaction of a pair is its largest stamp; of two at the same second the liked one counts.
-            stamp = visits["timestamp"].to_numpy() * 2
-            stamp += _liked(user, rating)
+            liked = _liked(visits["rating"].to_numpy(), starts)
             items, item = numbering.result()
-        pairs = user.astype(np.int64)
-        pairs <<= 32
-        pairs |= item
-        order = np.argsort(pairs, kind="stable")  # quick, as a dataset is in order of users
-        pairs = pairs[order]
-        first = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)])
-        newest = np.maximum.reduceat(stamp[order], first) if len(first) else stamp
-        degrees = np.bincount(pairs[first] >> 32, minlength=len(users))
-        starts = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32)
-        columns = pairs[first].astype(np.int32)  # the lower half of a pair
-        edges = sp.csr_matrix((newest >> 1, columns, starts), (len(users), len(items)))
-        return cls(users, items, edges, newest & 1 == 1)
+        edges = sp.csr_matrix((stamps, item, starts), (len(users), len(items)))
+        places = _places(edges)
+        newest = _newest_of_pairs(places)
+        if not newest.all():
+            edges, places = _kept(edges, newest), _kept(places, newest[places.data])
+            places.data = (np.cumsum(newest, dtype=np.int32) - 1)[places.data]
+        return cls(users, items, edges, places, liked[newest])
 
     def matrix(self, mask: Mask | None = None) -> Matrix:
         """Return (users, items) with 1 for each edge, or for each that the mask keeps."""
-        kept = np.ones(self.edges.nnz, np.bool_) if mask is None else mask
-        indices, starts = self.edges.indices[kept], _kept_starts(self.edges, kept)
-        return sp.csr_matrix((np.ones(len(indices), np.float32), indices, starts), self.edges.shape)
+        return _ones(self.edges, mask)
 
-    def newest(self, side: Side, max_degree: int) -> Mask:
-        """Return which edges are left when each node of a side keeps its `max_degree` most recent ones."""
-        nodes = self.edges.indices if side == "item" else _owners(self.edges)
-        degrees = np.bincount(nodes)
-        kept: Mask = (degrees <= max_degree)[nodes]
-        crowded = np.flatnonzero(~kept)
-        crowded = crowded[_newest_first(self.edges.data[crowded])]
-        one_a_row = crowded, nodes[crowded], np.arange(len(crowded) + 1)
-        groups = sp.csr_matrix(one_a_row, (len(crowded), len(degrees))).tocsc()  # sorts by node, in linear time
-        rank = np.arange(len(crowded)) - np.repeat(groups.indptr[:-1], np.diff(groups.indptr))
-        kept[groups.data[rank < max_degree]] = True
-        return kept
+    def transposed(self, mask: Mask | None = None) -> Matrix:
+        """Return the same as (items, users)."""
+        return _ones(self.places, None if mask is None else mask[self.places.data])
 
+    def newest_of_users(self, max_degree: int) -> Mask:
+        """Return which edges are left when each user keeps the `max_degree` most recent ones."""
+        return _last_of_rows(self.edges.indptr, max_degree)
 
-@dataclass(frozen=True)
-class Capped:
-    """A graph, and which edges are left when busy nodes count with their newest ones only."""
-
-    graph: Graph
-    by_user: Mask
-    by_item: Mask
-
-    @classmethod
-    def of(cls, graph: Graph, max_degree: int) -> "Capped":
-        """Cap both sides, side by side."""
-        with ThreadPoolExecutor(2) as pool:
-            by_user, by_item = pool.map(partial(graph.newest, max_degree=max_degree), ("user", "item"))
-        return cls(graph, by_user, by_item)
+    def newest_of_items(self, max_degree: int) -> Mask:
+        """Return the same when each item does; of two at the same second the later edge counts as the newer."""
+        degrees = np.diff(self.places.indptr)
+        crowded = np.repeat(degrees > max_degree, degrees)
+        places, degrees = self.places.data[crowded], degrees[degrees > max_degree]
+        in_time = _stable_order(self.edges.data[places])
+        item = np.repeat(np.arange(len(degrees), dtype=np.int32), degrees)
+        one_a_row = places[in_time], item[in_time], np.arange(len(places) + 1, dtype=np.int32)
+        by_item = sp.csr_matrix(one_a_row, (len(places), len(degrees))).tocsc()  # in linear time; keeps their order
+        newest = np.ones(self.edges.nnz, np.bool_)
+        newest[by_item.data] = _last_of_rows(by_item.indptr, max_degree)
+        return newest
 
 
-def weighted(rows: Matrix, weighting: Weighting) -> Matrix:
-    """Return W such that W @ W.T are the similarities of the rows of a 0/1 matrix.
+def weighted(rows: Matrix, columns: Matrix, weighting: Weighting) -> tuple[Matrix, Matrix]:
+    """Return W and W.T such that W @ W.T are the similarities of the rows of a 0/1 matrix, `columns` its transpose.
 
     Count: shared columns. Cosine: shared columns over the root of both degrees' product. BM25: shared columns weighted
     by rarity (idf) and by both rows' lengths, so that popular rows are not near to everything.
     """
+    degrees, frequencies = np.diff(rows.indptr), np.diff(columns.indptr)
     if weighting is Weighting.COUNT:
-        return rows
-    degrees = np.diff(rows.indptr)
+        return rows, columns
     if weighting is Weighting.COSINE:
-        return _with_weights(rows, np.repeat(1 / np.sqrt(np.maximum(degrees, 1)), degrees))
-    frequencies = np.bincount(rows.indices, minlength=rows.shape[1])
+        of_row = 1 / np.sqrt(np.maximum(degrees, 1))
+        return _scaled(rows, of_row, None), _scaled(columns, None, of_row)
     count = max(int((degrees > 0).sum()), 1)  # rows emptied by the cap are not part of the corpus
-    rarity = np.log1p((count - frequencies + 0.5) / (frequencies + 0.5))
     length = (1 - _BM25_B) + _BM25_B * degrees * count / max(rows.nnz, 1)
-    saturation = (_BM25_K1 + 1) / (_BM25_K1 * length + 1)
-    return _with_weights(rows, np.repeat(saturation, degrees) * rarity[rows.indices])
+    of_row = (_BM25_K1 + 1) / (_BM25_K1 * length + 1)
+    of_column = np.log1p((count - frequencies + 0.5) / (frequencies + 0.5))
+    return _scaled(rows, of_row, of_column), _scaled(columns, of_column, of_row)
 
 
-def similar(rows: Matrix, k: int) -> Blocks:
-    """Return (first row, block) where a block's rows hold the k nearest other rows, largest weight first."""
-    count = rows.shape[0]
-    not_itself = sp.identity(count, np.float32, "csr")
-    columns = _Columns.of(sp.vstack([rows.T.tocsr(), not_itself], "csr"))
+def similar(left: Matrix, right: Matrix, k: int) -> Blocks:
+    """Return (first row, block) of `weighted` matrices: a block's rows hold the k nearest other rows, best first."""
+    count = left.shape[0]
+    columns = _Columns.of(right, below=sp.identity(count, np.float32, "csr"))  # no row is near to itself
     starts = range(0, count, BLOCK_ROWS)
-    return ((start, columns.best(_barring(rows[start : start + BLOCK_ROWS], start, count), k)) for start in starts)
+    return ((start, columns.best(_barring(left[start : start + BLOCK_ROWS], start, count), k)) for start in starts)
 
 
 def liked_by_similar(near: Blocks, liked: Matrix, taken: Matrix, k: int) -> Blocks:
@@ -147,7 +139,7 @@ def liked_by_similar(near: Blocks, liked: Matrix, taken: Matrix, k: int) -> Bloc
     An item's weight is the sum of the similarities of the users who liked it. `near` is `similar` of users; `liked`
     and `taken` are (users, items) of 0 and 1.
     """
-    columns = _Columns.of(sp.vstack([liked, taken], "csr"))
+    columns = _Columns.of(liked, below=taken)
     return ((start, columns.best(_barring(block, start, taken.shape[0]), k)) for start, block in near)
 
 
@@ -160,13 +152,20 @@ class _Columns:
     """The number that each column had."""
 
     @classmethod
-    def of(cls, right: Matrix) -> "_Columns":
-        """Put the most used columns first."""
-        uses = np.minimum(np.bincount(right.indices, minlength=right.shape[1]), np.iinfo(np.int16).max)
+    def of(cls, above: Matrix, below: Matrix) -> "_Columns":
+        """Stack two matrices, their most used columns first."""
+        every = np.concatenate([above.indices[::_USES_EVERY], below.indices[::_USES_EVERY]])
+        uses = np.minimum(np.bincount(every, minlength=above.shape[1]), np.iinfo(np.int16).max)
         before = np.argsort(-uses.astype(np.int16), kind="stable").astype(np.int32)  # of 16 bits: in linear time
         now = np.empty_like(before)
         now[before] = np.arange(len(before), dtype=np.int32)
-        return cls(sp.csr_matrix((right.data, now[right.indices], right.indptr), right.shape), before)
+        # Into place at once: each further copy of an array of this size takes as long as a tenth of a product.
+        indices = np.empty(above.nnz + below.nnz, np.int32)
+        np.take(now, above.indices, out=indices[: above.nnz], mode="clip")
+        np.take(now, below.indices, out=indices[above.nnz :], mode="clip")
+        starts = np.concatenate([above.indptr, above.nnz + below.indptr[1:]])
+        shape = above.shape[0] + below.shape[0], above.shape[1]
+        return cls(sp.csr_matrix((np.concatenate([above.data, below.data]), indices, starts), shape), before)
 
     def best(self, left: Matrix, k: int) -> Matrix:
         """Return the k largest positive products of each row, largest first, in the columns' own numbers."""
@@ -196,29 +195,80 @@ def _numbered(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
     return names.gather(order), places[ids.to_physical().to_numpy()]
 
 
-def _liked(user: NDArray[np.int32], rating: NDArray[np.float64]) -> Mask:
+def _liked(rating: NDArray[np.float32], starts: NDArray[np.int32]) -> Mask:
+    """Return which ratings are not below the mean of their run; an absent one (nan) never is."""
+    if not len(rating):
+        return np.empty(0, np.bool_)
     rated = ~np.isnan(rating)
-    counts = np.bincount(user, rated)
-    mean = np.bincount(user, np.where(rated, rating, 0)) / np.maximum(counts, 1)
-    below: Mask = rating < mean[user] - _ROUNDING  # never true of nan
+    known = rating if rated.all() else np.where(rated, rating, np.float32(0))
+    total = np.add.reduceat(known, starts[:-1], dtype=np.float64)
+    mean = total / np.maximum(np.add.reduceat(rated, starts[:-1], dtype=np.int32), 1)
+    below: Mask = rating < np.repeat((mean - _ROUNDING * np.abs(mean)).astype(np.float32), np.diff(starts))
     return ~below
 
 
-def _newest_first(stamps: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the order of stamps, equal ones as they stand: digit by digit, in half the time of comparing them."""
-    age = stamps.max(initial=0) - stamps
-    return np.lexsort(age.astype("<i8").view("<u2").reshape(-1, 4).T)
+def _places(edges: Matrix) -> Matrix:
+    """Return the transpose of a matrix with the places of its entries for their values."""
+    return sp.csr_matrix((np.arange(edges.nnz, dtype=np.int32), edges.indices, edges.indptr), edges.shape).tocsc().T
 
 
-def _owners(rows: Matrix) -> NDArray[np.int32]:
-    """Return the row of each entry."""
-    return np.repeat(np.arange(rows.shape[0], dtype=np.int32), np.diff(rows.indptr))
+def _newest_of_pairs(places: Matrix) -> Mask:
+    """Return which interactions are the last ones of their user and item."""
+    newest = np.ones(places.nnz, np.bool_)
+    newest[places.data[:-1][_follow(places.indices[1:] == places.indices[:-1], places.indptr)]] = False
+    return newest
 
 
-def _kept_starts(rows: Matrix, kept: Mask) -> NDArray[np.int32]:
-    """Return the row starts (`indptr`) of a matrix of which only some entries are kept."""
-    return np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)[rows.indptr]
+def _follow(holds: Mask, starts: NDArray[np.int32]) -> Mask:
+    """Take what holds of entries and their next ones, and leave out those whose next one is in another row."""
+    holds[starts[1:-1] - 1] = False  # no row is empty
+    return holds
 
 
-def _with_weights(rows: Matrix, weights: NDArray[np.float64]) -> Matrix:
-    return sp.csr_matrix((weights.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)
+def _stable_order(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ascending order of stamps, equal ones as they stand."""
+    bits = len(stamps).bit_length()
+    offsets, places = stamps - stamps.min(initial=np.iinfo(np.int64).max), np.arange(len(stamps))
+    if int(offsets.max(initial=0)).bit_length() + bits > 63:
+        return stamps.argsort(kind="stable")
+    # Distinct, so that values can be sorted: a third of the time of sorting places.
+    keys: NDArray[np.int64] = offsets << bits | places
+    keys.sort()
+    return keys & ((1 << bits) - 1)
+
+
+def _ends(lengths: NDArray[Any]) -> NDArray[np.int32]:
+    """Return where each of some runs ends, 0 before them (`indptr`)."""
+    return np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+
+
+def _kept(rows: Matrix, kept: Mask) -> Matrix:
+    """Return a matrix without empty rows with the entries of it that are kept."""
+    starts = _ends(np.add.reduceat(kept, rows.indptr[:-1], dtype=np.int32))
+    return sp.csr_matrix((rows.data[kept], rows.indices[kept], starts), rows.shape)
+
+
+def _ones(rows: Matrix, kept: Mask | None) -> Matrix:
+    """Return the same, or all entries, with 1 for each value."""
+    indices, starts = rows.indices, rows.indptr
+    if kept is not None:
+        indices, starts = indices[kept], _ends(np.add.reduceat(kept, starts[:-1], dtype=np.int32))
+    return sp.csr_matrix((np.ones(len(indices), np.float32), indices, starts), rows.shape)
+
+
+def _last_of_rows(starts: NDArray[np.int32], count: int) -> Mask:
+    """Return which entries are among the last `count` (1 at least) of their row."""
+    crowded = np.diff(starts) > count
+    step = np.zeros(starts[-1] + 1, np.int8)
+    step[starts[:-1][crowded]] = 1
+    step[starts[1:][crowded] - count] = -1
+    last: Mask = np.cumsum(step[:-1], dtype=np.int8) == 0
+    return last
+
+
+def _scaled(rows: Matrix, of_row: Factors | None, of_column: Factors | None) -> Matrix:
+    """Return a 0/1 matrix with the product of its row's and its column's number for each entry."""
+    weights = rows.data if of_column is None else of_column.astype(np.float32)[rows.indices]
+    if of_row is not None:
+        weights = weights * np.repeat(of_row.astype(np.float32), np.diff(rows.indptr))
+    return sp.csr_matrix((weights, rows.indices, rows.indptr), rows.shape)

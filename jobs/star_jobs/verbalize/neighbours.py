@@ -3,8 +3,6 @@
 Its files are described in `star_jobs.verbalize.pairs`.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from star_contracts.artifact import ArtifactKind
@@ -13,7 +11,7 @@ from star_contracts.job import ComputeNeighbours
 from star_contracts.settings import NeighbourSettings
 from star_jobs.datasets.snapshot import INTERACTIONS, ITEMS, Dataset
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.verbalize.graph import Blocks, Capped, Graph, liked_by_similar, similar, weighted
+from star_jobs.verbalize.graph import Blocks, Graph, liked_by_similar, similar, weighted
 from star_jobs.verbalize.pairs import write_block, write_ids
 
 
@@ -25,9 +23,8 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     folder = job.scratch / "neighbours"
     write_ids(folder, graph.items, graph.users)
     total, done, keys = len(graph.items) + len(graph.users), 0, dict.fromkeys(SignalKind, 0)
-    parts = both(graph, stage.neighbours)
-    for kind, blocks in parts.items():
-        for start, block in blocks:
+    for kind, near in KINDS.items():
+        for start, block in near(graph, stage.neighbours):
             job.raise_if_stopping()
             write_block(folder, kind, start, block)
             done, keys[kind] = done + block.shape[0], keys[kind] + int(np.count_nonzero(np.diff(block.indptr)))
@@ -43,26 +40,22 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics)
 
 
-def both(graph: Graph, settings: NeighbourSettings) -> dict[SignalKind, Blocks]:
-    """Make all matrices, side by side; what is left is to multiply them block by block."""
-    capped = Capped.of(graph, settings.max_degree)
-    with ThreadPoolExecutor() as pool:
-        kinds = {SignalKind.ITEM_CF: item_cf, SignalKind.USER_CF: user_cf}
-        made = {kind: pool.submit(make, capped, settings) for kind, make in kinds.items()}
-    return {kind: blocks.result() for kind, blocks in made.items()}
-
-
-def item_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
+def item_cf(graph: Graph, settings: NeighbourSettings) -> Blocks:
     """Return items' nearest items; each user counts with the newest `max_degree` items."""
-    rows = capped.graph.matrix(capped.by_user).T.tocsr()
-    return similar(weighted(rows, settings.weighting), settings.k)
+    counted = graph.newest_of_users(settings.max_degree)
+    return similar(*weighted(graph.transposed(counted), graph.matrix(counted), settings.weighting), settings.k)
 
 
-def user_cf(capped: Capped, settings: NeighbourSettings) -> Blocks:
+def user_cf(graph: Graph, settings: NeighbourSettings) -> Blocks:
     """Return the items that users' nearest users liked and they did not take themselves.
 
     Each item counts with the newest `max_degree` users, and each near user with the newest `max_degree` items.
     """
-    graph = capped.graph
-    near = similar(weighted(graph.matrix(capped.by_item), settings.weighting), settings.k)
-    return liked_by_similar(near, graph.matrix(capped.by_user & graph.liked), graph.matrix(), settings.k)
+    counted = graph.newest_of_items(settings.max_degree)
+    near = similar(*weighted(graph.matrix(counted), graph.transposed(counted), settings.weighting), settings.k)
+    liked = graph.newest_of_users(settings.max_degree) & graph.liked
+    return liked_by_similar(near, graph.matrix(liked), graph.matrix(), settings.k)
+
+
+KINDS = {SignalKind.ITEM_CF: item_cf, SignalKind.USER_CF: user_cf}
+"""How each kind is found, one after the other: the matrices of one are gone before those of the next are made."""

@@ -15,7 +15,7 @@ from star_contracts.data import SignalKind
 from star_contracts.settings import NeighbourSettings, Weighting
 from star_jobs.errors import TerminalFailure
 from star_jobs.verbalize import graph as graph_module
-from star_jobs.verbalize.graph import Blocks, Capped, Graph
+from star_jobs.verbalize.graph import Blocks, Graph
 from star_jobs.verbalize.neighbours import item_cf, user_cf
 from star_jobs.verbalize.pairs import Neighbours, write_ids
 from tests.support.movielens import movielens_100k
@@ -29,7 +29,7 @@ def interactions() -> pl.DataFrame:
     path = movielens_100k() / "ml-100k.inter"
     columns = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
     read = pl.read_csv(path, separator="\t", new_columns=list(columns), schema_overrides=list(columns.values()))
-    return read.cast({"timestamp": pl.Int64})
+    return read.cast({"timestamp": pl.Int64}).sort("user_id", "timestamp", maintain_order=True)
 
 
 def table(keys: pl.Series, items: pl.Series, blocks: Blocks) -> dict[str, list[tuple[str, float]]]:
@@ -43,24 +43,21 @@ def table(keys: pl.Series, items: pl.Series, blocks: Blocks) -> dict[str, list[t
 
 
 def items_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(graph.items, graph.items, item_cf(Capped.of(graph, settings.max_degree), settings))
+    return table(graph.items, graph.items, item_cf(graph, settings))
 
 
 def users_of(graph: Graph, settings: NeighbourSettings) -> dict[str, list[tuple[str, float]]]:
-    return table(graph.users, graph.items, user_cf(Capped.of(graph, settings.max_degree), settings))
+    return table(graph.users, graph.items, user_cf(graph, settings))
 
 
 def newest(interactions: pl.DataFrame, node: str, other: str, cap: int) -> Sets:
     """other -> nodes, each node keeping its `cap` newest others: in plain Python."""
-    by_node: dict[str, list[tuple[int, int, int, str]]] = defaultdict(list)
-    users = {u: n for n, u in enumerate(sorted(set(interactions["user_id"])))}
-    items = {i: n for n, i in enumerate(sorted(set(interactions["item_id"])))}
-    for row in interactions.iter_rows(named=True):
-        order = (-row["timestamp"], users[row["user_id"]], items[row["item_id"]], row[other])
-        by_node[row[node]].append(order)
+    by_node: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for place, row in enumerate(interactions.iter_rows(named=True)):
+        by_node[row[node]].append((row["timestamp"], place, row[other]))
     result: Sets = defaultdict(set)
     for name, edges in by_node.items():
-        for *_, kept in sorted(edges)[:cap]:
+        for *_, kept in sorted(edges)[-cap:]:
             result[kept].add(name)
     return result
 
@@ -168,7 +165,8 @@ def test_a_near_user_counts_with_the_newest_likes_only() -> None:
 
 def small(*edges: tuple[str, str, int, float | None]) -> Graph:
     schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
-    return Graph.of(pl.DataFrame(list(edges), schema=schema, orient="row").lazy())
+    ordered = pl.DataFrame(list(edges), schema=schema, orient="row").sort("user_id", "timestamp")
+    return Graph.of(ordered.lazy())
 
 
 def test_a_second_visit_counts_once_and_as_the_newest() -> None:
@@ -197,10 +195,27 @@ def test_user_signals_leave_out_what_the_user_took() -> None:
 
 
 def test_blocks_change_nothing(interactions: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, settings = Graph.of(interactions.lazy().head(20_000)), NeighbourSettings(k=5)
+    graph, settings = Graph.of(interactions.head(20_000).lazy()), NeighbourSettings(k=5)
     whole = items_of(graph, settings), users_of(graph, settings)
     monkeypatch.setattr(graph_module, "BLOCK_ROWS", 37)
     assert (items_of(graph, settings), users_of(graph, settings)) == whole
+
+
+@pytest.mark.parametrize("users", [["v", "u", "u"], ["u", "v", "u"], ["u", "u", "v"]])
+def test_interactions_in_another_order_are_refused(users: list[str]) -> None:
+    visits = pl.DataFrame({"user_id": users, "item_id": ["a", "b", "c"], "timestamp": [2, 1, 0], "rating": [3.0, 3, 3]})
+    with pytest.raises(ValueError, match="not in order of user_id and timestamp"):
+        Graph.of(visits.lazy())
+
+
+@pytest.mark.parametrize("unit", [1, 10**18])
+def test_an_item_keeps_its_newest_users_in_any_unit_of_time(unit: int) -> None:
+    times = {"t": 5, "u": 9, "v": 7, "w": 9, "x": 1}
+    graph = small(*((user, "a", time * unit, None) for user, time in times.items()))
+    kept = graph.matrix(graph.newest_of_items(2)).nonzero()[0]
+    assert [graph.users[int(user)] for user in kept] == ["u", "w"]
+    kept = graph.matrix(graph.newest_of_items(1)).nonzero()[0]
+    assert [graph.users[int(user)] for user in kept] == ["w"], "of equal stamps the later edge is the newer"
 
 
 def test_no_interactions_give_no_neighbours() -> None:
@@ -213,6 +228,6 @@ def test_neighbours_of_an_older_version_are_refused_and_not_taken_for_none(tmp_p
     write_ids(tmp_path, graph.items, graph.users)
     assert Neighbours(tmp_path).keys(SignalKind.ITEM_CF, np.array([0], np.uint32)) == ["a"]
     (tmp_path / "item_cf").mkdir()
-    (tmp_path / "item_cf" / "part-000000000.parquet").write_bytes(b"")
-    with pytest.raises(TerminalFailure, match="made by an older version, in Parquet files: delete the Verbalization"):
+    (tmp_path / "item_cf" / "part-000000000.arrow").write_bytes(b"")
+    with pytest.raises(TerminalFailure, match="made by an older version, without keys-<n>"):
         Neighbours(tmp_path)

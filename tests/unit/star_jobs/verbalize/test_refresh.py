@@ -3,7 +3,6 @@
 import shutil
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -37,14 +36,13 @@ def with_changed_neighbours(library: Library, user: str, places: tuple[int, int]
     folder = library.jobs.folder / "changed"
     shutil.copytree(library.jobs.fetch(library.neighbours), folder, ignore=shutil.ignore_patterns("manifest.json"))
     row = pl.read_parquet(folder / "users.parquet")["id"].to_list().index(user)
-    for path in (folder / "user_cf").iterdir():
-        pairs = pl.read_ipc(path)
-        mine = np.flatnonzero(pairs["key"].to_numpy() == row)
-        if len(mine):
-            neighbours = pairs["neighbour"].to_numpy().copy()
-            one, two = (mine[place] for place in places)
-            neighbours[[one, two]] = neighbours[[two, one]]
-            pairs.with_columns(neighbour=neighbours).write_ipc(path)
+    part, keys = (folder / "user_cf" / f"{name}-000000000.arrow" for name in ("part", "keys"))
+    found, pairs = pl.read_ipc(keys), pl.read_ipc(part)
+    first = int(found.filter(pl.col("key") < row)["end"].max() or 0)
+    one, two = (first + place for place in places)
+    neighbours = pairs["neighbour"].to_numpy().copy()
+    neighbours[[one, two]] = neighbours[[two, one]]
+    pairs.with_columns(neighbour=neighbours).write_ipc(part)
     writer = ArtifactWriter(library.jobs.store, f"{library.jobs.uri}/changed")
     writer.add_tree(folder)
     producer = Producer(
