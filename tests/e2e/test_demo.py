@@ -18,6 +18,7 @@ from star_cli.local.cluster import LocalCluster
 from star_cli.local.manifests import S3_PORT
 from star_cli.local.objectstore import load_credentials
 from star_cli.local.progress import Terminal
+from star_contracts.data import Trajectory
 from star_contracts.names import LABEL_KIND, LABEL_NAME, LABEL_STEP
 from tests.support.chaos import Disturbance, disturbance
 from tests.support.kubectl import Kubectl, eventually
@@ -106,6 +107,19 @@ def test_every_stage_made_its_artifact_and_the_gateway_serves_the_last_one(ran: 
     assert made >= ARTIFACTS
     assert ran.result.digest == digest_of(ran, "GRPOJob")
     assert f"served by the gateway: {ran.result.digest}" in ran.printed
+
+
+def test_a_real_model_summarizes_long_histories_and_looks_up_again(ran: Ran, disturbed: Disturbance) -> None:
+    made = {one.kind: one.status for one in ran.result.resources}
+    metrics = made["Verbalization"].metrics
+    assert metrics["summaries"] > 0
+    assert metrics["withoutWords"] < metrics["summaries"], "words came of them"
+    trajectories = [
+        Trajectory.model_validate_json(line)
+        for line in disturbed.read(f"{made['TeacherRun'].artifact.uri}/trajectories.jsonl").splitlines()
+    ]
+    # A brief analyst looks one thing up a round, so that two are two rounds; of so many turns some ask again.
+    assert any(len(step.tools) == 2 for trajectory in trajectories for step in trajectory.steps)
 
 
 def test_kills_in_mid_run_lose_nothing_and_repeat_nothing(ran: Ran, disturbed: Disturbance, kubectl: Kubectl) -> None:

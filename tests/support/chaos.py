@@ -46,6 +46,11 @@ class Disturbance:
         """Give up watching."""
         self._stop.set()
 
+    def read(self, uri: str) -> bytes:
+        """Return an object of the demo's store."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
     def finished(self) -> dict[str, tuple[str, str]]:
         """Return the trajectories in the work area now."""
         found = {}

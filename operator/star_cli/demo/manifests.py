@@ -30,9 +30,10 @@ _MANY = {"settings": {"samples": 120}}
 OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
     Size.DEMO: {},
     Size.TINY: {
-        ("RecDataset", "ml-100k"): {"tasks": {"train": 60, "test": 8}},
+        # Histories that are longer than prompts show, and analysts that may look up again: the tests look for both.
+        ("RecDataset", "ml-100k"): {"tasks": {"train": 60, "test": 8, "historyLength": 9}},
         ("Verbalization", "ml-100k"): {"limit": 4},
-        ("TeacherRun", "mars"): {"tasks": 24},
+        ("TeacherRun", "mars"): {"tasks": 24, "agents": {"lookupRounds": 2}},
         ("SFTJob", "sft"): {"hyperparameters": {"maxSteps": 4, "saveSteps": 2}},
         ("GRPOJob", "grpo"): {
             "sampling": {"samples": 2, "instances": 2, "tasks": 2},
