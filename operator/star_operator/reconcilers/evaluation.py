@@ -1,6 +1,7 @@
 """Evaluation: its steps are in builders/evaluation.py."""
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.settings import TaskSplit
 from star_operator.api.common import AgainstRef, Ref
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.teacherrun import TeacherRun
@@ -8,7 +9,7 @@ from star_operator.builders import evaluation as builder
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
 from star_operator.kube.cluster import Cluster
-from star_operator.reconcilers.inputs import dataset_and_signals, llm_models, produced
+from star_operator.reconcilers.inputs import dataset_and_signals, get_resource, llm_models, produced
 from star_operator.reconcilers.run import RunKind
 
 
@@ -24,19 +25,27 @@ async def inputs(cluster: Cluster, resource: Evaluation) -> Inputs:
 async def _other(cluster: Cluster, namespace: str, ref: AgainstRef) -> ArtifactRef:
     """Return the report or the trajectories that a reference stands for.
 
-    Raises Waiting, or InvalidSpec on a digest that differs.
+    Raises Waiting, or InvalidSpec on a digest that differs or a teacher that is not measured.
     """
     if ref.uri is not None:
         assert ref.digest is not None  # refused at admission otherwise
         return ArtifactRef(uri=ref.uri, digest=ref.digest)
     assert ref.name is not None
     maker: type[Evaluation] | type[TeacherRun] = Evaluation if ref.evaluation is not None else TeacherRun
-    field = "evaluation" if maker is Evaluation else "teacherRun"
-    _, made = await produced(cluster, maker, namespace, Ref(name=ref.name), f"spec.against.{field}")
+    field = f"spec.against.{'evaluation' if maker is Evaluation else 'teacherRun'}"
+    if maker is TeacherRun:  # before it is waited for: a run on training tasks may take days
+        _refuse_training(await get_resource(cluster, TeacherRun, namespace, ref.name, field), field)
+    _, made = await produced(cluster, maker, namespace, Ref(name=ref.name), field)
     if ref.digest is not None and ref.digest != made.digest:
         text = f"spec.against.digest is {ref.digest}, but {maker.INFO.kind} {ref.name} made {made.digest}"
         raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
     return made
+
+
+def _refuse_training(teacher: TeacherRun, field: str) -> None:
+    if teacher.spec.split is not TaskSplit.TEST:
+        text = f"{field} names TeacherRun {teacher.metadata.name}, which runs on training tasks"
+        raise InvalidSpec("NotComparable", f"{text}; name one with split: Test and filter: None")
 
 
 def headline(metrics: dict[str, float]) -> str:

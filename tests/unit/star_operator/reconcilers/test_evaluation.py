@@ -66,6 +66,13 @@ def test_a_report_that_is_not_there_is_waited_for() -> None:
 
 
 @pytest.mark.bad_input
+def test_a_teacher_on_training_tasks_is_refused_before_it_is_waited_for() -> None:
+    training = star("TeacherRun", "ns", "mars", {**TEACHER, "split": "Train", "filter": "HitAt1"})
+    with pytest.raises(InvalidSpec, match=r"spec\.against\.teacherRun names TeacherRun mars, which runs on training"):
+        resolved({"teacherRun": "mars"}, training)
+
+
+@pytest.mark.bad_input
 def test_a_teacher_that_is_not_there_or_not_done_is_waited_for() -> None:
     with pytest.raises(Waiting, match=r"spec\.against\.teacherRun names TeacherRun mars, which does not exist"):
         resolved({"teacherRun": "mars"}, finished("Evaluation", "mars", REPORT))
