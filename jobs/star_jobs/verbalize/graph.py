@@ -159,7 +159,7 @@ class _Columns:
         before = np.argsort(-uses.astype(np.int16), kind="stable").astype(np.int32)  # of 16 bits: in linear time
         now = np.empty_like(before)
         now[before] = np.arange(len(before), dtype=np.int32)
-        # Into place at once: each further copy of an array of this size takes as long as a tenth of a product.
+        # Into place at once: memory that is touched for the first time costs more than the copying.
         indices = np.empty(above.nnz + below.nnz, np.int32)
         np.take(now, above.indices, out=indices[: above.nnz], mode="clip")
         np.take(now, below.indices, out=indices[above.nnz :], mode="clip")
