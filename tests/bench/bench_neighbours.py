@@ -15,7 +15,8 @@ item_cf_to_kernel    the same of Item-CF alone, with all that comes before it, o
 item_cf_to_implicit  and over `implicit`'s BM25Recommender fitted to the capped matrix in memory
 peak_rss_mb          most resident memory of an end-to-end process
 growth_exponent      slope of log(seconds) over log(edges) for the stage, from --smallest to --largest edges
-kernels_exponent     the same of the bare kernels: what the caches of the machine add to a work that is linear
+kernels_exponent     the same of the bare kernels
+work_exponent        the same of the multiplications instead of the seconds: what is above it is the machine's caches
 stage_s, item_cf_s, kernels_s, item_kernel_s, implicit_s  what the ratios are made of
 growth_s             seconds of the stage and of the bare kernels by number of edges
 capped_edges         edges that users' cap leaves for Item-CF
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +136,7 @@ def measure(name: str, source: Path) -> dict[str, float]:
     return found
 
 
-def best(runs: list[dict[str, float]], key: str) -> float:
+def best(runs: Sequence[dict[str, float]], key: str) -> float:
     """The least of some runs."""
     return min(run[key] for run in runs)
 
@@ -146,22 +148,22 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     rounds = [[measure(name, main) for name in MEASUREMENTS] for _ in range(options.runs)]
     ends, kernels, peers = ([round_[at] for round_ in rounds] for at in range(len(MEASUREMENTS)))
     sizes = np.geomspace(options.smallest, options.largest, 3)
-    growth: dict[int, tuple[float, float]] = {}
+    growth: dict[int, tuple[float, float, float]] = {}
     for edges in map(int, sizes):
         write_graph(main, edges)
         turns = [(measure("end_to_end", main), measure("kernel", main)) for _ in range(min(options.runs, 2))]
-        growth[edges] = best([end for end, _ in turns], "stage_s"), best([bare for _, bare in turns], "kernels_s")
-    stage_slope, kernels_slope = np.polyfit(np.log(list(growth)), np.log(list(growth.values())), 1)[0]
+        stages, bares = zip(*turns, strict=True)
+        growth[edges] = best(stages, "stage_s"), best(bares, "kernels_s"), best(bares, "products")
+    slopes = np.polyfit(np.log(list(growth)), np.log(list(growth.values())), 1)[0]
     least = {key: best(runs, key) for runs in (ends, kernels, peers) for key in runs[0] if key.endswith("_s")}
     return {
         "ratio_to_kernel": round(least["stage_s"] / least["kernels_s"], 3),
         "item_cf_to_kernel": round(least["item_cf_s"] / least["item_kernel_s"], 3),
         "item_cf_to_implicit": round(least["item_cf_s"] / least["implicit_s"], 3),
         "peak_rss_mb": round(max(run["peak_rss_mb"] for run in ends)),
-        "growth_exponent": round(float(stage_slope), 3),
-        "kernels_exponent": round(float(kernels_slope), 3),
+        **dict(zip(("growth_exponent", "kernels_exponent", "work_exponent"), slopes.round(3).tolist(), strict=True)),
         **{key: round(seconds, 2) for key, seconds in least.items()},
-        "growth_s": {str(edges): [round(each, 2) for each in seconds] for edges, seconds in growth.items()},
+        "growth_s": {str(edges): [round(each, 2) for each in grown[:2]] for edges, grown in growth.items()},
         "edges": int(options.edges),
         **{key: kernels[0][key] for key in ("capped_edges", "products")},
     }
