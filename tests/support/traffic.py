@@ -13,8 +13,8 @@ USERS = [f"visitor-{n}" for n in range(12)]
 _HISTORY = [{"item_id": "50", "rating": 5}]
 _CANDIDATES = ["1", "2", "3", "4", "5"]
 """Films of MovieLens-100K."""
-_SECONDS = 270.0
-"""More than the gateway's deadline: it is the gateway that has to answer, with an error if need be."""
+_SECONDS = 90.0
+"""More than a gateway's deadline: it is the gateway that has to answer, with an error if need be."""
 
 
 @dataclass
