@@ -76,6 +76,8 @@ class LLMEndpoint(Model):
     """Of the endpoint as a whole: all pods of the step share them."""
     prices: TokenPrices | None = None
     """For the account of what was spent."""
+    gpus: int | None = Field(default=None, ge=1)
+    """GPUs of one engine behind it: what an answer occupies while it is made. None on CPUs and where nobody knows."""
     ask_port: int | None = None
     """Where to listen from the moment the model is needed: the operator starts its server only then. None for an
     endpoint that answers without being asked for."""
@@ -223,6 +225,15 @@ class TrainGRPO(Model):
     devices_per_node: int = Field(default=0, ge=0)
 
 
+class Compared(Model):
+    """What an evaluation's model is compared with in pairs, on the same tasks."""
+
+    artifact: ArtifactRef
+    """Another evaluation's report or a teacher's trajectories; which of the two it is stands in its manifest."""
+    name: str | None = None
+    """What people call it: the other Evaluation's or the TeacherRun's name."""
+
+
 class Evaluate(Model):
     """Evaluation, step `evaluate`: test tasks -> HR@1/3/5 with intervals, beside the baselines."""
 
@@ -231,11 +242,8 @@ class Evaluate(Model):
     signals: ArtifactRef | None = None
     llm: LLMEndpoint | None = None
     """None measures the baselines alone."""
-    against: ArtifactRef | None = None
-    """Another evaluation's report or a teacher's trajectories on the same tasks, to compare with in pairs; which of the
-    two it is stands in its manifest."""
-    against_name: str | None = None
-    """What people call it: the other Evaluation's or the TeacherRun's name."""
+    compared: dict[str, Compared] = {}
+    """By path in the spec: `against`, whose figures are metrics as well, and `beside[0]`, ... of the report alone."""
     settings: EvaluationSettings
 
 

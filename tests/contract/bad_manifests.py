@@ -219,6 +219,18 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec:", "against compares the measured model with another; give llm"),
     ),
     Bad(
+        "others-beside-nothing",
+        "evaluation",
+        {"spec.beside": [{"evaluation": "before"}], "spec.llm": GONE},
+        ("spec:", "beside compares the measured model with others; give llm"),
+    ),
+    Bad(
+        "another-of-no-kind",
+        "evaluation",
+        {"spec.beside": [{"evaluation": "before"}, {"digest": "sha256:" + "0" * 64}]},
+        ("spec.beside[1]:", "set exactly one of evaluation", "teacherRun"),
+    ),
+    Bad(
         "comparison-without-pin",
         "evaluation",
         {"spec.against": {"uri": "s3://star/ns/evaluation/before/1/evaluate"}},

@@ -61,8 +61,8 @@ def test_what_a_preset_names_is_a_preset_too(each: Preset) -> None:
     for field, kind in (("dataset", "RecDataset"), ("verbalization", "Verbalization"), ("trajectories", "TeacherRun")):
         if field in spec:
             preset(kind, spec[field]["name"])
-    if "against" in spec:
-        assert against(spec).spec["dataset"] == spec["dataset"]
+    for other in compared(spec):
+        assert other.spec["dataset"] == spec["dataset"]
     for checkpoint in checkpoints(spec):
         assert maker(checkpoint) is not None, f"no job makes Checkpoint {checkpoint}"
 
@@ -151,6 +151,8 @@ def test_every_size_and_every_k() -> None:
         for size in ("1.7B", "4B", "14B", "32B"):
             job = preset("SFTJob", f"{suite}-{size.lower().replace('.', '-')}-sft")
             assert job.spec["model"] == {"uri": f"hf://Qwen/Qwen3-{size}"}
+        others = [other.name for other in compared(preset("Evaluation", f"{suite}-32b-star").spec)]
+        assert others == [f"{suite}-{size}" for size in ("1-7b-star", "4b-star", "star", "14b-star")], "in one picture"
         for student in ("star", "sft", "without-tools-star", "without-planner-star", "without-reflector-star"):
             assert preset("Evaluation", f"{suite}-{student}-best-of-k").spec["settings"]["bestOf"] == 16
 
@@ -158,21 +160,24 @@ def test_every_size_and_every_k() -> None:
 def test_star_is_held_against_its_teacher_on_the_same_tasks() -> None:
     """Table 1, and Figure 4 on fewer tasks: a TeacherRun's `tasks` are an Evaluation's `samples` of each type."""
     students = [each for each in presets() if "teacherRun" in each.spec.get("against", {})]
-    compared = {student.name: against(student.spec).name for student in students}
-    table_1 = {f"{suite}-star": f"{suite}-mars" for suite in SUITES}
-    assert compared == table_1 | {"goodreads-star-latency": "goodreads-mars-latency"}
+    teachers = {student.name: [other.name for other in compared(student.spec)] for student in students}
+    table_1 = {f"{suite}-star": [f"{suite}-mars"] for suite in SUITES}
+    figure_4 = {"goodreads-star-latency": ["goodreads-mars-latency", "goodreads-mars-planner-latency"]}
+    assert teachers == table_1 | figure_4
     for student in students:
-        settings, teacher = student.spec["settings"], against(student.spec).spec
+        settings = student.spec["settings"]
         types = preset("RecDataset", student.spec["dataset"]["name"]).spec["tasks"]["types"]
-        assert (teacher["split"], teacher["filter"]) == ("Test", "None")
         assert not {"types", "seed"} & settings.keys(), "all types, drawn with the default seed"
-        assert teacher.get("tasks") == (settings["samples"] * len(types) if "samples" in settings else None)
+        for teacher in compared(student.spec):
+            assert (teacher.spec["split"], teacher.spec["filter"]) == ("Test", "None")
+            assert teacher.spec.get("tasks") == (settings["samples"] * len(types) if "samples" in settings else None)
 
 
-def against(spec: dict[str, Any]) -> Preset:
-    """What a spec's model is compared with."""
-    [(field, name)] = spec["against"].items()
-    return preset({"evaluation": "Evaluation", "teacherRun": "TeacherRun"}[field], name)
+def compared(spec: dict[str, Any]) -> list[Preset]:
+    """All that a spec's model is compared with."""
+    refs = [spec["against"]] if "against" in spec else []
+    named = [next(iter(ref.items())) for ref in [*refs, *spec.get("beside", [])]]
+    return [preset({"evaluation": "Evaluation", "teacherRun": "TeacherRun"}[field], name) for field, name in named]
 
 
 def checkpoints(spec: dict[str, Any]) -> list[str]:

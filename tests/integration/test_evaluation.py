@@ -9,7 +9,7 @@ from star_contracts.result import JobResult
 from tests.support.fakekubelet import FakeKubelet, succeed
 from tests.support.kubectl import Kubectl
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, ready_message, star, wait_message, wait_phase
+from tests.support.star import DATASET, ready_message, star, status, wait_message, wait_phase
 
 MODEL = {"endpoint": {"url": "http://llm.test/v1", "model": "m"}}
 SPEC = {"dataset": {"name": "d"}, "llm": MODEL, "settings": {"tools": False}}
@@ -29,27 +29,32 @@ def test_a_comparison_waits_for_the_other_evaluation_and_pins_its_report(
     kubectl.apply(star("Evaluation", namespace, "before", SPEC))
     wait_phase(kubectl, "Evaluation", namespace, "after", "Succeeded")
     report = wait_phase(kubectl, "Evaluation", namespace, "before", "Succeeded")["artifact"]
-    against = stages["after"].against
-    assert against is not None
-    assert (against.uri, against.digest, stages["after"].against_name) == (report["uri"], report["digest"], "before")
-    assert stages["before"].against is None
+    assert compared(stages["after"]) == {"against": ("before", report["digest"])}
+    assert compared(stages["before"]) == {}
 
 
-def test_a_comparison_with_the_teacher_waits_for_its_run_and_pins_the_trajectories(
+def test_a_comparison_with_teachers_waits_for_their_runs_and_pins_the_trajectories(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
     stages = recorded(kubelet)
+    both = {"against": {"teacherRun": "mars"}, "beside": [{"teacherRun": "hybrid"}]}
     kubectl.apply(star("RecDataset", namespace, "d", DATASET))
-    kubectl.apply(star("Evaluation", namespace, "student", {**SPEC, "against": {"teacherRun": "mars"}}))
+    kubectl.apply(star("Evaluation", namespace, "student", {**SPEC, **both}))
     wait_phase(kubectl, "RecDataset", namespace, "d", "Succeeded")
     missing = f"spec.against.teacherRun names TeacherRun mars, which does not exist in namespace {namespace}"
     wait_message(kubectl, "Evaluation", namespace, "student", missing)
     kubectl.apply(star("TeacherRun", namespace, "mars", TEACHER))
+    missing = f"spec.beside[0].teacherRun names TeacherRun hybrid, which does not exist in namespace {namespace}"
+    wait_message(kubectl, "Evaluation", namespace, "student", missing)
+    kubectl.apply(star("TeacherRun", namespace, "hybrid", {**TEACHER, "passes": 2}))
     wait_phase(kubectl, "Evaluation", namespace, "student", "Succeeded")
-    made = wait_phase(kubectl, "TeacherRun", namespace, "mars", "Succeeded")["artifact"]
-    against = stages["student"].against
-    assert against is not None
-    assert (against.uri, against.digest, stages["student"].against_name) == (made["uri"], made["digest"], "mars")
+    mars, hybrid = (status(kubectl, "TeacherRun", namespace, name)["artifact"]["digest"] for name in ("mars", "hybrid"))
+    assert compared(stages["student"]) == {"against": ("mars", mars), "beside[0]": ("hybrid", hybrid)}
+
+
+def compared(stage: Evaluate) -> dict[str, tuple[str | None, str]]:
+    """What an evaluator is told to compare with: name and digest by path."""
+    return {path: (each.name, each.artifact.digest) for path, each in stage.compared.items()}
 
 
 def recorded(kubelet: FakeKubelet) -> dict[str, Evaluate]:

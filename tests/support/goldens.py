@@ -15,6 +15,7 @@ import yaml
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import ModelSource
 from star_operator.api.common import ModelRef
+from star_operator.api.evaluation import EvaluationSpec
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Resource
 from star_operator.api.stardeployment import StarDeployment
@@ -127,8 +128,8 @@ def inputs(cr: Resource[Any, Any]) -> Inputs:
     # An SFTJob's comes from its TeacherRun.
     if cr.kind != "SFTJob" and getattr(spec, "verbalization", None) is None:
         del artifacts["signals"]
-    if getattr(spec, "against", None) is not None:
-        artifacts["against"] = AGAINST
+    if isinstance(spec, EvaluationSpec):
+        artifacts |= dict.fromkeys(spec.compared(), AGAINST)
     models = {}
     if getattr(spec, "model", None) is not None:
         models["model"] = model(spec.model)

@@ -6,7 +6,7 @@ platform, or of none that it names, has figures by type alone.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -77,8 +77,8 @@ class SuiteReport(Model):
     candidates: tuple[int, int]
     """Fewest and most candidates in a task."""
     model: ModelFigures | None
-    against: AgainstFigures | None = None
-    """None where the Evaluation names nothing to compare against."""
+    compared: dict[str, AgainstFigures] = {}
+    """By path in the Evaluation's spec: `against`, `beside[0]`, ..."""
     baselines: dict[Baseline, HitRates]
 
 
@@ -101,8 +101,8 @@ class Measurements:
     suite: Suite
     answers: Sequence[Sequence[AnswerRecord]] | None
     baselines: Mapping[Baseline, Hits]
-    against: Hits | None = None
-    """The hit table of the model that is compared against."""
+    compared: Mapping[str, Hits] = field(default_factory=dict)
+    """The hit tables of those that it is compared with, by path in the spec."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def headline(reports: Sequence[SuiteReport]) -> dict[str, float]:
         "latencyP95": model.latency_p95,
     }
     metrics |= {f"bestOf{k}.hrAvg": best.hr_avg for k, best in model.best_of.items() if k > 1}
-    metrics |= _against_metrics(everything.against)
+    metrics |= _against_metrics(everything.compared.get("against"))
     few = len({part.platform for part in parts if part.platform}) <= HEADLINE_PLATFORMS
     shown = [part for part in parts if part.model and (few or part.type == part.name)]
     return metrics | {f"{metric_name(part.name)}.hrAvg": part.model.hit_rates.hr_avg for part in shown if part.model}
@@ -207,19 +207,21 @@ def _suite_report(part: _Part, measured: Measurements, settings: EvaluationSetti
         tasks=len(part.rows),
         candidates=(min(sizes), max(sizes)),
         model=None if answers is None else _model_figures(answers, baselines, settings),
-        against=_against_figures(answers, measured.against, part.rows, settings),
+        compared={
+            path: _against_figures(answers, hits[part.rows], settings) for path, hits in measured.compared.items()
+        }
+        if answers is not None
+        else {},
         baselines={baseline: _rates(hits, settings) for baseline, hits in baselines.items()},
     )
 
 
 def _against_figures(
-    answers: Sequence[Sequence[AnswerRecord]] | None, other: Hits | None, rows: list[int], settings: EvaluationSettings
-) -> AgainstFigures | None:
-    if answers is None or other is None:
-        return None
+    answers: Sequence[Sequence[AnswerRecord]], other: Hits, settings: EvaluationSettings
+) -> AgainstFigures:
     own = hits_of_answers([[record.rank for record in row] for row in answers])
-    difference = paired_difference(own, other[rows], resamples=settings.bootstrap, seed=settings.seed)
-    return AgainstFigures(hit_rates=_rates(other[rows], settings), difference=difference)
+    difference = paired_difference(own, other, resamples=settings.bootstrap, seed=settings.seed)
+    return AgainstFigures(hit_rates=_rates(other, settings), difference=difference)
 
 
 def _rates(hits: Hits, settings: EvaluationSettings) -> HitRates:

@@ -47,7 +47,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Spot:
-    """One ranker in the plot of latency against quality."""
+    """One ranker in a plot of time against quality."""
 
     name: str
     seconds: float
@@ -99,8 +99,8 @@ def lines(budgets: Sequence[int], series: Sequence[Series], *, title: str, axis:
     return _svg(height, title, parts)
 
 
-def scatter(spots: Sequence[Spot], *, title: str, axis: str) -> str:
-    """Draw seconds an answer (logarithmic) against a share; up and to the left is better."""
+def scatter(spots: Sequence[Spot], *, title: str, time: str, axis: str) -> str:
+    """Draw seconds (logarithmic; `time` says of what) against a share; up and to the left is better."""
     height, bottom, top = _TOP + 320 + _AXIS, _TOP + 320, _TOP
     seconds = [max(spot.seconds, 1e-9) for spot in spots]
     low, high = floor(log10(min(seconds)) - 0.05), ceil(log10(max(seconds)) + 0.05)
@@ -110,7 +110,7 @@ def scatter(spots: Sequence[Spot], *, title: str, axis: str) -> str:
     for power in range(low, high + 1):
         parts.append(_line(x(power), top, x(power), bottom, opacity=0.12))
         parts.append(_text(x(power), bottom + 16, _seconds(power), anchor="middle"))
-    parts.append(_text((_LEFT + WIDTH) / 2, bottom + 34, "time an answer", anchor="middle", opacity=0.7))
+    parts.append(_text((_LEFT + WIDTH) / 2, bottom + 34, time, anchor="middle", opacity=0.7))
     places = [(x(log10(at)), y(spot.value.share)) for at, spot in zip(seconds, spots, strict=True)]
     labels = _spread([place[1] for place in places])
     colours = _spot_colours(spots)

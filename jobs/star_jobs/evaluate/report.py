@@ -18,8 +18,6 @@ REPORT = "report.json"
 PAGE = "report.html"
 TASKS = "tasks.jsonl"
 ANSWERS = "answers.jsonl"
-MODEL, AGAINST = "model", "against"
-"""Rankers that are no baselines."""
 _AXIS = "HR avg, %"
 
 
@@ -33,7 +31,7 @@ class Timing(Model):
 
 
 class Against(Model):
-    """What this evaluation's model is compared against: another evaluation's model, or the teacher."""
+    """One that this evaluation's model is compared with: another evaluation's model, or a teacher."""
 
     name: str
     """The Evaluation's or TeacherRun's name, or the artifact's URI where it was given by that."""
@@ -43,6 +41,8 @@ class Against(Model):
     """Digest of its report, or of the teacher's trajectories."""
     latency_p50: float
     """Median seconds of an answer, or of a teacher's whole run (`RunRecord.seconds`), under the load it was made."""
+    gpus: int | None = None
+    """GPUs that an answer occupied: of one engine of each of its models. None where not known, or on CPUs."""
 
 
 class Report(Model):
@@ -52,13 +52,16 @@ class Report(Model):
     model: str | None
     """Served model name; None when only baselines were measured."""
     inputs: dict[str, str]
-    """Digests of dataset, look-up store and what is compared against."""
+    """Digests of dataset, look-up store and all that it is compared with."""
     settings: EvaluationSettings
     tools: bool
     """True when the student could look up signals."""
     leaked_interactions: int
     """Answers found among the training interactions and taken out; 0 for a dataset that keeps its leakage rules."""
-    against: Against | None = None
+    gpus: int | None = None
+    """GPUs of one engine of the model; None where not known, or on CPUs."""
+    compared: dict[str, Against] = {}
+    """By path in the Evaluation's spec: `against`, `beside[0]`, ..."""
     suites: tuple[SuiteReport, ...]
     """All tasks first, then each type, then, where there are several, each platform and each type of each platform."""
     timings: dict[Baseline, Timing] = {}
@@ -74,7 +77,9 @@ def render_html(report: Report) -> str:
         pairs=_pairs(report),
         by_type=Markup(by_type(report)),  # noqa: S704 - made by plots, which escapes what it is given
         scaling=Markup(scaling(report)),  # noqa: S704
+        efficiency=efficiency(report),
         trade_off=Markup(trade_off(report)),  # noqa: S704
+        cost=Markup(cost(report)),  # noqa: S704
     )
 
 
@@ -101,21 +106,59 @@ def scaling(report: Report) -> str:
     return plots.lines(budgets, series, title="Best of k answers", axis=_AXIS)
 
 
+@dataclass(frozen=True)
+class Efficiency:
+    """What an answer of one model, or a teacher's run, takes and is worth."""
+
+    name: str
+    hit_rates: HitRates
+    seconds: float
+    gpus: int | None
+    highlight: bool = False
+    """True for the model that this evaluation measured."""
+
+    @property
+    def gpu_seconds(self) -> float | None:
+        """Its cost: the time that it occupied its GPUs; None where they are not known."""
+        return self.gpus * self.seconds if self.gpus else None
+
+
+def efficiency(report: Report) -> list[Efficiency]:
+    """Return the model and all that it is compared with."""
+    everything = report.suites[0]
+    if everything.model is None or report.model is None:
+        return []
+    model = Efficiency(report.model, everything.model.hit_rates, everything.model.latency_p50, report.gpus, True)
+    return [
+        model,
+        *(
+            Efficiency(other.name, everything.compared[path].hit_rates, other.latency_p50, other.gpus)
+            for path, other in report.compared.items()
+        ),
+    ]
+
+
 def trade_off(report: Report) -> str:
-    """Draw latency against quality, as the paper's Figure 4: the model, what it is compared against, the baselines."""
-    everything, spots = report.suites[0], []
-    if everything.model is not None and report.model is not None:
-        rates = everything.model.hit_rates
-        spots.append(plots.Spot(report.model, everything.model.latency_p50, _shown(rates), highlight=True))
-    if everything.against is not None and report.against is not None:
-        rates = everything.against.hit_rates
-        spots.append(plots.Spot(report.against.name, report.against.latency_p50, _shown(rates)))
+    """Draw latency against quality, as the paper's Figure 4: the model, all that it is compared with, the baselines."""
+    spots = [plots.Spot(one.name, one.seconds, _shown(one.hit_rates), one.highlight) for one in efficiency(report)]
     spots += [
         plots.Spot(name.value, report.timings[name].answer_seconds, _shown(rates))
-        for name, rates in everything.baselines.items()
+        for name, rates in report.suites[0].baselines.items()
         if name in report.timings
     ]
-    return plots.scatter(spots, title="Latency against quality", axis=_AXIS) if spots else ""
+    return plots.scatter(spots, title="Latency against quality", time="time an answer", axis=_AXIS) if spots else ""
+
+
+def cost(report: Report) -> str:
+    """Draw the same with GPU time for latency; nothing where only one's GPUs are known, as that compares nothing."""
+    spots = [
+        plots.Spot(one.name, one.gpu_seconds, _shown(one.hit_rates), one.highlight)
+        for one in efficiency(report)
+        if one.gpu_seconds is not None
+    ]
+    if len(spots) < 2:
+        return ""
+    return plots.scatter(spots, title="Cost against quality", time="GPU time an answer (GPUs x latency)", axis=_AXIS)
 
 
 @dataclass(frozen=True)
@@ -145,27 +188,16 @@ def _best(part: SuiteReport | None) -> HitRates | None:
 
 
 def _intervals(report: Report, parts: Sequence[SuiteReport], platform: str | None) -> str:
-    series = [
-        plots.Series(name, [_value(rates) for rates in _of(parts, which)], highlight=which == MODEL)
-        for name, which in _rankers(report)
-    ]
+    series = []
+    if report.model:
+        values = [_value(part.model.hit_rates if part.model else None) for part in parts]
+        series.append(plots.Series(report.model, values, highlight=True))
+    for path, other in report.compared.items():
+        series.append(plots.Series(other.name, [_value(part.compared[path].hit_rates) for part in parts]))
+    for baseline in report.suites[0].baselines:
+        series.append(plots.Series(baseline.value, [_value(part.baselines.get(baseline)) for part in parts]))
     title = "Hit rate by task type" + (f", {platform}" if platform else "")
     return plots.intervals([_label(part) for part in parts], series, title=title, axis=_AXIS)
-
-
-def _rankers(report: Report) -> list[tuple[str, str | Baseline]]:
-    """Return (name, which) of each ranker, the model first."""
-    rankers: list[tuple[str, str | Baseline]] = [(report.model, MODEL)] if report.model else []
-    rankers += [(report.against.name, AGAINST)] if report.against else []
-    return [*rankers, *((baseline.value, baseline) for baseline in report.suites[0].baselines)]
-
-
-def _of(parts: Sequence[SuiteReport], which: str | Baseline) -> list[HitRates | None]:
-    if which == MODEL:
-        return [part.model.hit_rates if part.model else None for part in parts]
-    if which == AGAINST:
-        return [part.against.hit_rates if part.against else None for part in parts]
-    return [part.baselines.get(Baseline(which)) for part in parts]
 
 
 def _label(part: SuiteReport) -> str:

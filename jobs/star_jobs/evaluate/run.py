@@ -12,7 +12,7 @@ from star_contracts.job import Evaluate, LLMEndpoint
 from star_contracts.settings import Baseline
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
-from star_jobs.evaluate.against import load_other
+from star_jobs.evaluate.against import load_others
 from star_jobs.evaluate.answers import AnswerRecord, Examinee, collect_answers
 from star_jobs.evaluate.baselines import BaselineRun, TrainingMatrix, run_baseline, training_matrix
 from star_jobs.evaluate.figures import Measurements, headline, suite_reports, task_results
@@ -31,28 +31,30 @@ NEEDED_FILES = ("items.jsonl", "tasks/*", "truth/test.jsonl", "interactions.parq
 def run(stage: Evaluate, job: JobContext) -> Outcome:
     """Measure the model, when there is one, and the baselines.
 
-    Raises JobFailure. Terminal: InvalidDataset (a type the dataset does not have), NotComparable (`against` measured
-    other tasks), InvalidModel, LLMAccessDenied, and LLMOutputInvalid when the server refused every single request.
+    Raises JobFailure. Terminal: InvalidDataset (a type the dataset does not have), NotComparable (one that the model is
+    compared with measured other tasks), InvalidModel, LLMAccessDenied, and LLMOutputInvalid when the server refused
+    every single request.
     Retryable: LLMUnreachable, StoreUnreachable, Interrupted. Answers that are garbage are misses, and never an error.
     """
     settings = stage.settings
     dataset = Dataset(job.fetch(stage.dataset, only=NEEDED_FILES))
     suite = choose_suite(dataset, settings)
-    other = load_other(stage, suite, job)
+    others = load_others(stage, suite, job)
     answers = None if stage.llm is None else asyncio.run(_examine(stage.llm, dataset, suite, stage, job))
     training = training_matrix(dataset.interactions(), suite.tasks, suite.truth)
     if training.dropped:
         job.log.warning("ground truth among the training interactions", interactions=training.dropped)
     runs = _run_baselines(stage, suite, training, job)
     hits = {baseline: done.hits for baseline, done in runs.items()}
-    measured = Measurements(suite, answers, hits, other.hits if other else None)
+    measured = Measurements(suite, answers, hits, {path: other.hits for path, other in others.items()})
     report = Report(
         model=stage.llm.model if stage.llm else None,
         inputs=_inputs(stage),
         settings=settings,
         tools=stage.llm is not None and _has_tools(stage),
         leaked_interactions=training.dropped,
-        against=other.about if other else None,
+        gpus=stage.llm.gpus if stage.llm else None,
+        compared={path: other.about for path, other in others.items()},
         suites=suite_reports(measured, settings),
         timings={
             baseline: Timing(fit_seconds=done.fit_seconds, answer_seconds=done.answer_seconds)
@@ -95,7 +97,8 @@ async def _examine(
 
 
 def _inputs(stage: Evaluate) -> dict[str, str]:
-    named = {"dataset": stage.dataset, "signals": stage.signals, "against": stage.against}
+    named = {"dataset": stage.dataset, "signals": stage.signals}
+    named |= {path: compared.artifact for path, compared in stage.compared.items()}
     return {role: ref.digest for role, ref in named.items() if ref is not None}
 
 

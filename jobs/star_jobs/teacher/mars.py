@@ -72,6 +72,7 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
         invalid=run.invalid,
         cost=run.cost,
         seconds=round(time.monotonic() - started - run.waited, 3),
+        gpus=team.gpus,
     )
 
 

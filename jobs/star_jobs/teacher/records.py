@@ -33,6 +33,9 @@ class RunRecord(Model):
     """From the first call to the ranking, look-ups included: what an answer's seconds are of a student. Runs outnumber
     calls in flight, and what a run's calls waited for those of other runs is not counted."""
 
+    gpus: int | None = None
+    """GPUs that the run occupied: of one engine of each of its models. None where not known, or on CPUs."""
+
     def result(self) -> "RunResult":
         """Return what came of the run."""
         return RunResult(
@@ -41,6 +44,7 @@ class RunRecord(Model):
             rank=self.trajectory.hit_rank if self.trajectory else None,
             refused=self.trajectory is None,
             seconds=self.seconds,
+            gpus=self.gpus,
         )
 
 
@@ -54,6 +58,8 @@ class RunResult(Model):
     refused: bool
     """True when the endpoint refused a request of the run, which is a miss, too."""
     seconds: float
+    """As the record has it."""
+    gpus: int | None = None
     """As the record has it."""
 
 

@@ -68,6 +68,13 @@ class Team:
     tally: Tally = field(default_factory=Tally)
 
     @property
+    def gpus(self) -> int | None:
+        """GPUs of one engine of each model that takes part; None where one's are not known."""
+        by_endpoint = {client.endpoint.base_url: client.endpoint.gpus for client in self.clients.values()}
+        known = [gpus for gpus in by_endpoint.values() if gpus is not None]
+        return sum(known) if len(known) == len(by_endpoint) else None
+
+    @property
     def brief(self) -> bool:
         """True when answers have no room for reasoning."""
         return self.sampling.max_tokens <= BRIEF_TOKENS

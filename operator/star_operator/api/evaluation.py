@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from star_contracts.settings import EvaluationSettings
 from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, AgainstRef, Compute, Ref, RunSpec
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
@@ -29,6 +31,10 @@ class EvaluationSpec(RunSpec):
             "against compares the measured model with another; give llm (the model), or leave against out",
         ),
         (
+            "size(self.beside) == 0 || has(self.llm)",
+            "beside compares the measured model with others; give llm (the model), or leave beside out",
+        ),
+        (
             "!has(self.settings.singleAgent) || (has(self.llm) && !self.settings.tools)",
             "settings.singleAgent asks a model by a prompt without tools; give llm and set settings.tools to false",
         ),
@@ -44,11 +50,19 @@ class EvaluationSpec(RunSpec):
     """The model to measure; without it the baselines alone."""
     against: AgainstRef | None = None
     """Another evaluation or a run of the teacher on the same test tasks: the model is compared with its model, or with
-    the teacher, in pairs, task by task."""
+    the teacher, in pairs, task by task. Its figures are the metrics `against.*`."""
+    beside: tuple[AgainstRef, ...] = Field(default=(), max_length=8)
+    """Further ones on the same test tasks: the report has them in its tables, in pairs, and in its pictures of quality
+    against latency and cost (the paper's Figure 4)."""
     settings: EvaluationSettings = EvaluationSettings()
     """What is measured, and on how much."""
     compute: Compute = Compute()
     """Where the evaluator runs; the LLM server has a compute of its own."""
+
+    def compared(self) -> dict[str, AgainstRef]:
+        """Return all that the model is compared with, by path in this spec: `against`, `beside[0]`, ..."""
+        against = {"against": self.against} if self.against else {}
+        return against | {f"beside[{place}]": ref for place, ref in enumerate(self.beside)}
 
 
 class Evaluation(Resource[EvaluationSpec, Status]):

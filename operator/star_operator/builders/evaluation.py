@@ -1,7 +1,7 @@
 """Evaluation -> one evaluator Job, with a server of the measured model where asked."""
 
 from star_contracts.artifact import ArtifactRef
-from star_contracts.job import Evaluate
+from star_contracts.job import Compared, Evaluate
 from star_contracts.settings import Baseline
 from star_operator.api.evaluation import Evaluation, EvaluationSpec
 from star_operator.builders.llm import resolve_llm
@@ -28,8 +28,9 @@ def plan(name: str, resource: Evaluation, inputs: Inputs, done: dict[str, Artifa
         dataset=inputs.artifacts["dataset"],
         signals=inputs.artifacts.get("signals"),
         llm=llm.endpoint if llm else None,
-        against=inputs.artifacts.get("against"),
-        against_name=spec.against.name if spec.against else None,
+        compared={
+            path: Compared(artifact=inputs.artifacts[path], name=ref.name) for path, ref in spec.compared().items()
+        },
         settings=spec.settings,
     )
     return Step(

@@ -14,16 +14,16 @@ from star_operator.reconcilers.run import RunKind
 
 
 async def inputs(cluster: Cluster, resource: Evaluation) -> Inputs:
-    """Return the dataset, the look-up store where one is named, what it is compared with, and the model."""
+    """Return the dataset, the look-up store where one is named, all that it is compared with, and the model."""
     namespace, spec = resource.metadata.namespace, resource.spec
     artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
-    if spec.against is not None:
-        artifacts["against"] = await _other(cluster, namespace, spec.against)
+    for path, ref in spec.compared().items():
+        artifacts[path] = await _other(cluster, namespace, ref, f"spec.{path}")
     return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))
 
 
-async def _other(cluster: Cluster, namespace: str, ref: AgainstRef) -> ArtifactRef:
-    """Return the report or the trajectories that a reference stands for.
+async def _other(cluster: Cluster, namespace: str, ref: AgainstRef, path: str) -> ArtifactRef:
+    """Return the report or the trajectories that a reference at that path stands for.
 
     Raises Waiting, or InvalidSpec on a digest that differs or a teacher that is not measured.
     """
@@ -32,12 +32,12 @@ async def _other(cluster: Cluster, namespace: str, ref: AgainstRef) -> ArtifactR
         return ArtifactRef(uri=ref.uri, digest=ref.digest)
     assert ref.name is not None
     maker: type[Evaluation] | type[TeacherRun] = Evaluation if ref.evaluation is not None else TeacherRun
-    field = f"spec.against.{'evaluation' if maker is Evaluation else 'teacherRun'}"
+    field = f"{path}.{'evaluation' if maker is Evaluation else 'teacherRun'}"
     if maker is TeacherRun:  # before it is waited for: a run on training tasks may take days
         _refuse_training(await get_resource(cluster, TeacherRun, namespace, ref.name, field), field)
     _, made = await produced(cluster, maker, namespace, Ref(name=ref.name), field)
     if ref.digest is not None and ref.digest != made.digest:
-        text = f"spec.against.digest is {ref.digest}, but {maker.INFO.kind} {ref.name} made {made.digest}"
+        text = f"{path}.digest is {ref.digest}, but {maker.INFO.kind} {ref.name} made {made.digest}"
         raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
     return made
 

@@ -1,6 +1,6 @@
 """A pod that evaluates: real artifacts, real S3, a scripted stand-in for the model server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
 from star_contracts.base import value_hash
 from star_contracts.data import RankingTask
-from star_contracts.job import Evaluate, JobSpec, LLMEndpoint
+from star_contracts.job import Compared, Evaluate, JobSpec, LLMEndpoint
 from star_contracts.result import JobResult
 from star_contracts.settings import EvaluationSettings, Sampling
 from star_jobs import runtime
@@ -46,11 +46,12 @@ class Stage:
         attempt: int = 1,
         entry: runtime.Entry = stage_module.run,
         against: ArtifactRef | None = None,
+        beside: Mapping[str, ArtifactRef] | None = None,
     ) -> tuple[int, JobResult]:
-        name = "before" if against else None
-        stage = Evaluate(
-            dataset=self.dataset, signals=self.signals, llm=llm, settings=settings, against=against, against_name=name
-        )
+        compared = {"against": Compared(artifact=against, name="before")} if against else {}
+        for place, (name, artifact) in enumerate((beside or {}).items()):
+            compared[f"beside[{place}]"] = Compared(artifact=artifact, name=name)
+        stage = Evaluate(dataset=self.dataset, signals=self.signals, llm=llm, settings=settings, compared=compared)
         work_hash = value_hash(settings.to_json_dict())
         spec = JobSpec(
             store=self.server.store(),

@@ -35,10 +35,9 @@ def test_compares_in_pairs_with_another_evaluation(stage: Stage) -> None:
     assert result.metrics["against.ciHigh"] == pytest.approx(1 / 3)
     assert result.metrics["against.pValue"] < 0.05
     report = stage.report(result)
-    assert report.against is not None
-    assert (report.against.name, report.against.report) == ("before", before.digest)
+    assert (report.compared["against"].name, report.compared["against"].report) == ("before", before.digest)
     assert report.inputs["against"] == before.digest
-    assert all(suite.against is not None for suite in report.suites)
+    assert [list(suite.compared) for suite in report.suites] == [["against"]] * 3
     page = stage.page(result)
     assert "before" in page
     assert "33.3" in page

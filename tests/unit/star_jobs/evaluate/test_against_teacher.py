@@ -8,7 +8,7 @@ import pytest
 from star_contracts.artifact import MANIFEST_NAME, ArtifactKind, ArtifactRef
 from star_contracts.settings import EvaluationSettings, TaskSplit, TrajectoryFilter
 from star_jobs.datasets.snapshot import Dataset
-from star_jobs.evaluate.report import trade_off
+from star_jobs.evaluate.report import cost, efficiency, trade_off
 from star_jobs.storage import fetch, write_jsonl
 from star_jobs.teacher.collect import RUNS
 from star_jobs.teacher.records import RunRecord
@@ -25,22 +25,30 @@ Ranks = Sequence[int | str | None]
 
 
 def taught(
-    stage: Stage, ranks: Ranks, *, passes: int = 1, tasks: int | None = None, split: TaskSplit = TaskSplit.TEST
+    stage: Stage,
+    ranks: Ranks,
+    *,
+    passes: int = 1,
+    tasks: int | None = None,
+    split: TaskSplit = TaskSplit.TEST,
+    gpus: int | None = None,
+    uri: str = "teacher",
 ) -> ArtifactRef:
     """The artifact of a TeacherRun whose n-th run took n seconds."""
-    room = Classroom(stage.server, stage.store, f"{stage.uri}/teacher", stage.dataset, stage.signals, [])
+    room = Classroom(stage.server, stage.store, f"{stage.uri}/{uri}", stage.dataset, stage.signals, [])
     items = work_items(chosen_tasks(Dataset(stage.folder / "dataset"), split, tasks), passes)
     for seconds, (item, rank) in enumerate(zip(items, cycle(ranks), strict=False), start=1):
-        room.work.put(item.name, _record(item, rank, seconds).model_dump_json(by_alias=True).encode())
+        done = _record(item, rank, seconds=seconds, gpus=gpus)
+        room.work.put(item.name, done.model_dump_json(by_alias=True).encode())
     result = collect(room, split=split, passes=passes, tasks=tasks, filter=TrajectoryFilter.NONE)
     assert result.artifact is not None
     return result.artifact
 
 
-def _record(item: WorkItem, rank: int | str | None, seconds: float) -> RunRecord:
+def _record(item: WorkItem, rank: int | str | None, **took: float | None) -> RunRecord:
     if isinstance(rank, str):
-        return record(item, None, trajectory=None, failure=rank, ranked=False, seconds=seconds)
-    return record(item, rank, kept=True, seconds=seconds)
+        return record(item, None, trajectory=None, failure=rank, ranked=False, **took)
+    return record(item, rank, kept=True, **took)
 
 
 def refused(stage: Stage, against: ArtifactRef, settings: EvaluationSettings = SETTINGS) -> str:
@@ -65,11 +73,11 @@ def test_the_student_is_compared_in_pairs_with_its_teacher(stage: Stage) -> None
     assert result.metrics["against.ciLow"] == pytest.approx(1 / 6)
     assert result.metrics["against.ciHigh"] == pytest.approx(1 / 6)
     report = stage.report(result)
-    assert report.against is not None
-    assert (report.against.name, report.against.model, report.against.report) == ("before", "teacher-1", teacher.digest)
-    assert report.against.latency_p50 == 20.5, "the median of 1 to 40 seconds"
+    against = report.compared["against"]
+    assert (against.name, against.model, against.report) == ("before", "teacher-1", teacher.digest)
+    assert against.latency_p50 == 20.5, "the median of 1 to 40 seconds"
     assert report.inputs["against"] == teacher.digest
-    assert [suite.against is not None for suite in report.suites] == [True] * 3
+    assert [list(suite.compared) for suite in report.suites] == [["against"]] * 3
     picture = trade_off(report)
     assert "before: 50.0 [50.0, 50.0], 20.5 s" in picture
     assert "fake: 66.7" in picture
@@ -81,9 +89,37 @@ def test_a_refused_run_is_a_miss_and_has_no_latency(stage: Stage) -> None:
     with fake_llm(world.scripted_student()) as server:
         _, result = stage.run(server.endpoint(), against=teacher)
     assert result.metrics["against.hrAvg"] == pytest.approx(0.95)
-    against = stage.report(result).against
-    assert against is not None
-    assert against.latency_p50 == 10
+    assert stage.report(result).compared["against"].latency_p50 == 10
+
+
+def test_figure_4_shows_all_with_what_an_answer_costs(stage: Stage) -> None:
+    mars = taught(stage, [1, None], gpus=16)
+    hybrid = taught(stage, [1], gpus=17, uri="hybrid")
+    with fake_llm(world.scripted_student()) as server:
+        endpoint = server.endpoint().model_copy(update={"gpus": 1})
+        code, result = stage.run(endpoint, against=mars, beside={"hybrid": hybrid})
+    assert (code, result.error) == (0, None)
+    assert result.metrics["against.hrAvg"] == pytest.approx(1 / 2), "metrics are of against alone"
+    report = stage.report(result)
+    assert report.inputs["beside[0]"] == hybrid.digest
+    assert report.suites[0].compared["beside[0]"].difference.mean == pytest.approx(2 / 3 - 1)
+    assert [(one.name, one.gpus) for one in efficiency(report)] == [("fake", 1), ("before", 16), ("hybrid", 17)]
+    assert [one.gpu_seconds for one in efficiency(report)[1:]] == [16 * 10.5, 17 * 10.5]
+    page = stage.page(result)
+    assert "hybrid: 100.0 [100.0, 100.0], 10.5 s" in trade_off(report)
+    assert "hybrid: 100.0 [100.0, 100.0], 178 s" in cost(report)
+    assert trade_off(report) in page
+    assert cost(report) in page
+    assert "<td>hybrid</td><td>100.0</td><td>10.50</td>\n<td>17</td><td>178.5</td>" in page
+
+
+def test_what_an_answer_costs_is_not_known_where_its_gpus_are_not(stage: Stage) -> None:
+    with fake_llm(world.scripted_student()) as server:
+        _, result = stage.run(server.endpoint().model_copy(update={"gpus": 1}), against=taught(stage, [1]))
+    report = stage.report(result)
+    assert [one.gpu_seconds is None for one in efficiency(report)] == [False, True]
+    assert cost(report) == "", "one cost alone compares nothing"
+    assert "<td>not known</td><td></td>" in stage.page(result)
 
 
 @pytest.mark.parametrize("tasks", [None, 4], ids=["all", "the-same"])

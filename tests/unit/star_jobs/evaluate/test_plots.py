@@ -69,7 +69,7 @@ def test_lines_rise_over_k_and_band_their_interval() -> None:
 def test_scatter_shows_the_model_as_a_star_and_keeps_labels_apart() -> None:
     spots = [Spot("star", 2.0, Value(0.6, 0.5, 0.7), highlight=True)]
     spots += [Spot(f"baseline {n}", 0.0001 * (n + 1), Value(0.3)) for n in range(4)]
-    svg = scatter(spots, title="t", axis="HR avg, %")
+    svg = scatter(spots, title="t", time="time an answer", axis="HR avg, %")
     marks = of_class(svg, "mark")
     assert [mark.tag for mark in marks] == ["polygon", *["circle"] * 4]
     assert marks[0].get("fill") == HIGHLIGHT
@@ -81,7 +81,8 @@ def test_scatter_shows_the_model_as_a_star_and_keeps_labels_apart() -> None:
 
 
 def test_an_instant_answer_has_a_place_on_the_logarithmic_axis() -> None:
-    assert len(of_class(scatter([Spot("identity", 0.0, Value(0.0))], title="t", axis="a"), "mark")) == 1
+    svg = scatter([Spot("identity", 0.0, Value(0.0))], title="t", time="time an answer", axis="a")
+    assert len(of_class(svg, "mark")) == 1
 
 
 @given(st.lists(st.tuples(NAMES, VALUES, st.floats(min_value=0, max_value=1e4)), min_size=1, max_size=12))
@@ -93,7 +94,7 @@ def test_any_values_and_names_give_well_formed_pictures_inside_their_frame(
     for svg in (
         intervals(["a & b", "<c>"], series, title='"t"', axis="a"),
         lines([1, 16], series, title="t", axis="a"),
-        scatter(spots, title="t", axis="a"),
+        scatter(spots, title="t", time="time an answer", axis="a"),
     ):
         assert len(of_class(svg, "mark")) == len(rankers)
         for mark in of_class(svg, "mark"):

@@ -32,12 +32,22 @@ def finished(kind: str, name: str, artifact: dict[str, str]) -> dict[str, Any]:
     return {**star(kind, "ns", name, SPECS[kind]), "status": {"phase": "Succeeded", "artifact": artifact}}
 
 
-def resolved(against: dict[str, str] | None, *others: dict[str, Any]) -> Inputs:
+def resolved(against: dict[str, str] | None, *others: dict[str, Any], **more: Any) -> Inputs:
     cluster = FakeCluster()
     for body in (finished("RecDataset", "d", DATASET), *others):
         cluster.add(body)
-    spec = SPEC if against is None else {**SPEC, "against": against}
+    spec = SPEC | more | ({} if against is None else {"against": against})
     return asyncio.run(inputs(cluster, Evaluation.parse(star("Evaluation", "ns", "after", spec))))
+
+
+def test_those_beside_it_are_pinned_and_waited_for_by_their_place() -> None:
+    beside = [{"evaluation": "before"}, {"teacherRun": "mars"}]
+    before, mars = finished("Evaluation", "before", REPORT), finished("TeacherRun", "mars", TRAJECTORIES)
+    found = resolved(None, before, mars, beside=beside)
+    assert found.artifacts["beside[0]"].to_json_dict() == REPORT
+    assert found.artifacts["beside[1]"].to_json_dict() == TRAJECTORIES
+    with pytest.raises(Waiting, match=r"spec\.beside\[1\]\.teacherRun names TeacherRun mars, which does not exist"):
+        resolved(None, before, beside=beside)
 
 
 def test_it_is_pinned_to_the_others_report() -> None:
