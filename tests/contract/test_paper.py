@@ -71,7 +71,7 @@ def test_what_a_preset_names_is_a_preset_too(each: Preset) -> None:
 def test_a_preset_fits_what_it_names(each: Preset) -> None:
     """The same suite throughout, and the same variant from the trajectories to the measurement."""
     spec, suite = each.spec, each.name.partition("-")[0]
-    assert suite in SUITES
+    assert suite in (*SUITES, "all")
     named = [spec[field]["name"] for field in ("dataset", "verbalization", "trajectories") if field in spec]
     assert {name.partition("-")[0] for name in (*named, *checkpoints(spec))} <= {suite}
     if each.kind in ("TeacherRun", "GRPOJob", "StarDeployment") or (checkpoints(spec) and each.kind == "Evaluation"):
@@ -113,6 +113,8 @@ def test_table_3() -> None:
     assert [preset("SFTJob", f"{suite}-planner").spec["samples"] for suite in SUITES] == [8646, 7958, 4673]
     assert [preset("GRPOJob", f"{suite}-star").spec["sampling"]["instances"] for suite in SUITES] == [500, 470, 486]
     assert preset("SFTJob", "amazon-sft-8846").spec["samples"] == 8846, "the text's reading"
+    assert preset("SFTJob", "all-sft").spec["samples"] == sum(TABLE_3[""])
+    assert preset("GRPOJob", "all-star").spec["sampling"]["instances"] == 500 + 470 + 486
 
 
 def test_table_4_and_the_body() -> None:
@@ -161,7 +163,7 @@ def test_star_is_held_against_its_teacher_on_the_same_tasks() -> None:
     """Table 1, and Figure 4 on fewer tasks: a TeacherRun's `tasks` are an Evaluation's `samples` of each type."""
     students = [each for each in presets() if "teacherRun" in each.spec.get("against", {})]
     teachers = {student.name: [other.name for other in compared(student.spec)] for student in students}
-    table_1 = {f"{suite}-star": [f"{suite}-mars"] for suite in SUITES}
+    table_1 = {f"{suite}-star": [f"{suite}-mars"] for suite in (*SUITES, "all")}
     figure_4 = {"goodreads-star-latency": ["goodreads-mars-latency", "goodreads-mars-planner-latency"]}
     assert teachers == table_1 | figure_4
     for student in students:
