@@ -17,6 +17,8 @@ peak_rss_mb          most resident memory of an end-to-end process
 growth_exponent      slope of log(seconds) over log(edges) for the stage, from --smallest to --largest edges
 kernels_exponent     the same of the bare kernels
 work_exponent        the same of the multiplications instead of the seconds: what is above it is the machine's caches
+floor_exponent       the slope if around the kernels the stage took no time at all at --largest: no stage that calls
+                     them can have less, but by being slower at --smallest
 stage_s, item_cf_s, kernels_s, item_kernel_s, implicit_s  what the ratios are made of
 growth_s             seconds of the stage and of the bare kernels by number of edges
 capped_edges         edges that users' cap leaves for Item-CF
@@ -154,6 +156,7 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         turns = [(measure("end_to_end", main), measure("kernel", main)) for _ in range(min(options.runs, 2))]
         stages, bares = zip(*turns, strict=True)
         growth[edges] = best(stages, "stage_s"), best(bares, "kernels_s"), best(bares, "products")
+    smallest, *_, largest = growth.values()
     slopes = np.polyfit(np.log(list(growth)), np.log(list(growth.values())), 1)[0]
     least = {key: best(runs, key) for runs in (ends, kernels, peers) for key in runs[0] if key.endswith("_s")}
     return {
@@ -162,6 +165,7 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "item_cf_to_implicit": round(least["item_cf_s"] / least["implicit_s"], 3),
         "peak_rss_mb": round(max(run["peak_rss_mb"] for run in ends)),
         **dict(zip(("growth_exponent", "kernels_exponent", "work_exponent"), slopes.round(3).tolist(), strict=True)),
+        "floor_exponent": round(float(np.log(largest[1] / smallest[0]) / np.log(sizes[-1] / sizes[0])), 3),
         **{key: round(seconds, 2) for key, seconds in least.items()},
         "growth_s": {str(edges): [round(each, 2) for each in grown[:2]] for edges, grown in growth.items()},
         "edges": int(options.edges),
