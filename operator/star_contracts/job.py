@@ -76,8 +76,8 @@ class LLMEndpoint(Model):
     """Of the endpoint as a whole: all pods of the step share them."""
     prices: TokenPrices | None = None
     """For the account of what was spent."""
-    gpus: int | None = Field(default=None, ge=1)
-    """GPUs of one engine behind it: what an answer occupies while it is made. None on CPUs and where nobody knows."""
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs of one engine behind it: what an answer occupies while it is made. None for an endpoint outside."""
     ask_port: int | None = None
     """Where to listen from the moment the model is needed: the operator starts its server only then. None for an
     endpoint that answers without being asked for."""

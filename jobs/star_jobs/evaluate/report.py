@@ -42,7 +42,7 @@ class Against(Model):
     latency_p50: float
     """Median seconds of an answer, or of a teacher's whole run (`RunRecord.seconds`), under the load it was made."""
     gpus: int | None = None
-    """GPUs that an answer occupied: of one engine of each of its models. None where not known, or on CPUs."""
+    """GPUs that an answer occupied: of one engine of each of its models. None where not known."""
 
 
 class Report(Model):
@@ -59,7 +59,7 @@ class Report(Model):
     leaked_interactions: int
     """Answers found among the training interactions and taken out; 0 for a dataset that keeps its leakage rules."""
     gpus: int | None = None
-    """GPUs of one engine of the model; None where not known, or on CPUs."""
+    """GPUs of one engine of the model; None where not known."""
     compared: dict[str, Against] = {}
     """By path in the Evaluation's spec: `against`, `beside[0]`, ..."""
     suites: tuple[SuiteReport, ...]
@@ -119,7 +119,7 @@ class Efficiency:
 
     @property
     def gpu_seconds(self) -> float | None:
-        """Its cost: the time that it occupied its GPUs; None where they are not known."""
+        """Its cost: the time that it occupied its GPUs; None where they are not known, or there are none."""
         return self.gpus * self.seconds if self.gpus else None
 
 

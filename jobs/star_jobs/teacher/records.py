@@ -34,7 +34,7 @@ class RunRecord(Model):
     calls in flight, and what a run's calls waited for those of other runs is not counted."""
 
     gpus: int | None = None
-    """GPUs that the run occupied: of one engine of each of its models. None where not known, or on CPUs."""
+    """GPUs that the run occupied: of one engine of each of its models. None where not known."""
 
     def result(self) -> "RunResult":
         """Return what came of the run."""

@@ -51,7 +51,7 @@ class ServerPlan:
             concurrency=concurrency,
             timeout_seconds=timeout,
             ask_port=ASK_PORT,
-            gpus=self.server.compute.nodes * self.server.compute.gpus_per_node or None,
+            gpus=self.server.compute.nodes * self.server.compute.gpus_per_node,
         )
 
 
