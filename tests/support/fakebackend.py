@@ -91,6 +91,7 @@ class FakeBackend:
 
     async def _chunks(self) -> AsyncIterator[str]:
         finished = False
+        self.in_flight += 1
         try:
             for word in ("one", "two", "three"):
                 yield f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n"
@@ -98,6 +99,7 @@ class FakeBackend:
             yield "data: [DONE]\n\n"
             finished = True
         finally:
+            self.in_flight -= 1
             self.aborted += not finished
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
@@ -101,8 +100,8 @@ async def test_the_openai_client_streams_through(setup: Setup, fake: FakeBackend
 
 
 async def test_a_stream_past_its_deadline_ends_with_an_error(setup: Setup, fake: FakeBackend) -> None:
-    fake.delay = 5
-    setup.write(fake.backend("a"), deadline_seconds=0.5)
+    fake.delay = 30
+    setup.write(fake.backend("a"), deadline_seconds=2)
     async with setup.listening() as running:
         response = await running.http.post("/v1/chat/completions", json=CHAT | {"stream": True})
         assert response.status_code == 200
@@ -112,7 +111,7 @@ async def test_a_stream_past_its_deadline_ends_with_an_error(setup: Setup, fake:
 
 
 async def test_a_call_past_its_deadline_is_a_504(setup: Setup, fake: FakeBackend) -> None:
-    setup.write(fake.backend("a"), deadline_seconds=0.3)
+    setup.write(fake.backend("a"), deadline_seconds=2)
     async with setup.running() as running:
         await running.ready()
         fake.delay = 20
@@ -135,8 +134,9 @@ async def test_a_client_that_leaves_stops_the_generation(
     setup.write(fake.backend("a"))
     async with setup.listening() as running:
         fake.delay = 30
-        with pytest.raises(httpx.ReadTimeout):
-            await running.http.post(path, json=body, timeout=0.3)
+        call = asyncio.create_task(running.http.post(path, json=body, timeout=60))
+        await eventually(lambda: fake.in_flight == 1)
+        call.cancel()
         await eventually(lambda: fake.aborted == 1)
         await eventually(lambda: running.gateway.admission.in_flight == 0)
         await eventually(lambda: all(handle.leases == 0 for handle in running.gateway.pool.handles))
