@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from star_contracts.data import AgentStep, RankingTask, TaskType
-from star_contracts.job import LLMEndpoint
 from star_contracts.limits import TokenPrices
 from star_contracts.settings import Agents, Sampling, TrajectoryFilter, Variant
 from star_jobs.llm.client import LLMClient
@@ -372,40 +371,3 @@ async def test_a_json_answer_in_a_code_fence_is_read() -> None:
     fenced = Answer('```json\n{"ranking": "i7 > i5 > i6 > i8 > i9"}\n```')
     record, _ = await run(Script(rank=fenced))
     assert record.invalid == 0
-
-
-async def test_a_planner_of_its_own_is_asked_as_it_was_trained() -> None:
-    with (
-        fake_llm(lambda request: '<plan><JSON>["recent_analysis"]</JSON></plan>') as planner,
-        fake_llm(Script()) as llm,
-    ):
-        async with LLMClient(on_gpus(llm, 16)) as client, LLMClient(on_gpus(planner, 1)) as own:
-            team = hybrid(client, own)
-            record = await run_mars(team, WorkItem(TASK, 0, 1), TRUTH)
-    assert [step.agent for step in steps(record)] == ["planner", "recent_analysis", "reflection", "recommend"]
-    assert "schema" not in json.dumps(planner.requests[0])
-    assert record.gpus == 17, "the paper's 16 and one more"
-
-
-@pytest.mark.parametrize("gpus", [(16, None), (None, 1), (None, None)])
-async def test_what_a_run_occupies_is_not_known_where_a_model_is_elsewhere(gpus: tuple[int | None, ...]) -> None:
-    with fake_llm(Script()) as llm, fake_llm(Script()) as planner:
-        async with LLMClient(on_gpus(llm, gpus[0])) as client, LLMClient(on_gpus(planner, gpus[1])) as own:
-            assert hybrid(client, own).gpus is None
-
-
-def on_gpus(server: FakeLLM, gpus: int | None) -> LLMEndpoint:
-    return server.endpoint().model_copy(update={"gpus": gpus})
-
-
-def hybrid(client: LLMClient, own: LLMClient) -> Team:
-    """The paper's MARS-Planner."""
-    return Team(
-        clients=dict.fromkeys(AGENT_NAMES, client) | {"planner": own},
-        agents=Agents(),
-        sampling=BRIEF,
-        filter=TrajectoryFilter.HIT_AT_1,
-        items=CATALOGUE,
-        toolbox=None,
-        own_planner=True,
-    )
