@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from star_operator.api.kinds import BY_KIND
-from tests.contract.bad_manifests import BAD, BAD_CHANGES, GOOD_CHANGES, SAMPLES, Bad, BadChange, changed, sample
+from tests.contract.bad_manifests import BAD, SAMPLES, Bad, changed, sample
+from tests.contract.changes import BAD_CHANGES, GOOD_CHANGES, Change
 from tests.support.kubectl import Kubectl
 
 MANIFESTS = SAMPLES.parent
@@ -53,7 +54,7 @@ def test_bad_manifests_have_names_of_their_own() -> None:
     assert len(names) == len(set(names))
 
 
-def change_dry_run(kubectl: Kubectl, change: BadChange, created: dict[str, dict[str, Any]]) -> None:
+def change_dry_run(kubectl: Kubectl, change: Change, created: dict[str, dict[str, Any]]) -> None:
     """Make the sample once, then ask for the change."""
     if change.kind not in created:
         created[change.kind] = sample(change.kind)
@@ -69,7 +70,7 @@ def created() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("change", BAD_CHANGES, ids=lambda change: change.name)
-def test_a_run_keeps_its_spec(kubectl: Kubectl, created: dict[str, dict[str, Any]], change: BadChange) -> None:
+def test_a_run_keeps_its_spec(kubectl: Kubectl, created: dict[str, dict[str, Any]], change: Change) -> None:
     with pytest.raises(RuntimeError) as refusal:
         change_dry_run(kubectl, change, created)
     kind = created[change.kind]["kind"]
@@ -79,5 +80,5 @@ def test_a_run_keeps_its_spec(kubectl: Kubectl, created: dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize("change", GOOD_CHANGES, ids=lambda change: change.name)
-def test_what_may_change_may_change(kubectl: Kubectl, created: dict[str, dict[str, Any]], change: BadChange) -> None:
+def test_what_may_change_may_change(kubectl: Kubectl, created: dict[str, dict[str, Any]], change: Change) -> None:
     change_dry_run(kubectl, change, created)
