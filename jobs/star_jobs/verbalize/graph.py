@@ -8,7 +8,6 @@ recent ones. A block of rows is multiplied at a time and only the k largest prod
 is bounded by the edges and the block, not by the number of pairs. Pure: frames and arrays in, matrices out.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,20 +17,17 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sparse_dot_topn import sp_matmul_topn
 
 from star_contracts.settings import Weighting
+from star_jobs.verbalize.products import Matrix, best_products
 
 BLOCK_ROWS = 131072
 """Rows multiplied and written at a time: few enough for memory, many enough that starting a block costs nothing."""
 _BM25_K1, _BM25_B = 1.2, 0.75
 """The usual constants (Robertson and Zaragoza 2009, doi:10.1561/1500000019)."""
-_USES_EVERY = 8
-"""Of so many entries one is counted to find the columns used most: the order of rare ones is no matter."""
 _ROUNDING = 1e-6
 """A mean of equal ratings may come out a little above them."""
 
-Matrix = sp.csr_matrix
 Mask = NDArray[np.bool_]
 Factors = NDArray[np.float64]
 Blocks = Iterator[tuple[int, Matrix]]
@@ -128,9 +124,9 @@ def weighted(rows: Matrix, columns: Matrix, weighting: Weighting) -> tuple[Matri
 def similar(left: Matrix, right: Matrix, k: int) -> Blocks:
     """Return (first row, block) of `weighted` matrices: a block's rows hold the k nearest other rows, best first."""
     count = left.shape[0]
-    columns = _Columns.of(right, below=sp.identity(count, np.float32, "csr"))  # no row is near to itself
-    starts = range(0, count, BLOCK_ROWS)
-    return ((start, columns.best(_barring(left[start : start + BLOCK_ROWS], start, count), k)) for start in starts)
+    itself = sp.identity(count, np.float32, "csr")  # no row is near to itself
+    blocks = (slice(start, start + BLOCK_ROWS) for start in range(0, count, BLOCK_ROWS))
+    return ((rows.start, best_products(left[rows], right, itself[rows], k)) for rows in blocks)
 
 
 def liked_by_similar(near: Blocks, liked: Matrix, taken: Matrix, k: int) -> Blocks:
@@ -139,50 +135,7 @@ def liked_by_similar(near: Blocks, liked: Matrix, taken: Matrix, k: int) -> Bloc
     An item's weight is the sum of the similarities of the users who liked it. `near` is `similar` of users; `liked`
     and `taken` are (users, items) of 0 and 1.
     """
-    columns = _Columns.of(liked, below=taken)
-    return ((start, columns.best(_barring(block, start, taken.shape[0]), k)) for start, block in near)
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The right side of a product, its columns in order of use: the kernel's sums that are hit most lie together."""
-
-    matrix: Matrix
-    before: NDArray[np.int32]
-    """The number that each column had."""
-
-    @classmethod
-    def of(cls, above: Matrix, below: Matrix) -> "_Columns":
-        """Stack two matrices, their most used columns first."""
-        every = np.concatenate([above.indices[::_USES_EVERY], below.indices[::_USES_EVERY]])
-        uses = np.minimum(np.bincount(every, minlength=above.shape[1]), np.iinfo(np.int16).max)
-        before = np.argsort(-uses.astype(np.int16), kind="stable").astype(np.int32)  # of 16 bits: in linear time
-        now = np.empty_like(before)
-        now[before] = np.arange(len(before), dtype=np.int32)
-        # Into place at once: memory that is touched for the first time costs more than the copying.
-        indices = np.empty(above.nnz + below.nnz, np.int32)
-        np.take(now, above.indices, out=indices[: above.nnz], mode="clip")
-        np.take(now, below.indices, out=indices[above.nnz :], mode="clip")
-        starts = np.concatenate([above.indptr, above.nnz + below.indptr[1:]])
-        shape = above.shape[0] + below.shape[0], above.shape[1]
-        return cls(sp.csr_matrix((np.concatenate([above.data, below.data]), indices, starts), shape), before)
-
-    def best(self, left: Matrix, k: int) -> Matrix:
-        """Return the k largest positive products of each row, largest first, in the columns' own numbers."""
-        threads = len(os.sched_getaffinity(0))
-        best: Matrix = sp_matmul_topn(left, self.matrix, k, threshold=0, sort=True, n_threads=threads)
-        return sp.csr_matrix((best.data, self.before[best.indices], best.indptr), best.shape)
-
-
-def _barring(block: Matrix, start: int, count: int) -> Matrix:
-    """Return the block with `count` more columns: multiplied by (B above C), row i gets nothing that C[start + i] has.
-
-    The kernel leaves such products out while it looks for the k best, so that neither more than k need to be kept nor
-    all products be written down.
-    """
-    rows = block.shape[0]
-    never = np.full(rows, -np.inf, np.float32), np.arange(start, start + rows, dtype=np.int32), np.arange(rows + 1)
-    return sp.csr_matrix(sp.hstack([block, sp.csr_matrix(never, shape=(rows, count))], "csr"))
+    return ((start, best_products(block, liked, taken[start : start + block.shape[0]], k)) for start, block in near)
 
 
 def _numbered(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
