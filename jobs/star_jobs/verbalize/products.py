@@ -26,7 +26,8 @@ Matrix = sp.csr_matrix
 _ROWS = 1024
 """Rows that a thread takes at a time."""
 _SLOTS = 4
-"""Places in the table for each sum that there may be: the fewer, the more often two columns want the same one."""
+"""Places in the table for each product: the fewer, the more often two columns want the same one. Twice as many places
+as there are columns are enough, so that rows of very many products need no more memory than that."""
 _CANDIDATES = 256
 """Sums looked at before those that are not among the k largest so far are dropped."""
 _AHEAD = 8
@@ -154,7 +155,7 @@ def _bits(left: _Rows, right: _Rows, row: int, width: int) -> int:
         products += right.starts[middle + 1] - right.starts[middle]
         _prefetch(right.starts, left.columns[min(entry + 2 * _AHEAD, last)])
     bits = 8
-    while 1 << bits < _SLOTS * min(products, width):
+    while 1 << bits < min(_SLOTS * products, 2 * width):
         bits += 1
     return bits
 
