@@ -124,11 +124,13 @@ def test_a_pod_without_a_node_says_what_it_wants_and_what_the_scheduler_says(
     kubelet.script = while_asking("evaluate")
     kubectl.apply(checkpoint(namespace), star("RecDataset", namespace, "d", DATASET))
     kubectl.apply(star("Evaluation", namespace, "e", spec))
-    eventually(lambda: reason(kubectl, "evaluation", namespace, "e") == "Unschedulable", "the condition says it")
+    # The server's pod is the one meant: that of the stage has no node either until the kubelet takes it.
+    wanted = "waits for a node: 8 x nvidia.com/gpu wanted on nodes with star.recsys.dev/pool=h20"
+    eventually(lambda: wanted in ready_message(status(kubectl, "evaluation", namespace, "e")), "the condition says it")
     found = status(kubectl, "evaluation", namespace, "e")
     assert found["phase"] == "Waiting"
-    assert "waits for a node: 8 x nvidia.com/gpu wanted on nodes with star.recsys.dev/pool=h20" in ready_message(found)
     assert "the scheduler says: no nodes available to schedule pods" in ready_message(found)
+    assert reason(kubectl, "evaluation", namespace, "e") == "Unschedulable"
 
 
 def test_a_quota_that_refuses_a_jobs_pods_is_told(
