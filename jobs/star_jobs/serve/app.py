@@ -158,7 +158,7 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(gateway: Gate) -> JSONResponse:
-    """Tell whether requests can be answered: data loaded, a backend that generates, not draining."""
+    """Tell whether requests can be answered: data loaded, a backend that has generated, not draining."""
     reason = gateway.unready()
     backends = [
         {

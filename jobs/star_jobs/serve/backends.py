@@ -88,6 +88,8 @@ class BackendPool:
     def __init__(self, metrics: Metrics) -> None:
         self._handles: dict[tuple[str, str, str], BackendHandle] = {}
         self._metrics = metrics
+        self.has_generated = False
+        """Whether a backend that takes traffic has ever been up."""
         self.http = httpx.AsyncClient(
             trust_env=False,
             timeout=httpx.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
@@ -116,11 +118,6 @@ class BackendPool:
     def handles(self) -> list[BackendHandle]:
         """Return every backend, in the configuration's order."""
         return list(self._handles.values())
-
-    @property
-    def any_up(self) -> bool:
-        """Tell whether a backend that takes traffic generates."""
-        return any(handle.health.up and handle.backend.weight > 0 for handle in self.handles)
 
     def order(self, key: str, pinned: str | None = None) -> list[BackendHandle]:
         """Return whom to ask for a user, first choice first; those known to be down come last.
@@ -191,6 +188,7 @@ class BackendPool:
         if health.up != handle.health.up or health.detail != handle.health.detail:
             _log.info("backend", revision=handle.backend.revision, up=health.up, detail=health.detail)
         handle.health = health
+        self.has_generated |= health.up and handle.backend.weight > 0
         self._metrics.backend_up.labels(handle.backend.revision).set(1 if health.up else 0)
 
     async def close(self) -> None:

@@ -104,12 +104,16 @@ class Gateway:
             self.metrics.in_flight.set(self.admission.in_flight)
 
     def unready(self) -> str | None:
-        """Return why the gateway should get no traffic, None when it should."""
+        """Return why the gateway should get no traffic, None when it should.
+
+        Backends that go down later are no reason: they are the same for every gateway, and without any that is ready a
+        Service refuses connections, where a gateway asks the backends all the same or says when to try again.
+        """
         if self.draining:
             return "draining: the process was told to stop"
         if self.catalogue is None:
             return self.notes.get("data", "the dataset is being loaded")
-        if not self.pool.any_up:
+        if not self.pool.has_generated:
             states = (f"{h.backend.revision}: {h.health.detail}" for h in self.pool.handles if h.backend.weight > 0)
             return f"no backend generates yet ({'; '.join(states)})"
         return None

@@ -44,6 +44,20 @@ async def test_ready_only_when_a_backend_really_generates(setup: Setup, fake: Fa
         assert (await running.http.get("/readyz")).json()["backends"][0]["up"] is True
 
 
+async def test_backends_that_go_down_do_not_take_the_gateway_out_of_service(setup: Setup, fake: FakeBackend) -> None:
+    setup.write(fake.backend("a"))
+    async with setup.running() as running:
+        await running.ready()
+        fake.model, fake.generates = "other", False  # as one that is too busy for probes
+        await eventually(lambda: not running.gateway.pool.handles[0].health.up)
+        response = await running.http.get("/readyz")
+        assert response.status_code == 200
+        assert response.json()["backends"][0]["up"] is False
+        assert (await running.ask()).status_code == 200, "it is asked all the same"
+        fake.status = 503
+        assert "Retry-After" in (await running.ask()).headers
+
+
 async def test_not_ready_while_the_data_is_loading(setup: Setup, fake: FakeBackend) -> None:
     released = threading.Event()
 
@@ -53,7 +67,7 @@ async def test_not_ready_while_the_data_is_loading(setup: Setup, fake: FakeBacke
 
     setup.write(fake.backend("a"))
     async with setup.running(slow) as running:
-        await eventually(lambda: running.gateway.pool.any_up)
+        await eventually(lambda: running.gateway.pool.has_generated)
         document = problem(await running.ask(), 503, "loading")
         assert "dataset is being loaded" in document["detail"]
         released.set()
