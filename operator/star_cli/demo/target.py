@@ -8,6 +8,8 @@ import yaml
 
 from star_cli.demo.store import StoreAccess, credentials_from_environment
 from star_cli.errors import StarctlError
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.images.build import Builder, write_values
 from star_cli.images.plan import Options as ImageOptions
 from star_cli.install import CHART, EMBEDDED_VALUES
@@ -38,6 +40,7 @@ def local_target(name: str, root: Path, reporter: Reporter) -> Target:
         LocalClusterError: the cluster does not come up.
         ImagesError: an image cannot be built.
     """
+    prepare_host(Purpose.DEMO, reporter, cluster=name)
     cluster = LocalCluster(name, reporter)
     cluster.up()
     values = build_images(root, reporter)
