@@ -9,11 +9,13 @@ import yaml
 from star_cli.beside import Beside
 from star_cli.demo.store import StoreAccess, credentials_from_environment
 from star_cli.errors import StarctlError
+from star_cli.host.facts import docker_reachable
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.images.build import Builder, write_values
 from star_cli.images.plan import Options as ImageOptions
 from star_cli.install import CHART, EMBEDDED_VALUES
 from star_cli.local.cluster import Engine, LocalCluster, check_kubeconfig
-from star_cli.local.kind import docker_reachable
 from star_cli.local.manifests import S3_PORT
 from star_cli.local.objectstore import load_credentials
 from star_cli.local.paths import cache_dir
@@ -41,6 +43,7 @@ def local_target(name: str, root: Path, reporter: Reporter) -> Target:
         LocalClusterError: the cluster does not come up.
         ImagesError: an image cannot be built.
     """
+    prepare_host(Purpose.DEMO, reporter, cluster=name)
     cluster = LocalCluster(name, reporter)
     if builds_programs(cluster):  # compiling leaves the network and the disk to the images
         images = Beside(Builder(root.resolve(), cache_dir(), reporter).make_missing)

@@ -4,22 +4,18 @@ Order: cache; KUBEBUILDER_ASSETS (https://book.kubebuilder.io/reference/envtest)
 official release with its checksum; package that carries it; build from Go modules; Debian package.
 """
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from star_cli.host.search import find
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.files import locked
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Reporter, Silent, Step
 from star_cli.local.sources import Downloader, SourceUnavailable, build_go, fetch_wheel, install_debian
 from star_cli.local.versions import TOOLS, Tool
-
-_PROBE_SECONDS = 20
-_SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Binaries:
@@ -149,37 +145,3 @@ class Binaries:
 
     def _lock(self, name: str) -> Path:
         return self.cache / "bin" / f".{name}.lock"
-
-
-def find(tool: Tool) -> Path | None:
-    """The program on this machine in a version that fits, or None."""
-    for folder in _search_path(tool):
-        path = shutil.which(tool.name, path=folder)
-        if path is not None and _fits(tool, path):
-            return Path(path)
-    return None
-
-
-def _search_path(tool: Tool) -> list[str]:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if not tool.on_path:
-        return list(tool.directories)
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    folders = [*([assets] if assets else []), *tool.directories, *path, *_SYSTEM_DIRECTORIES]
-    return list(dict.fromkeys(folder for folder in folders if folder))
-
-
-def _fits(tool: Tool, path: str) -> bool:
-    if not tool.accept:
-        return True
-    try:
-        probe = subprocess.run(
-            [path, *tool.version_command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return tool.accepts(probe.stdout + probe.stderr)

@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.local.binaries import Binaries
 from star_cli.local.cluster import ClusterStatus, Engine, LocalCluster, check_kubeconfig
 from star_cli.local.errors import LocalClusterError
@@ -37,6 +39,7 @@ def up(
         return
     wanted = Engine.CONTROL_PLANE if control_plane_only else engine
     cluster = LocalCluster(name, Terminal())
+    cluster.prepare(wanted)
     made = cluster.up(wanted)
     typer.echo(f"cluster {name} ({made}) is up")
     typer.echo(f"  export KUBECONFIG={cluster.kubeconfig}")
@@ -82,8 +85,10 @@ def bring_binaries(
     names: Annotated[list[str] | None, typer.Argument(help="Programs; all of them by default.")] = None,
 ) -> None:
     """Bring the cluster's programs to this machine, and print where each is."""
-    binaries = Binaries(reporter=Terminal())
-    for name, path in binaries.ensure_all(names or EMBEDDED).items():
+    reporter = Terminal()
+    if not names:
+        prepare_host(Purpose.PROGRAMS, reporter)
+    for name, path in Binaries(reporter=reporter).ensure_all(names or EMBEDDED).items():
         typer.echo(f"{name}\t{path}")
 
 

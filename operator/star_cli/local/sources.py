@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from star_cli.host.packages import PackagesError, install_packages
 from star_cli.local.files import write_if_changed
 from star_cli.local.progress import Step
 from star_cli.local.versions import GoProgram, Release, Wheel
@@ -198,10 +199,10 @@ def install_debian(package: str) -> None:
     """Install a Debian package; only root on a Debian machine can."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SourceUnavailable(f"Debian package {package} needs root and apt-get")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
-    _run([*apt, "update"], "apt-get update", env=env)
-    _run([*apt, "install", "-y", "--no-install-recommends", package], f"package {package}", env=env)
+    try:
+        install_packages((package,))
+    except PackagesError as error:
+        raise SourceUnavailable(str(error)) from error
 
 
 def _run(command: list[str], what: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

@@ -1,4 +1,7 @@
-"""The pinned programs of the local cluster, and every place each may come from.
+"""Every program that any code of ours calls on a machine, and how it is had: the one list of them.
+
+The cluster's programs are pinned, and each names every place that it may come from; the others are Debian's, come from
+the development environment's lock, or are what the README asks for.
 
 Official releases are checked against the checksum file published beside them; packages against the hash in this file;
 Go modules against the committed go.sum. Sources: https://kubernetes.io/releases/download/,
@@ -20,6 +23,8 @@ CNI_PLUGINS = "1.8.0"
 PAUSE = "1"
 KIND = "0.31.0"
 CLUSTER_MODULE = "cluster"
+GO = (1, 26)
+"""What the modules in `gomods/` are written for. Go from 1.21 on brings a newer Go here by itself, where it may."""
 
 _GITHUB = "https://github.com"
 _HELM_VARIABLES = (("helm.sh/helm/v4/internal/version.version", f"v{HELM}"),)
@@ -64,10 +69,13 @@ class Tool:
 
     `accept` is a regular expression that the version printed by a program found on this machine must match; where it is
     empty any version does. With `on_path` false only `directories` are searched: a `bridge` on PATH is iproute2's.
+    `debian_with` are packages that the Debian package works with and does not depend on; `environment` is the Python
+    package that puts the program into the development environment (`make setup`); `named` says how a person gets what
+    the README asks for, or offers.
     """
 
     name: str
-    version: str
+    version: str = ""
     accept: str = ""
     version_command: tuple[str, ...] = ("--version",)
     on_path: bool = True
@@ -76,6 +84,9 @@ class Tool:
     wheel: Wheel | None = None
     go: GoProgram | None = None
     debian: str = ""
+    debian_with: tuple[str, ...] = ()
+    environment: str = ""
+    named: str = ""
 
     @property
     def file_name(self) -> str:
@@ -234,7 +245,50 @@ def _tool_table() -> tuple[Tool, ...]:
     )
 
 
-TOOLS = {tool.name: tool for tool in _tool_table()}
+def _builder_table() -> tuple[Tool, ...]:
+    """What makes images where no Docker engine answers. buildah takes named build contexts from 1.26 on."""
+    buildah = r"1\.(2[6-9]|[3-9]\d)(\.\d+)?"
+    return (
+        Tool("buildah", accept=buildah, debian="buildah"),
+        Tool("mmdebstrap", debian="mmdebstrap", debian_with=("debian-archive-keyring",)),
+    )
+
+
+# Most of these are on every Debian; the smallest containers lack some.
+_SYSTEM_PROGRAMS = {
+    "apt": ("apt-get", "apt-config"),
+    "bash": ("bash",),
+    "coreutils": ("chroot", "cut", "mv", "nice", "rm", "touch", "true"),
+    "dash": ("sh",),
+    "grep": ("grep",),
+    "mawk": ("awk",),
+    "mount": ("mount",),
+    "util-linux": ("setpriv", "unshare"),
+}
+_ENVIRONMENT_PROGRAMS = {
+    "import-linter": "lint-imports",
+    "mypy": "mypy",
+    "pip": "pip",
+    "pytest": "pytest",
+    "ruff": "ruff",
+    "star-operator": "starctl",
+    "uv": "uv",
+}
+_NAMED_PROGRAMS = (
+    Tool("python3.11", named="Debian 12: apt-get install python3.11 python3.11-venv"),
+    Tool("make", debian="make", named="Debian: apt-get install make"),
+    Tool("go", directories=("/usr/local/go/bin",), named="https://go.dev/doc/install"),
+    Tool("docker", named="https://docs.docker.com/engine/install, instead of root and buildah"),
+)
+
+
+def _machine_table() -> tuple[Tool, ...]:
+    system = (Tool(name, debian=package) for package, names in _SYSTEM_PROGRAMS.items() for name in names)
+    ours = (Tool(name, environment=package) for package, name in _ENVIRONMENT_PROGRAMS.items())
+    return (*system, *ours, *_NAMED_PROGRAMS)
+
+
+TOOLS = {tool.name: tool for tool in (*_tool_table(), *_builder_table(), *_machine_table())}
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 NODE = (
@@ -244,3 +298,5 @@ NODE = (
 CLIENTS = ("kubectl", "helm")
 EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 """All that an embedded cluster is made of."""
+BUILDERS = ("buildah", "mmdebstrap")
+SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)
