@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 
 from star_contracts.result import JobError, JobResult
+from star_operator.core.reasons import ConditionReason
 
 
 @dataclass(frozen=True)
 class Trouble:
     """Why a pod does not run. `reason` is a stable word, `message` says what is wrong and what to do."""
 
-    reason: str
+    reason: ConditionReason
     message: str
 
     @property
     def waits(self) -> bool:
         """Say whether it waits for something; else it was started and ended badly."""
-        return self.reason != CONTAINER_FAILED
-
-
-CONTAINER_FAILED = "ContainerFailed"
+        return self.reason is not ConditionReason.CONTAINER_FAILED
 
 
 @dataclass(frozen=True)

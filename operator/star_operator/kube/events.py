@@ -5,18 +5,13 @@ from collections.abc import Collection
 
 import structlog
 
+from star_operator.api.remedies import WELL
 from star_operator.core.errors import StarError
 from star_operator.core.objects import KubeObject
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import EVENT
 
 log = structlog.get_logger(__name__)
-
-_NORMAL = {
-    *("Running", "Succeeded", "Ready", "Starting", "Serving", "Suspended"),
-    *("GateRunning", "GatewayStarting", "RollingOut"),
-}
-"""Reasons that tell of no trouble."""
 
 
 async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Collection[str]) -> list[str]:
@@ -32,7 +27,7 @@ async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Co
 async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: str, now: str) -> None:
     """Record that something happened to a resource; the same thing again counts the first event up."""
     meta = about["metadata"]
-    warning = reason not in _NORMAL
+    warning = reason not in WELL.remedies
     digest = hashlib.sha256(f"{meta['uid']}\0{reason}\0{message}".encode()).hexdigest()[:16]
     name, namespace = f"{meta['name'][:200]}.{digest}", meta["namespace"]
     try:

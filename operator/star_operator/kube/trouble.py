@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from star_contracts.result import JobResult
 from star_operator.core.objects import KubeObject
-from star_operator.core.views import CONTAINER_FAILED, Trouble
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import warnings_about
 
@@ -40,17 +41,17 @@ def pod_trouble(pod: KubeObject) -> Trouble | None:
     for condition in status.get("conditions", []):
         waits = condition["type"] == "PodScheduled" and condition["status"] == "False"
         if waits and "startTime" not in status:  # no kubelet has taken it
-            return Trouble("Unschedulable", _waits_for_a_node(pod, condition.get("message") or "nothing"))
+            return Trouble(ConditionReason.UNSCHEDULABLE, _waits_for_a_node(pod, condition.get("message") or "nothing"))
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in BAD_WAITING:
             text = f"container {container['name']}: {waiting['reason']}: {waiting.get('message', '')}"
-            return Trouble("PodNotStarted", text)
+            return Trouble(ConditionReason.POD_NOT_STARTED, text)
         last = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
         if last.get("exitCode"):
             result = parse_result(last.get("message", ""))
             why = result.error.message if result and result.error else f"exit code {last['exitCode']}"
-            return Trouble(CONTAINER_FAILED, f"container {container['name']} failed: {why}")
+            return Trouble(ConditionReason.CONTAINER_FAILED, f"container {container['name']} failed: {why}")
     return None
 
 
@@ -66,7 +67,7 @@ async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:
     """Say what the kubelet waits for before it can create the pod's containers."""
     meta = pod["metadata"]
     warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], NOT_MOUNTED)
-    return Trouble("PodNotStarted", f"pod {meta['name']}: {warnings[-1]}") if warnings else None
+    return Trouble(ConditionReason.POD_NOT_STARTED, f"pod {meta['name']}: {warnings[-1]}") if warnings else None
 
 
 async def refused_pods(cluster: Cluster, job: KubeObject) -> Trouble | None:
@@ -76,7 +77,11 @@ async def refused_pods(cluster: Cluster, job: KubeObject) -> Trouble | None:
     if ended or job["spec"].get("suspend") or "startTime" not in status or _age(status["startTime"]) <= SLOW:
         return None
     warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], ("FailedCreate",))
-    return Trouble("PodsRefused", f"Job {meta['name']} cannot make its pods: {warnings[-1]}") if warnings else None
+    return (
+        Trouble(ConditionReason.PODS_REFUSED, f"Job {meta['name']} cannot make its pods: {warnings[-1]}")
+        if warnings
+        else None
+    )
 
 
 def _waits_for_a_node(pod: KubeObject, scheduler: str) -> str:

@@ -6,9 +6,11 @@ next one starts, so that two attempts never run at once (what users complain abo
 
 from dataclasses import dataclass, field
 
+from star_contracts.errors import Reason
 from star_contracts.result import ErrorClass, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, StepStatus
+from star_operator.core.reasons import AnyReason, ConditionReason, of_job
 from star_operator.core.views import JobView, PodView, RunView, ServerView
 
 RETRY_BASE_SECONDS = 10.0
@@ -22,7 +24,7 @@ class Hold:
     """Nothing to do but to wait; say why."""
 
     phase: Phase
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -56,7 +58,7 @@ class Finish:
 class Retry:
     """The attempt failed; remember it, clear it away and try again."""
 
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -74,7 +76,7 @@ class NextAttempt:
 class Fail:
     """The run ends here."""
 
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -124,7 +126,7 @@ def decide(run: RunSpec, step: StepView) -> Decision:
     job = step.job
     if job is None:
         if run.suspend:
-            return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to start")
+            return Hold(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to start")
         return Start()
     if job.complete:
         return _completed(run, step)
@@ -132,7 +134,7 @@ def decide(run: RunSpec, step: StepView) -> Decision:
         return _failed(run, step, job)
     broken = next((server for server in step.servers if server.fatal), None)
     if broken is not None and broken.fatal is not None:
-        return Fail(broken.fatal.reason, f"LLM server {broken.name} cannot start: {broken.fatal.message}")
+        return Fail(of_job(broken.fatal.reason), f"LLM server {broken.name} cannot start: {broken.fatal.message}")
     return _running(run, step, job)
 
 
@@ -143,30 +145,34 @@ def _completed(run: RunSpec, step: StepView) -> Decision:
     result = next((result for result in results if result.artifact is not None), None)
     if result is None:
         text = f"step {step.name} ended well but its result was lost with its pod; it is asked for again"
-        return _retry(run, step, "ResultLost", text)
+        return _retry(run, step, ConditionReason.RESULT_LOST, text)
     return Finish(result)
 
 
 def _failed(run: RunSpec, step: StepView, job: JobView) -> Decision:
     if job.reason == "DeadlineExceeded":
-        return Fail("DeadlineExceeded", f"step {step.name} ran longer than spec.activeDeadlineSeconds; raise it")
+        return Fail(
+            ConditionReason.DEADLINE_EXCEEDED, f"step {step.name} ran longer than spec.activeDeadlineSeconds; raise it"
+        )
     errors = [pod.result.error for pod in step.pods if pod.result is not None and pod.result.error is not None]
     terminal = next((error for error in errors if error.error_class is ErrorClass.TERMINAL), None)
     if terminal is not None:
-        return Fail(terminal.reason, terminal.message)
+        return Fail(of_job(terminal.reason), terminal.message)
     if any(pod.oom_killed for pod in step.pods):
         text = f"step {step.name} ran out of memory; raise spec.compute.resources.memoryLimit"
-        return _retry(run, step, "OutOfMemory", text)
+        return _retry(run, step, Reason.OUT_OF_MEMORY, text)
     if errors and job.reason in SHARDS_TRIED:
-        return Fail(errors[0].reason, f"{errors[0].message} (gave up on a shard; spec.retries is {run.retries})")
+        return Fail(
+            of_job(errors[0].reason), f"{errors[0].message} (gave up on a shard; spec.retries is {run.retries})"
+        )
     if errors:
-        return _retry(run, step, errors[0].reason, errors[0].message)
+        return _retry(run, step, of_job(errors[0].reason), errors[0].message)
     codes = sorted({pod.exit_code for pod in step.pods if pod.exit_code})
     text = f"step {step.name} failed without a word (exit codes {codes or 'unknown'}): {job.message or job.reason}"
-    return _retry(run, step, "PodFailed", text)
+    return _retry(run, step, ConditionReason.POD_FAILED, text)
 
 
-def _retry(run: RunSpec, step: StepView, reason: str, message: str) -> Decision:
+def _retry(run: RunSpec, step: StepView, reason: AnyReason, message: str) -> Decision:
     if step.attempt > run.retries:
         tries = f"{step.attempt} attempt{'s' if step.attempt > 1 else ''}"
         return Fail(reason, f"{message} (gave up after {tries}; spec.retries is {run.retries})")
@@ -179,12 +185,12 @@ def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
     if run.suspend != job.suspended and not job.queue:
         return SetSuspended(run.suspend)
     if run.suspend:
-        return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to go on")
+        return Hold(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to go on")
     if job.suspended:
-        return Hold(Phase.QUEUED, "Queued", f"Job {job.name} waits in queue {job.queue} to be admitted")
+        return Hold(Phase.QUEUED, ConditionReason.QUEUED, f"Job {job.name} waits in queue {job.queue} to be admitted")
     if run.active_deadline_seconds != job.deadline:
         return SetDeadline(run.active_deadline_seconds)
-    return _held_up(step, job) or Hold(Phase.RUNNING, "Running", f"step {step.name} is running")
+    return _held_up(step, job) or Hold(Phase.RUNNING, ConditionReason.RUNNING, f"step {step.name} is running")
 
 
 def _held_up(step: StepView, job: JobView) -> Hold | None:
@@ -200,17 +206,17 @@ def _held_up(step: StepView, job: JobView) -> Hold | None:
         return _waits_for(step, next((server for server in unready if server.trouble), unready[0]))
     if stuck is not None:
         some = f"{len(pending)} of {len(step.pods)} pods wait"
-        return Hold(Phase.RUNNING, "Running", f"step {step.name} is running; {some}: {stuck.message}")
+        return Hold(Phase.RUNNING, ConditionReason.RUNNING, f"step {step.name} is running; {some}: {stuck.message}")
     return None
 
 
 def _waits_for(step: StepView, server: ServerView) -> Hold:
     text, trouble = f"step {step.name} waits for LLM server {server.name}: ", server.trouble
     if trouble is None:
-        return Hold(Phase.RUNNING, "ServerStarting", f"{text}starting")
+        return Hold(Phase.RUNNING, ConditionReason.SERVER_STARTING, f"{text}starting")
     if trouble.waits:
         return Hold(Phase.WAITING, trouble.reason, text + trouble.message)
-    return Hold(Phase.RUNNING, "ServerStarting", text + trouble.message)
+    return Hold(Phase.RUNNING, ConditionReason.SERVER_STARTING, text + trouble.message)
 
 
 def _sum_metrics(results: list[JobResult]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
@@ -82,7 +83,7 @@ class Awaited:
 
     name: str
     """As the message calls it."""
-    reason: str
+    reason: ConditionReason
     """Of the condition, as long as the part only takes its time."""
     trouble: Trouble | None
     """What its pods wait for."""
@@ -218,28 +219,34 @@ class StarDeploymentReconciler:
         status = seen.status.model_copy(update={"revisions": (candidate, *listed.values())})
         still = _still(served)
         if gate.verdict == "Running":
-            return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
-        return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
+            return told(status, at, Phase.RUNNING, ConditionReason.GATE_RUNNING, gate.message + still)
+        return told(
+            status, at, Phase.GATED, ConditionReason.GATE_FAILED, f"revision {wanted.name}: {gate.message}{still}"
+        )
 
     async def _rollout(self, served: Served, seen: Seen) -> StarDeploymentStatus:
         """Say how far the wanted revision is."""
         status, at, gate = seen.status, served.at, served.gate
         if served.resource.spec.suspend:
-            return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
+            return told(
+                status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true: nothing is served"
+            )
         newest = served.revisions[-1]
         needed = (view for one, view in zip(served.revisions, seen.servers, strict=True) if one.weight or one is newest)
         waiting = next((view for view in needed if not view.ready), None)
         if waiting is not None:
-            return self._starting(status, served, Awaited(f"server {waiting.name}", "ServerStarting", waiting.trouble))
+            return self._starting(
+                status, served, Awaited(f"server {waiting.name}", ConditionReason.SERVER_STARTING, waiting.trouble)
+            )
         if not seen.gateways_ready:
             trouble = await why_not_started(self._cluster, served.gateways)
-            return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
+            return self._starting(status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble))
         if newest.weight < EVERYTHING:
             others = f"revision {_serving(served.revisions).name} the others"
             text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
-            return told(status, at, Phase.RUNNING, "RollingOut", text)
+            return told(status, at, Phase.RUNNING, ConditionReason.ROLLING_OUT, text)
         text = f"revision {newest.name} serves at {status.url} ({gate.message})"
-        return told(status, at, Phase.READY, "Serving", text)
+        return told(status, at, Phase.READY, ConditionReason.SERVING, text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
         """Say what is starting, or what it waits for."""

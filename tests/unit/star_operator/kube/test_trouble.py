@@ -6,7 +6,8 @@ import pytest
 
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.core.objects import KubeObject
-from star_operator.core.views import CONTAINER_FAILED, Trouble
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import Trouble
 from star_operator.kube.trouble import is_slow_to_start, pod_trouble
 
 GPUS = {"limits": {"nvidia.com/gpu": "8"}, "requests": {"cpu": "32", "memory": "512Gi", "nvidia.com/gpu": "8"}}
@@ -50,7 +51,7 @@ def test_a_container_that_failed_says_its_own_sentence(state: str) -> None:
     error = JobError(error_class=ErrorClass.RETRYABLE, reason="StoreUnreachable", message="the store did not answer")
     ended = {"exitCode": 75, "message": JobResult(error=error).termination_message()}
     found = pod_trouble(pod({"initContainerStatuses": [{"name": "fetch", state: {"terminated": ended}}]}))
-    assert found == Trouble(CONTAINER_FAILED, "container fetch failed: the store did not answer")
+    assert found == Trouble(ConditionReason.CONTAINER_FAILED, "container fetch failed: the store did not answer")
     assert found is not None
     assert not found.waits
 
