@@ -187,6 +187,11 @@ RAN = Section(
             "A pod ended without saying why.",
             "Read its log (`kubectl logs`), and the pod's events (`kubectl describe pod`).",
         ),
+        ConditionReason.POD_LOST: Remedy(
+            _TRIED_AGAIN,
+            "The cluster ended a pod: its node was lost, drained or short of something, or its kubelet refused it.",
+            "Nothing, as a rule; if it comes again, look at the node the message speaks of.",
+        ),
         ConditionReason.CONTAINER_FAILED: Remedy(
             _WAITS, "A container that prepares the pod ended badly; it is started again.", "Read that container's log."
         ),

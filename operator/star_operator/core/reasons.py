@@ -51,6 +51,7 @@ class ConditionReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RESULT_LOST = "ResultLost"
     POD_FAILED = "PodFailed"
+    POD_LOST = "PodLost"
     CONTAINER_FAILED = "ContainerFailed"
     JOB_FAILED = "JobFailed"
 

@@ -14,11 +14,15 @@ from star_operator.kube.resources import EVENT
 log = structlog.get_logger(__name__)
 
 
-async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Collection[str]) -> list[str]:
-    """Return the messages of the warnings about an object that have one of these reasons, the latest one last."""
+async def warnings_about(
+    cluster: Cluster, namespace: str, uid: str, reasons: Collection[str] | None = None, but: Collection[str] = ()
+) -> list[str]:
+    """Return the messages of the warnings about an object, of these reasons or all `but` some, the latest one last."""
     fields = {"involvedObject.uid": uid, "type": "Warning"}
     found = [
-        event for event in await cluster.list_objects(EVENT, namespace, fields=fields) if event["reason"] in reasons
+        event
+        for event in await cluster.list_objects(EVENT, namespace, fields=fields)
+        if event["reason"] not in but and (reasons is None or event["reason"] in reasons)
     ]
     found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return [event.get("message", "") for event in found]

@@ -15,6 +15,7 @@ from star_operator.api.common import SecretKeyRef
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import STORE_KEYS, Settings
 from star_operator.core.views import RunView, ServerView, Trouble
+from star_operator.policy.ending import limit_to_raise
 
 NO_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
 NO_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret \S+/(?P<name>[^\s/]+)")
@@ -39,9 +40,11 @@ def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
 
 
 def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]) -> Trouble | None:
-    """Return the trouble in words that name the field, where it is about one of these Secrets; else as it is."""
+    """Return the trouble in words that name the field, where it is about a Secret or a limit; else as it is."""
     if trouble is None:
         return None
+    if remedy := limit_to_raise(trouble.message, "its server's compute"):
+        return replace(trouble, message=f"{trouble.message.rstrip(' .')}; {remedy}")
     if found := NO_SECRET.search(trouble.message):
         use = next((use for use in uses if use.name == found["name"]), None)
         if use is not None:

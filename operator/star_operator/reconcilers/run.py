@@ -39,6 +39,8 @@ from star_operator.reconcilers.write import write_status
 log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+SIDE_CAR_GRACE_SECONDS = 30
+"""Time for a container that somebody added to end, once `main` has."""
 
 
 async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
@@ -188,6 +190,12 @@ class RunReconciler(Generic[ResourceT]):
                 return await self._finish_step(seen, state.step_done(status, seen.step, result))
             case policy.Retry(reason, message):
                 return self._schedule_retry(seen, status, reason, message)
+            case policy.EndPods(pods):
+                for pod in pods:
+                    await self._context.cluster.delete_pod(
+                        seen.owner.namespace, pod.name, uid=pod.uid, grace_seconds=SIDE_CAR_GRACE_SECONDS
+                    )
+                return status
             case policy.ClearAttempt():
                 await self._clear(seen, status.attempt)
                 return status
@@ -222,12 +230,14 @@ class RunReconciler(Generic[ResourceT]):
         """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
         job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
         silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
-        if job is not None and not job.suspended and (silent or (not pods and job.trouble is None)):
+        lacking = job is not None and job.trouble is None and len(pods) < job.completions
+        if job is not None and not job.suspended and (silent or lacking):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
         await self._release_step(seen)
+        await self._clear_running(seen, status.attempt)  # only a side-car would still run
         if state.current_step(status, self._kind.steps) is None:
             return await self._complete(seen.resource, status, seen.at)
         return state.told(status, seen.at, Phase.RUNNING, ConditionReason.STEP_DONE, f"step {seen.step} is done")

@@ -28,6 +28,7 @@ from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
+from star_operator.kube.refused import refused_of_deployment
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
 from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
@@ -75,6 +76,8 @@ class Seen:
     servers: list[ServerView]
     """Of each revision."""
     gateways_ready: int
+    gateway_refused: Trouble | None
+    """Why the gateway lacks pods."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class StarDeploymentReconciler:
             "url": gateway_url(resource, self._context.settings) if revisions else "",
             "headline": served.gate.headline,
         }
-        return Seen(resource.status.model_copy(update=update), views, front)
+        return Seen(resource.status.model_copy(update=update), views, front, refused_of_deployment(gateway))
 
     def _held_back(self, served: Served, seen: Seen, wanted: Revision) -> StarDeploymentStatus:
         """Say what keeps the wanted revision from being served."""
@@ -239,13 +242,15 @@ class StarDeploymentReconciler:
                 status, served, Awaited(f"server {waiting.name}", ConditionReason.SERVER_STARTING, waiting.trouble)
             )
         if not seen.gateways_ready:
-            trouble = await why_not_started(self._cluster, served.gateways)
+            trouble = seen.gateway_refused or await why_not_started(self._cluster, served.gateways)
             return self._starting(status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble))
         if newest.weight < EVERYTHING:
             others = f"revision {_serving(served.revisions).name} the others"
             text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
             return told(status, at, Phase.RUNNING, ConditionReason.ROLLING_OUT, text)
-        text = f"revision {newest.name} serves at {status.url} ({gate.message})"
+        lacks = next((why for why in (*(view.trouble for view in seen.servers), seen.gateway_refused) if why), None)
+        but = f"; not all of it: {lacks.message}" if lacks else ""
+        text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}"
         return told(status, at, Phase.READY, ConditionReason.SERVING, text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:

@@ -87,9 +87,9 @@ def test_a_retryable_error_is_retried_until_the_attempts_are_used_up() -> None:
 
 
 def test_a_pod_that_died_without_a_word_is_retryable_and_says_its_exit_code() -> None:
-    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137))
-    assert isinstance(decision, policy.Retry)
-    assert "137" in decision.message
+    ended = "container main ended with exit code 137 (SIGKILL)"
+    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137, ended=ended))
+    assert decision == policy.Retry(ConditionReason.POD_FAILED, f"step train: pod p: {ended}")
 
 
 def test_out_of_memory_names_the_field_to_raise() -> None:
