@@ -12,6 +12,7 @@ from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool
 
 PORT = 8000
@@ -93,7 +94,8 @@ def _refuse_reserved(server: LLMServer, field: str) -> None:
         name = flag.partition("=")[0]
         if name in RESERVED_FLAGS:
             raise InvalidSpec(
-                "ReservedEngineFlag", f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}"
+                ConditionReason.RESERVED_ENGINE_FLAG,
+                f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}",
             )
 
 

@@ -14,6 +14,7 @@ from star_operator.api.meta import (
     Status,
     StepStatus,
 )
+from star_operator.core.reasons import AnyReason
 from star_operator.policy.conditions import FAILED, READY, set_condition
 
 StatusT = TypeVar("StatusT", bound=Status)
@@ -35,7 +36,7 @@ def is_finished(status: Status) -> bool:
     return status.phase in FINISHED
 
 
-def told(status: StatusT, at: Moment, phase: Phase, reason: str, message: str) -> StatusT:
+def told(status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: str) -> StatusT:
     """Return the status with this phase, and the Ready condition that explains it."""
     ready = "True" if phase in (Phase.SUCCEEDED, Phase.READY) else "False"
     condition = Condition(
