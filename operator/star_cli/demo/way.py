@@ -3,11 +3,10 @@
 The figures are those of docs/demo.md. They need not be right for a machine: the pace seen corrects them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from star_cli.demo import manifests
+from star_cli.demo import manifests, run
 from star_cli.demo.target import builds_programs
 from star_cli.follow import Row
 from star_cli.images.build import stored
@@ -26,14 +25,14 @@ _IMAGE_SECONDS = {"rootfs": 60.0, "base": 15.0, "torch": 60.0, "vllm": 50.0, "tr
 _OTHER_IMAGE_SECONDS = 20.0
 _PUSH_SECONDS = 15.0
 _SETUP = {"control plane": 6.0, "services": 4.0, "node": 6.0, "operator": 15.0, "data": 5.0, "import": 40.0}
-_STAGE_SECONDS = {
+_STAGE_WEIGHTS = {
     "Verbalization": 140.0,
     "TeacherRun": 400.0,
     "SFTJob": 240.0,
     "GRPOJob": 330.0,
     "StarDeployment": 100.0,
 }
-_OTHER_STAGE_SECONDS = 10.0
+_OTHER_STAGE_WEIGHT = 10.0
 _DONE = frozenset({Phase.SUCCEEDED, Phase.READY})
 _WORTH_TELLING_SECONDS = 5.0
 
@@ -45,15 +44,15 @@ class Way:
     timeline: Timeline
 
     @classmethod
-    def of(cls, root: Path, size: manifests.Size, cluster: str | None) -> "Way":
+    def of(cls, demo: run.Options, cluster: str | None) -> "Way":
         """The way from here: what the machine has already is no part of it.
 
         Args:
-            root: the repository.
-            size: of the demo.
+            demo: what is run.
             cluster: name of the local cluster; None where the cluster is the user's own.
         """
-        stages = ["/".join(manifests.key(one)) for one in manifests.load(root, size)]
+        root = demo.root
+        stages = stage_seconds(["/".join(manifests.key(one)) for one in manifests.load(root, demo.size)], demo)
         if cluster is None:
             return cls(Timeline(legs((), (), stages)))
         roles = (image for image in plan(root, [], Options()) if image.role)
@@ -67,13 +66,20 @@ class Way:
         return terminal.left_text()
 
 
-def legs(programs: Iterable[str], images: Collection[str], stages: Iterable[str]) -> list[Leg]:
+def stage_seconds(stages: Iterable[str], demo: run.Options) -> dict[str, float]:
+    """What each resource (`Kind/name`) takes of the time that the chain is expected to take."""
+    weights = {stage: _STAGE_WEIGHTS.get(stage.partition("/")[0], _OTHER_STAGE_WEIGHT) for stage in stages}
+    total = sum(weights.values())
+    return {stage: demo.expected_seconds * weight / total for stage, weight in weights.items()}
+
+
+def legs(programs: Iterable[str], images: Collection[str], stages: Mapping[str, float]) -> list[Leg]:
     """The parts of a run.
 
     Args:
         programs: those that are built from source.
         images: names of those that the registry lacks, with what they stand on.
-        stages: `Kind/name` of the resources.
+        stages: seconds of each resource, `Kind/name`.
     """
     built = sum(_PROGRAM_SECONDS.get(name, _OTHER_PROGRAM_SECONDS) for name in programs)
     made = [*(("rootfs",) if "base" in images else ()), *images]
@@ -82,7 +88,7 @@ def legs(programs: Iterable[str], images: Collection[str], stages: Iterable[str]
         *(Leg(f"image {name}", _IMAGE_SECONDS.get(name, _OTHER_IMAGE_SECONDS)) for name in made),
         *(Leg(f"push {name}", _PUSH_SECONDS) for name in images if name in ROLES),
         *(Leg(name, seconds) for name, seconds in _SETUP.items()),
-        *(Leg(stage, _STAGE_SECONDS.get(stage.partition("/")[0], _OTHER_STAGE_SECONDS)) for stage in stages),
+        *(Leg(stage, seconds) for stage, seconds in stages.items()),
     ]
 
 
