@@ -54,7 +54,7 @@ class Volume:
     """Bytes that this user may fill."""
     writable: bool
     folders: Mapping[str, Path]
-    """By the name of the field of `needs.Disk`."""
+    """`cache`, `state` and `temporary`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Facts:
     volumes: tuple[Volume, ...] = ()
     programs_cached: bool = False
     images_built: bool = False
+    cluster_made: bool = False
     environment_made: bool = False
     taken_ports: frozenset[int] = frozenset()
     other_cluster: str = ""
@@ -109,6 +110,7 @@ def probe(needs: Needs, cluster: str, *, docker: bool, repository: Path | None =
         volumes=_volumes({"cache": cache, "state": state, "temporary": Path(tempfile.gettempdir())}),
         programs_cached=all(name in programs for name in needs.programs if TOOLS[name].go),
         images_built=any(cache.glob("images-*.yaml")),
+        cluster_made=state.exists(),
         environment_made=repository is None or (repository / ".venv" / "installed").exists(),
         taken_ports=_taken(needs.ports, state),
         other_cluster=_other_cluster(state),

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from star_cli.host.facts import Facts, Volume
-from star_cli.host.needs import Needs
+from star_cli.host.facts import Facts
+from star_cli.host.needs import Disk, Needs
 from star_cli.local.versions import GO, TOOLS, Tool
 
 _CONTROLLERS = frozenset(("cpu", "cpuset", "memory", "pids"))
@@ -96,10 +96,9 @@ def _size(facts: Facts, needs: Needs) -> Iterator[str]:
             f"This needs {needs.memory} GiB of memory, and the machine (or the container's limit) has "
             f"{facts.memory / 2**30:.1f} GiB: use a larger machine, or raise the limit."
         )
-    warm = facts.programs_cached and (facts.images_built or not _makes_images(needs))
     for volume in facts.volumes:
         places = " and ".join(str(folder) for folder in volume.folders.values())
-        wanted = _wanted(needs, volume, warm=warm)
+        wanted = sum(_wanted(name, facts, needs.disk) for name in volume.folders)
         if not volume.writable:
             yield f"{places} cannot be written to: mend its owner or mode, or set STAR_CACHE, STAR_STATE or TMPDIR."
         elif volume.free < wanted * _GB:
@@ -109,15 +108,15 @@ def _size(facts: Facts, needs: Needs) -> Iterator[str]:
             )
 
 
-def _makes_images(needs: Needs) -> bool:
-    return needs.docker or "buildah" in needs.programs
-
-
-def _wanted(needs: Needs, volume: Volume, *, warm: bool) -> int:
-    """GB that a volume must have free."""
-    if warm:
-        return needs.disk.warm if "cache" in volume.folders else 1
-    return sum(getattr(needs.disk, name) for name in volume.folders)
+def _wanted(folder: str, facts: Facts, disk: Disk) -> int:
+    """GB that must be free in one of our folders: room for what is not there yet, and a little in any case."""
+    programs = 0 if facts.programs_cached else disk.programs
+    images = 0 if facts.images_built else disk.images
+    if folder == "cache":
+        return max(1, programs + images)
+    if folder == "state":
+        return 0 if facts.cluster_made else disk.cluster
+    return disk.temporary if programs or images else 1
 
 
 def _rights(facts: Facts, needs: Needs) -> Iterator[str]:

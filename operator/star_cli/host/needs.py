@@ -21,12 +21,18 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Disk:
-    """Free space in GB that a cold run takes; where programs and images are in the cache, `warm` is enough."""
+    """Space in GB that goes into each part while it is not there yet.
 
-    cache: int
-    state: int
-    temporary: int
-    warm: int
+    programs: Go modules, the build cache and what is built, beside the cache folder.
+    images: packages, layers and the registry's copies, in the cache folder.
+    cluster: what a cluster unpacks and its pods write, in the state folder.
+    temporary: of builds.
+    """
+
+    programs: int = 0
+    images: int = 0
+    cluster: int = 0
+    temporary: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,13 @@ class Needs:
     ports: tuple[int, ...] = ()
     cores: int = 1
     memory: int = 1
-    disk: Disk = Disk(cache=2, state=0, temporary=1, warm=1)
+    disk: Disk = Disk()
 
 
 _PORTS = (REGISTRY_PORT, S3_PORT)
 _SETUP = Needs()
-_CONTROL_PLANE = Needs((*SYSTEM, *CONTROL_PLANE, *CONTROLLERS), disk=Disk(cache=6, state=1, temporary=2, warm=1))
-_IMAGES = Needs((*SYSTEM, *BUILDERS, "registry"), containers=True, disk=Disk(cache=26, state=0, temporary=2, warm=10))
+_CONTROL_PLANE = Needs((*SYSTEM, *CONTROL_PLANE, *CONTROLLERS), disk=Disk(programs=6, cluster=1, temporary=2))
+_IMAGES = Needs((*SYSTEM, *BUILDERS, "registry"), containers=True, disk=Disk(programs=2, images=22, temporary=2))
 _CLUSTER = Needs(
     (*SYSTEM, *EMBEDDED),
     containers=True,
@@ -62,14 +68,14 @@ _CLUSTER = Needs(
     ports=_PORTS,
     cores=2,
     memory=4,
-    disk=Disk(cache=6, state=2, temporary=2, warm=2),
+    disk=Disk(programs=7, cluster=2, temporary=2),
 )
-# A machine that is sold with 16 GB shows its kernel's part less: 14 GiB tell it from one with 12.
+# A machine that is sold with 16 GB shows less, as its kernel has a part: 14 GiB tell it from one with 12.
 _CHAIN = replace(
     _CLUSTER,
     programs=(*_CLUSTER.programs, *BUILDERS),
     memory=14,
-    disk=Disk(cache=30, state=8, temporary=2, warm=15),
+    disk=Disk(programs=7, images=22, cluster=9, temporary=2),
 )
 _WITHOUT_DOCKER = {
     Purpose.SETUP: _SETUP,

@@ -258,7 +258,7 @@ def _builder_table() -> tuple[Tool, ...]:
 _SYSTEM_PROGRAMS = {
     "apt": ("apt-get", "apt-config"),
     "bash": ("bash",),
-    "coreutils": ("chroot", "cut", "mv", "nice", "rm", "touch", "true"),
+    "coreutils": ("chroot", "cut", "dirname", "env", "mv", "nice", "rm", "sleep", "touch", "true"),
     "dash": ("sh",),
     "grep": ("grep",),
     "mawk": ("awk",),
