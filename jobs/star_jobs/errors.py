@@ -3,7 +3,8 @@
     JobFailure                  a typed end of a job: a stable reason and a sentence for people
     ├── TerminalFailure         the same input fails again: exit 65, the operator does not retry
     │     INVALID_JOB_SPEC, INVALID_DATASET, INVALID_MODEL, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPTED,
-    │     STORE_ACCESS_DENIED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID, NOTHING_KEPT, NOTHING_TO_TRAIN_ON
+    │     STORE_ACCESS_DENIED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID, NOTHING_KEPT, NOTHING_TO_TRAIN_ON,
+    │     TRAINING_DIVERGED, OUT_OF_MEMORY
     └── RetryableFailure        running again can help: exit 75
           STORE_UNREACHABLE, LLM_UNREACHABLE, TRAINER_FAILED, OUT_OF_DISK, INTERRUPTED, INTERNAL
 

@@ -89,6 +89,19 @@ def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(
 
 
 @pytest.mark.bad_input
+@pytest.mark.case("nan-loss")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverged_training_ends_when_it_is_seen(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, backend: GRPOBackend
+) -> None:
+    lost = {"loss": 0.0, "grad_norm": "nan", "actor/grad_norm": float("nan")}
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"figures": {"3": lost}, "hang_at": 4}))
+    ended = jobs.run(stage(inputs, backend))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "TrainingDiverged")
+    assert "diverged at step 3" in ended.error.message
+
+
+@pytest.mark.bad_input
 def test_an_empty_rl_set(inputs: TrainingInputs, jobs: JobRunner) -> None:
     never = Instance(task_id=train_tasks()[0].task_id, samples=4, solved=0, difficulty=Difficulty.UNSOLVED)
     job = stage(inputs, GRPOBackend.VERL).model_copy(update={"samples": inputs.samples([never])})
