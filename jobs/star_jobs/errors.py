@@ -59,12 +59,12 @@ def as_failure(error: BaseException) -> JobFailure:
     if _is_out_of_disk(error):
         return RetryableFailure(
             Reason.OUT_OF_DISK,
-            "the pod's disk is full (no space left on device): give the stage more ephemeral storage "
-            "(compute.resources ephemeral-storage) or a smaller input",
+            "the pod's disk is full (no space left on device): give the stage more room "
+            "(compute.resources.scratch) or a smaller input",
         )
     if isinstance(error, MemoryError):
         return RetryableFailure(
-            Reason.INTERNAL, "the job ran out of memory: raise compute.resources memory for this stage"
+            Reason.INTERNAL, "the job ran out of memory: raise compute.resources.memoryLimit of this stage"
         )
     detail = " ".join(str(error).split())[:500]
     return RetryableFailure(

@@ -177,7 +177,7 @@ def out_of_disk_below() -> Exception:
         ),
         (OSError(errno.ENOSPC, "No space left"), ExitCode.RETRYABLE, "OutOfDisk", "ephemeral-storage"),
         (out_of_disk_below(), ExitCode.RETRYABLE, "OutOfDisk", "ephemeral-storage"),
-        (MemoryError(), ExitCode.RETRYABLE, "InternalError", "compute.resources memory"),
+        (MemoryError(), ExitCode.RETRYABLE, "InternalError", "compute.resources.memoryLimit"),
         (KeyError("x"), ExitCode.RETRYABLE, "InternalError", "unexpected KeyError: 'x'"),
         (KeyboardInterrupt(), ExitCode.RETRYABLE, "Interrupted", "told to stop"),
     ],

@@ -79,9 +79,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(["loss", "grad_norm", "actor/pg_loss", "actor/grad_norm", "num_turns/mean"]) | st.text(
-    max_size=9
-)
+KNOWN = st.sampled_from(["loss", "grad_norm", "actor/pg_loss", "actor/grad_norm", "num_turns/mean"])
 FIGURES = st.dictionaries(KNOWN | st.text(max_size=9), JSON | st.sampled_from(["nan", "inf", "1e5", "x"]), max_size=6)
 
 
