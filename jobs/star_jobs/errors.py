@@ -29,7 +29,8 @@ class JobFailure(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        # What it quotes may be half an emoji, which no JSON can carry.
+        self.message = message.encode(errors="backslashreplace").decode()
 
     def to_error(self) -> JobError:
         """Return the wire form for the termination message."""

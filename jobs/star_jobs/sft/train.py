@@ -17,7 +17,6 @@ from star_contracts.job import TrainSFT
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import RetryableFailure
 from star_jobs.lookup import SignalStore
-from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder, checkpoint_files
 from star_jobs.models.source import inputs_of, resolve
 from star_jobs.models.tokens import token_counter
@@ -93,8 +92,8 @@ def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> Traini
     trajectories = read_jsonl(job.fetch(stage.trajectories) / TRAJECTORIES, Trajectory)
     limits = Limits(
         max_length=stage.hyperparameters.max_length,
-        count=token_counter(model.path),
-        answer_prefix=answer_prefix(model.path) if model.chatml else "",
+        count=token_counter(model.path, model.name),
+        answer_prefix=model.answer_prefix(),
         samples=stage.samples,
     )
     store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None

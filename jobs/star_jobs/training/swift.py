@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from star_contracts.settings import Precision, Sharding
-from star_jobs.models.folder import ModelFolder, is_whole_safetensors
+from star_jobs.models.folder import ModelFolder
+from star_jobs.models.weights import is_whole_safetensors
 from star_jobs.training.cluster import Node
 from star_jobs.training.figures import finite
 from star_jobs.training.process import Command, cpu_threads, engine_environment

@@ -15,7 +15,16 @@ from typing import Any
 
 from star_contracts.base import canonical_json
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
-from star_operator.builders.engine import DRAIN_SECONDS, MODEL_DIR, PORT, Peers, serve_args, serve_defaults, serve_env
+from star_operator.builders.engine import (
+    DRAIN_SECONDS,
+    MODEL_DIR,
+    PORT,
+    Peers,
+    flag_value,
+    serve_args,
+    serve_defaults,
+    serve_env,
+)
 from star_operator.builders.names import common_labels
 from star_operator.builders.placement import pool_of
 from star_operator.builders.pod import Container, PodPlan, pod_template
@@ -92,7 +101,12 @@ def _fetch_config(server: VLLMServer, settings: Settings) -> KubeObject:
     artifact = server.plan.source.artifact
     if artifact is None:
         return {}
-    spec = FetchSpec(store=settings.store.connection, artifact=artifact, destination=MODEL_DIR)
+    spec = FetchSpec(
+        store=settings.store.connection,
+        artifact=artifact,
+        destination=MODEL_DIR,
+        chat_template=flag_value(server.plan.server, "--chat-template"),
+    )
     data = {FETCH_FILE: canonical_json(spec.to_json_dict()).decode()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": server.meta(server.name), "data": data}
 

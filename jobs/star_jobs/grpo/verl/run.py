@@ -20,7 +20,7 @@ from star_jobs.grpo.verl import ray_cluster
 from star_jobs.grpo.verl.layout import ENGINE, HUGGING_FACE, VerlLayout, VerlStep, parse_step
 from star_jobs.grpo.verl.overrides import AGENT, Plan, overrides
 from star_jobs.models import chat_template
-from star_jobs.models.folder import is_whole_safetensors
+from star_jobs.models.weights import is_whole_safetensors
 from star_jobs.runtime import JobContext, work_dir
 from star_jobs.training import process
 from star_jobs.training.failure import classify

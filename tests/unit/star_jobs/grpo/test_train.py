@@ -22,7 +22,7 @@ BACKENDS = list(GRPOBackend)
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
-    monkeypatch.setattr(context, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(context, "token_counter", lambda *_model: len)
     monkeypatch.setattr(verl_run, "write_parquet", lambda _ready, path: path)
 
 

@@ -21,7 +21,7 @@ from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, tra
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
-    monkeypatch.setattr(stage_module, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(stage_module, "token_counter", lambda *_model: len)
 
 
 @pytest.fixture
