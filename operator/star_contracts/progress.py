@@ -3,7 +3,7 @@
 A report is a hint for people. A lost one never fails a job, and the operator writes status at most every few seconds.
 """
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from star_contracts.base import Model
 
@@ -35,5 +35,5 @@ class ProgressReport(Model):
     total: int = Field(ge=0)
     unit: str
     """What is counted: `trajectories`, `steps`, `entries`, `tasks`."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     """Live figures such as `loss` or `reward`; shown in status.metrics."""

@@ -21,6 +21,8 @@ class FetchSpec(Model):
     artifact: ArtifactRef
     destination: str
     """Local folder; it appears whole or not at all."""
+    chat_template: str | None = None
+    """vLLM's `--chat-template`, where a server is given one: the model then needs none of its own."""
 
 
 class Backend(Model):

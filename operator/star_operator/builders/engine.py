@@ -93,6 +93,12 @@ def serve_defaults(plan: ServerPlan, pool: Pool) -> Mapping[str, str]:
     return env
 
 
+def flag_value(server: LLMServer, name: str) -> str | None:
+    """Return what engineArgs set a flag to; None where it is not among them. The last one counts."""
+    flags = (flag.partition("=") for flag in server.engine_args)
+    return next((value for flag, _, value in reversed([*flags]) if flag.replace("_", "-") == name), None)
+
+
 def _refuse_reserved(server: LLMServer, field: str) -> None:
     for flag in server.engine_args:
         name = flag.partition("=")[0]

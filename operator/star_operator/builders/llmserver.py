@@ -20,6 +20,7 @@ from star_operator.builders.engine import (
     MODEL_DIR,
     PORT,
     Peers,
+    flag_value,
     serve_args,
     serve_command,
     serve_defaults,
@@ -101,7 +102,12 @@ def _fetch_config(server: VLLMServer, settings: Settings) -> KubeObject:
     artifact = server.plan.source.artifact
     if artifact is None:
         return {}
-    spec = FetchSpec(store=settings.store.connection, artifact=artifact, destination=MODEL_DIR)
+    spec = FetchSpec(
+        store=settings.store.connection,
+        artifact=artifact,
+        destination=MODEL_DIR,
+        chat_template=flag_value(server.plan.server, "--chat-template"),
+    )
     data = {FETCH_FILE: canonical_json(spec.to_json_dict()).decode()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": server.meta(server.name), "data": data}
 
