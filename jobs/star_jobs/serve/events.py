@@ -5,6 +5,7 @@ that was cut off.
 """
 
 import re
+from collections.abc import Iterator
 
 from star_jobs.serve.strictjson import BadJson, parse_object
 
@@ -24,19 +25,18 @@ class EventStream:
         self._waiting = bytearray()
         self._done = False
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the events that are whole by now, as they came. Raises BrokenStream."""
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Give the events that are whole by now, as they came. Raises BrokenStream after those that were good."""
         searched = max(0, len(self._waiting) - 3)  # an event's end may have come in two parts
         self._waiting += chunk
-        passed = 0
-        for end in _END.finditer(self._waiting, searched):
-            self._check(bytes(self._waiting[passed : end.end()]))
-            passed = end.end()
-        whole = bytes(self._waiting[:passed])
+        received, passed = bytes(self._waiting), 0
+        for end in _END.finditer(received, searched):
+            event, passed = received[passed : end.end()], end.end()
+            self._check(event)
+            yield event
         del self._waiting[:passed]
         if len(self._waiting) > MAX_EVENT_BYTES:
             raise BrokenStream(f"an event of more than {MAX_EVENT_BYTES} bytes")
-        return whole
 
     def end(self) -> bytes:
         """Return what is left when nothing more comes. Raises BrokenStream when something should have."""

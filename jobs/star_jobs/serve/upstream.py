@@ -151,8 +151,8 @@ class StreamedAnswer(Response):
         try:
             async with asyncio.timeout_at(self._ends_at):
                 async for chunk in self._upstream.response.aiter_bytes():
-                    if events := stream.feed(chunk):
-                        await send(_part(events))
+                    for event in stream.feed(chunk):
+                        await send(_part(event))
             if last := stream.end():
                 await send(_part(last))
         except TimeoutError:
