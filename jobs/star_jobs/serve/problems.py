@@ -20,7 +20,8 @@ from star_jobs.serve.strictjson import path, printable
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:star:problem:"
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 30.0
+"""How long a client is listened to that goes on sending what was refused (nginx's `lingering_time`)."""
 _ERRORS_SHOWN = 20
 _BUSY_SECONDS = 5.0
 
