@@ -60,6 +60,8 @@ class GatewayConfig(Model):
     """Requests admitted at once; more are answered 429 at once with Retry-After."""
     api_keys_file: str | None = None
     """Mounted file with one key a line; None admits everybody."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as `https://shop.example`, or `*` for all; none by default."""
     max_candidates: int = Field(default=100, ge=2, le=1000)
     """Candidates in one request at most: they all have to fit into the student's prompt."""
     max_batch: int = Field(default=64, ge=1, le=1000)

@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import structlog
 
 from star_contracts.job import LLMEndpoint
 from star_contracts.serving import Backend
 from star_jobs.llm.client import LLMClient
+from star_jobs.llm.connections import KEPT_SECONDS, ReconnectingClient
 from star_jobs.serve.metrics import Metrics
 from star_jobs.serve.problems import Problem
 from star_jobs.serve.routing import preference
@@ -58,7 +59,8 @@ class BackendHandle:
                 timeout_seconds=_CALL_TIMEOUT,
                 concurrency=_CALLS_IN_FLIGHT,
                 startup_seconds=_CONNECT_TIMEOUT,
-            )
+            ),
+            interactive=True,
         )
         self.health = Health(up=False, detail="not probed yet")
         self.leases = 0
@@ -90,10 +92,10 @@ class BackendPool:
         self._metrics = metrics
         self.has_generated = False
         """Whether a backend that takes traffic has ever been up."""
-        self.http = httpx.AsyncClient(
+        self.http = ReconnectingClient(
             trust_env=False,
-            timeout=httpx.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
+            timeout=httpx2.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEPT_SECONDS),
         )
         """For probes and for the OpenAI-compatible pass-through."""
 
@@ -160,7 +162,7 @@ class BackendPool:
                 await self._light_probe(handle.backend)
             else:
                 await self._generate_probe(handle.backend)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError, TypeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, AttributeError, TypeError) as error:
             failures = handle.health.failures + 1
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             up = handle.health.up and failures < _FAILURES_TO_GO_DOWN

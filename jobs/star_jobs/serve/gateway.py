@@ -16,6 +16,7 @@ from star_jobs.errors import JobFailure, TerminalFailure, as_failure
 from star_jobs.serve.admission import Admission
 from star_jobs.serve.auth import ApiKeys
 from star_jobs.serve.backends import BackendPool
+from star_jobs.serve.body import Bodies
 from star_jobs.serve.catalogue import Catalogue, load_catalogue, same_data
 from star_jobs.serve.config import FileSignature, InvalidConfig, load_config
 from star_jobs.serve.feedback import FeedbackSink
@@ -47,6 +48,7 @@ class Gateway:
         self.metrics = Metrics()
         self.pool = BackendPool(self.metrics)
         self.admission = Admission(self.config.max_in_flight)
+        self.bodies = Bodies()
         self.feedback = FeedbackSink(self.metrics, _instance())
         self.feedback.configure(self.config.store, self.config.feedback)
         self.catalogue: Catalogue | None = None

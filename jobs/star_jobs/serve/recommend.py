@@ -14,6 +14,7 @@ from star_contracts.errors import Reason
 from star_contracts.serving import GatewayConfig
 from star_contracts.settings import Sampling
 from star_jobs.errors import JobFailure
+from star_jobs.llm.failures import EndpointBusy
 from star_jobs.serve.backends import BackendHandle, BackendPool
 from star_jobs.serve.catalogue import Catalogue
 from star_jobs.serve.consensus import closest, merged
@@ -81,7 +82,7 @@ class Recommender:
                     return handle, await self._sample(handle, prepared, count)
             except JobFailure as error:
                 failure = of_failure(error, handle.backend.revision)
-                if error.reason is not Reason.LLM_UNREACHABLE:
+                if error.reason is not Reason.LLM_UNREACHABLE or isinstance(error, EndpointBusy):
                     break
                 self.pool.failed(handle, error.message)
         assert failure is not None  # the configuration has at least one backend that takes traffic

@@ -14,7 +14,7 @@ from star_operator.api.common import (
     NAME_PATTERN,
     QUANTITY_PATTERN,
 )
-from star_operator.api.stardeployment import METRIC_PATTERN
+from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
 
 SENTENCES: dict[str, str] = {
     DIGEST_PATTERN: "must be a digest: sha256: and 64 lower-case hex digits, as in status.artifact.digest",
@@ -27,4 +27,5 @@ SENTENCES: dict[str, str] = {
     DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",
     ENGINE_FLAG_PATTERN: "must be one flag of vllm serve, --name or --name=value, each in an entry of its own",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
+    ORIGIN_PATTERN: "must be an origin as browsers send it, https://host or https://host:port without a path, or *",
 }

@@ -1,7 +1,7 @@
 """StarDeployment: a checkpoint that passed its gates, served by vLLM behind the gateway."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindI
 from star_operator.api.serving import ServerTemplate
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
+ORIGIN_PATTERN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
+Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN, max_length=253)]
+"""Scheme, host and port as browsers send them in `Origin`: no path and no slash at the end."""
 
 
 class Comparison(StrEnum):
@@ -113,6 +116,9 @@ class Gateway(Model):
     """A request that takes longer is answered 504."""
     max_in_flight: int = Field(default=256, ge=1, le=100000)
     """Requests admitted at once by one pod; more are answered 429 with Retry-After."""
+    allowed_origins: tuple[Origin, ...] = Field(default=(), max_length=32)
+    """Origins whose pages may call the gateway from a browser (CORS), as `https://shop.example`; `*` allows all. None
+    by default."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the gateway's Service."""
 

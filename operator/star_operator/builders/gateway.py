@@ -119,6 +119,7 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
         max_tool_calls=spec.max_tool_calls,
         deadline_seconds=spec.deadline_seconds,
         max_in_flight=spec.max_in_flight,
+        allowed_origins=spec.allowed_origins,
         api_keys_file=key_path(API_KEYS) if spec.api_keys else None,
         feedback=f"{settings.store.uri}/{owner.namespace}/{owner.kind.lower()}/{owner.name}/feedback",
     )

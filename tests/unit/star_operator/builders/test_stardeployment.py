@@ -6,6 +6,7 @@ import pytest
 
 from star_contracts.job import ModelSource
 from star_contracts.serving import GatewayConfig
+from star_jobs.serve.main import finish_seconds
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.gateway import config_annotation, gateway_url
@@ -99,6 +100,21 @@ def test_the_gateways_front() -> None:
     assert config(made).api_keys_file == "/etc/star/keys/gateway"
     assert made["PodDisruptionBudget", "star-gateway"]["spec"]["maxUnavailable"] == 1
     assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(), 100)
+
+
+def test_the_gateway_is_told_which_origins_may_call() -> None:
+    origins = ["https://shop.example", "http://localhost:3000"]
+    assert config(serving(deployment(gateway={"allowedOrigins": origins}), 100)).allowed_origins == tuple(origins)
+    assert config(serving(deployment(), 100)).allowed_origins == ()
+
+
+@pytest.mark.parametrize("deadline", [1, 60, 3600])
+def test_the_pod_is_given_the_time_that_the_gateway_takes_to_drain(deadline: int) -> None:
+    made = serving(deployment(gateway={"deadlineSeconds": deadline}), 100)
+    told = config(made)
+    grace = made["Deployment", "star"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert told.deadline_seconds == deadline
+    assert grace >= told.drain_seconds + finish_seconds(told) + 5, "and some to write the last feedback"
 
 
 def test_only_the_gateway_and_jobs_reach_vllm() -> None:
