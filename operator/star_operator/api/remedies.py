@@ -113,6 +113,14 @@ WAITS = Section(
             "The API server refuses the pods: a ResourceQuota, a LimitRange, Pod Security, or an admission webhook.",
             "Set what the message asks for in `compute.resources`, or have the namespace's limits changed.",
         ),
+        ConditionReason.REFUSED: Remedy(
+            _WAITS,
+            "The API server forbids what the operator has to do: a quota of objects, a policy, a webhook, a right.",
+            "Have the quota or the policy changed; the rights that the operator needs are in the chart's ClusterRole.",
+        ),
+        ConditionReason.NAMESPACE_TERMINATING: Remedy(
+            _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
+        ),
     },
 )
 
@@ -155,9 +163,9 @@ REFUSED = Section(
         ConditionReason.RESERVED_ENGINE_FLAG: Remedy(
             _FAILED, "`engineArgs` sets what a field of the spec sets.", "Use the field the message names."
         ),
-        ConditionReason.API_SERVER_REFUSED: Remedy(
+        ConditionReason.INVALID_OBJECT: Remedy(
             _FAILED,
-            "The API server refuses an object of this resource; the message has its sentence.",
+            "The API server finds an object of this resource invalid; the message has its sentence.",
             "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
         ),
     },

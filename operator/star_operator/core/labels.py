@@ -3,6 +3,8 @@
 from star_contracts.base import value_hash
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME
 
+OURS = {"app.kubernetes.io/managed-by": "star-operator"}
+"""On everything that this operator makes."""
 LABEL_SERVER = f"{GROUP}/server"
 """Name of the vLLM server a pod belongs to."""
 LABEL_GROUP = f"{GROUP}/group"

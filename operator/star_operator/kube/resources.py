@@ -8,7 +8,7 @@ from star_operator.api.meta import API_VERSION
 
 @dataclass(frozen=True)
 class ResourceType:
-    """A namespaced resource type."""
+    """A resource type; namespaced but for Namespace and TokenReview."""
 
     api_version: str
     kind: str
@@ -38,6 +38,7 @@ POD_DISRUPTION_BUDGET = ResourceType("policy/v1", "PodDisruptionBudget", "poddis
 HPA = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORK_POLICY = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
+NAMESPACE = ResourceType("v1", "Namespace", "namespaces")
 TOKEN_REVIEW = ResourceType("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 
 STAR_TYPES = {kind.INFO.kind: ResourceType(API_VERSION, kind.INFO.kind, kind.INFO.plural) for kind in KINDS}
@@ -57,6 +58,7 @@ BY_GVK = {
         HPA,
         NETWORK_POLICY,
         LEASE,
+        NAMESPACE,
         TOKEN_REVIEW,
         *STAR_TYPES.values(),
     )
