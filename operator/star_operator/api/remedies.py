@@ -79,6 +79,11 @@ WAITS = Section(
     "It waits",
     "Nothing has failed. It goes on by itself as soon as what it waits for is there.",
     {
+        ConditionReason.QUEUE_MISSING: Remedy(
+            (Phase.QUEUED,),
+            "Nobody admits the Job: there is no such LocalQueue, or no Kueue that looks after this namespace.",
+            "Correct `spec.compute.queueName` or leave it out: it may change while the run waits. Or create the queue.",
+        ),
         ConditionReason.INPUT_MISSING: Remedy(
             _WAITS, "A field names a resource that does not exist in this namespace.", "Create it, or correct the name."
         ),

@@ -27,6 +27,7 @@ class ConditionReason(StrEnum):
     SERVING = "Serving"
     READY = "Ready"
     # It waits.
+    QUEUE_MISSING = "QueueMissing"
     INPUT_MISSING = "InputMissing"
     INPUT_NOT_READY = "InputNotReady"
     INPUT_FAILED = "InputFailed"

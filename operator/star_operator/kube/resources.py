@@ -39,6 +39,7 @@ HPA = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodau
 NETWORK_POLICY = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
 NAMESPACE = ResourceType("v1", "Namespace", "namespaces")
+WORKLOAD = ResourceType("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
 TOKEN_REVIEW = ResourceType("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 
 STAR_TYPES = {kind.INFO.kind: ResourceType(API_VERSION, kind.INFO.kind, kind.INFO.plural) for kind in KINDS}
@@ -59,6 +60,7 @@ BY_GVK = {
         NETWORK_POLICY,
         LEASE,
         NAMESPACE,
+        WORKLOAD,
         TOKEN_REVIEW,
         *STAR_TYPES.values(),
     )

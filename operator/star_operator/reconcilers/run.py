@@ -151,6 +151,7 @@ class RunReconciler(Generic[ResourceT]):
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
             remembered=state.find_step(status, seen.step),
+            compute=seen.plan.compute if seen.plan is not None else None,
             view=explain_run(seen.view, namespace, uses),
         )
         views = [explain_server(server, namespace, uses) for server in await self._use_servers(seen, step)]
@@ -235,11 +236,12 @@ class RunReconciler(Generic[ResourceT]):
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
-        """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
+        """What keeps a pod from being made or mounted, or a Job in its queue, is told where nobody watches."""
         job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
+        if job is None or (job.suspended and not job.queue):
+            return
         silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
-        lacking = job is not None and job.trouble is None and len(pods) < job.completions
-        if job is not None and not job.suspended and (silent or lacking):
+        if silent or (job.trouble is None and len(pods) < job.completions):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
