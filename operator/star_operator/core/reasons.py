@@ -27,6 +27,7 @@ class ConditionReason(StrEnum):
     SERVING = "Serving"
     READY = "Ready"
     # It waits.
+    QUEUE_MISSING = "QueueMissing"
     INPUT_MISSING = "InputMissing"
     INPUT_NOT_READY = "InputNotReady"
     INPUT_FAILED = "InputFailed"
@@ -35,6 +36,8 @@ class ConditionReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     POD_NOT_STARTED = "PodNotStarted"
     PODS_REFUSED = "PodsRefused"
+    REFUSED = "Refused"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
     # The spec cannot be acted on.
     INVALID_SPEC = "InvalidSpec"
     INVALID_REFERENCE = "InvalidReference"
@@ -45,7 +48,7 @@ class ConditionReason(StrEnum):
     NO_IMAGE_VARIANT = "NoImageVariant"
     NOT_A_GROUP = "NotAGroup"
     RESERVED_ENGINE_FLAG = "ReservedEngineFlag"
-    API_SERVER_REFUSED = "ApiServerRefused"
+    INVALID_OBJECT = "InvalidObject"
     # It ran.
     GATE_FAILED = "GateFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

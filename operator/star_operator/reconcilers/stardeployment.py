@@ -21,7 +21,7 @@ from star_operator.builders.stardeployment import (
     serving_objects,
 )
 from star_operator.builders.step import Inputs
-from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
@@ -115,6 +115,10 @@ class StarDeploymentReconciler:
             status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
             status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
+        except Refused as refused:
+            status = told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            await write_status(self._cluster, body, status, at.now)
+            raise
         await write_status(self._cluster, body, status, at.now)
 
     async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:
