@@ -23,8 +23,8 @@ from star_jobs.serve.models import (
     Recommendation,
     RecommendRequest,
 )
-from star_jobs.serve.problems import Problem, http_handler, problem_handler, validation_handler
-from star_jobs.serve.proxy import StreamedAnswer, model_list, open_upstream, parse_call
+from star_jobs.serve.problems import Problem, http_handler, no_server, problem_handler, validation_handler
+from star_jobs.serve.proxy import StreamedAnswer, model_list, open_awake, parse_call
 from star_jobs.serve.recommend import Caller, Recommender
 
 REVISION_HEADER = "x-star-revision"
@@ -122,12 +122,14 @@ async def _pass_through(path: str, request: Request, gateway: Gateway) -> Respon
         stack.enter_context(gateway.admitted())
         try:
             async with asyncio.timeout_at(ends_at):
-                upstream = await unless_gone(request.receive, open_upstream(call, gateway.pool, stack))
+                upstream = await unless_gone(request.receive, open_awake(call, gateway.pool, stack))
                 request.scope["state"]["revision"] = upstream.backend.revision
                 if call.stream:
                     return StreamedAnswer(upstream, stack.pop_all(), ends_at)
                 content = await unless_gone(request.receive, upstream.response.aread())
         except TimeoutError:
+            if gateway.pool.asleep:
+                raise no_server(gateway.config.deadline_seconds) from None
             detail = f"no answer within {gateway.config.deadline_seconds:g} s; ask for fewer tokens, or for a stream."
             raise Problem(504, "deadline", detail) from None
         return Response(content, status_code=upstream.response.status_code, headers=upstream.headers)
