@@ -71,6 +71,11 @@ WELL = Section(
             _RUNS, "The new revision has a part of the users (`spec.rollout`).", "Wait for the last step."
         ),
         ConditionReason.SERVING: Remedy((Phase.READY,), "The deployment serves as asked.", "Use `status.url`."),
+        ConditionReason.SCALED_TO_ZERO: Remedy(
+            (Phase.READY,),
+            "`server.replicas` is 0: a request waits while a server is started for it.",
+            "Let an autoscaler raise `server.replicas`, or raise it yourself.",
+        ),
         ConditionReason.READY: Remedy((Phase.READY,), "The Checkpoint can be used.", "Name it where it is wanted."),
     },
 )

@@ -12,6 +12,7 @@ from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.quantity import amount
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool
 
@@ -124,5 +125,5 @@ def _group_args(nodes: int, peers: Peers) -> list[str]:
 
 def _whole_cpus(quantity: str) -> int:
     """Return the cores asked for, rounded up; 0 for less than one, which is a share of the node and not a width."""
-    cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    cores = amount(quantity)
     return ceil(cores) if cores >= 1 else 0

@@ -25,6 +25,7 @@ class ConditionReason(StrEnum):
     GATE_RUNNING = "GateRunning"
     ROLLING_OUT = "RollingOut"
     SERVING = "Serving"
+    SCALED_TO_ZERO = "ScaledToZero"
     READY = "Ready"
     # It waits.
     QUEUE_MISSING = "QueueMissing"
