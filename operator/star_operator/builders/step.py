@@ -94,8 +94,8 @@ class Step:
         return value_hash(work if revision == 1 else work | {"revision": revision})
 
 
-_LIMITS = frozenset({"tokenBudget"})
-"""Parameters that say how far a stage may go, not what it makes."""
+_LIMITS = frozenset({"tokenBudget", "sourceDigest"})
+"""Parameters that say how far a stage may go, or what it must refuse, not what it makes."""
 
 
 def _parameters(value: Any) -> Any:
