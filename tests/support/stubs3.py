@@ -30,6 +30,8 @@ class Stub:
     """The first that fits answers; may change while it runs."""
     asked: list[str] = field(default_factory=list)
     """Request lines, in order."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """The headers of each request, names in lower case."""
 
 
 def refusal(code: str, message: str = "so it is", status: int = 403, **more: str) -> Reply:
@@ -47,6 +49,7 @@ def stub_s3(*replies: Reply) -> Iterator[Stub]:
 
         def answer(self) -> None:
             stub.asked.append(self.requestline)
+            stub.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.rfile.read(int(self.headers.get("content-length", 0)))
             reply = next(one for one in stub.replies if one.method in (None, self.command))
             body = reply.body.encode()

@@ -32,7 +32,6 @@ from s3transfer.exceptions import S3DownloadFailedError
 from urllib3.exceptions import HTTPError
 
 from star_contracts.errors import Reason
-from star_contracts.names import CA_VARIABLES
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
 from star_jobs.storage.faults import CHANGED, NOT_S3, Answer, Fault, fault_of
 
@@ -61,6 +60,10 @@ _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S | re.I)
 _PAGE = re.compile(r"<(!doctype )?html", re.I)
 _OBJECT = re.compile(r"^<[^>]*>: ")
+_CA = (
+    "set caBundle in the chart's values to the certificate authority that signed it (starctl: AWS_CA_BUNDLE), and ask "
+    "for the store by a name that its certificate has"
+)
 _DATES = ("certificate has expired", "certificate is not yet valid")
 
 
@@ -77,12 +80,11 @@ def failure_of(error: Exception, what: str, endpoint: str) -> JobFailure:
         return _failure(NOT_S3, what, where, "a web page")
     if isinstance(error, S3DownloadFailedError):
         return _failure(CHANGED, what, where, shown(str(error)))
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+    unread = isinstance(error, OSError) and error.filename is not None
+    if unread or isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return _no_credentials(error, what)
     if certificate := _certificate_fault(error):
         return _failure(certificate, what, where, shown(_detail(error)))
-    if isinstance(error, OSError) and error.filename is not None:
-        return _no_credentials(error, what)
     if isinstance(error, NoConnection | HTTPClientError | IncompleteReadError | HTTPError | ResponseParserError):
         return _silent(error, what, where)
     if isinstance(error, Boto3Error):
@@ -93,8 +95,9 @@ def failure_of(error: Exception, what: str, endpoint: str) -> JobFailure:
 
 
 def is_of_the_store(error: OSError) -> bool:
-    """Tell whether a file that could not be read is one that access to the store needs, and no file of the work."""
-    return str(error.filename) in {os.environ.get(name) for name in (WEB_IDENTITY_TOKEN, *CA_VARIABLES)}
+    """Tell whether the file that could not be read is the pod's token, and no file of the work."""
+    token = os.environ.get(WEB_IDENTITY_TOKEN)
+    return token is not None and error.filename == token
 
 
 def answer_of(error: ClientError) -> Answer:
@@ -156,7 +159,7 @@ def _words(answer: Answer) -> str:
 
 def _silent(error: Exception, what: str, where: str) -> RetryableFailure:
     """Return the failure of a connection that brought no answer, with what to look at."""
-    detail, remedy = _detail(error), "check its endpoint and that it runs"
+    detail, remedy = _detail(error), "check its endpoint (http or https?) and that it runs"
     match error:
         case ProxyConnectionError():
             remedy = "the proxy is at fault: check proxy.* in the chart's values, or add the store's host to noProxy"
@@ -185,8 +188,9 @@ def _certificate_fault(error: Exception) -> Fault | None:
     """Return what is wrong between this pod and the store's certificate, if that is what failed."""
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes)
-    if any(isinstance(cause, OSError) and str(cause.filename) in _ca_files() for cause in causes) or "x509" in text:
-        return Fault(TerminalFailure, Reason.STORE_MISCONFIGURED, "cannot be trusted: the CA bundle is no PEM", _CA)
+    if "[X509" in text or any(isinstance(cause, FileNotFoundError | PermissionError) for cause in causes):
+        says = "cannot be trusted: the CA bundle is not there or no PEM file"
+        return Fault(TerminalFailure, Reason.STORE_MISCONFIGURED, says, _CA)
     if any(date in text for date in _DATES):
         remedy = "renew it; if it is valid, set the clock of the node right; it is tried again"
         return Fault(RetryableFailure, Reason.STORE_UNREACHABLE, "has a certificate out of its time", remedy)
@@ -200,16 +204,6 @@ def _certificate_fault(error: Exception) -> Fault | None:
         remedy = "check the endpoint's port, its certificate, and TLS proxies in between"
         return Fault(RetryableFailure, Reason.STORE_UNREACHABLE, "broke off the TLS handshake", remedy)
     return None
-
-
-_CA = (
-    "set caBundle in the chart's values to the certificate authority that signed it (starctl: AWS_CA_BUNDLE), and ask "
-    "for the store by a name that its certificate has"
-)
-
-
-def _ca_files() -> set[str]:
-    return {os.environ[name] for name in CA_VARIABLES if name in os.environ}
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
