@@ -3,10 +3,13 @@
     JobFailure                  a typed end of a job: a stable reason and a sentence for people
     ├── TerminalFailure         the same input fails again: exit 65, the operator does not retry
     │     INVALID_JOB_SPEC, INVALID_DATASET, INVALID_MODEL, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPTED,
-    │     STORE_ACCESS_DENIED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID, NOTHING_KEPT, NOTHING_TO_TRAIN_ON,
-    │     TRAINING_DIVERGED, OUT_OF_MEMORY
+    │     STORE_ACCESS_DENIED, STORE_MISCONFIGURED, STORE_REFUSED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID,
+    │     NOTHING_KEPT, NOTHING_TO_TRAIN_ON, TRAINING_DIVERGED, OUT_OF_MEMORY
     └── RetryableFailure        running again can help: exit 75
-          STORE_UNREACHABLE, LLM_UNREACHABLE, TRAINER_FAILED, OUT_OF_DISK, INTERRUPTED, INTERNAL
+          STORE_UNREACHABLE, STORE_CLOCK_SKEWED, STORE_CREDENTIALS_EXPIRED, STORE_FULL, SOURCE_CHANGED,
+          LLM_UNREACHABLE, TRAINER_FAILED, OUT_OF_DISK, INTERRUPTED, INTERNAL
+
+What a store's answer becomes stands in `star_jobs/storage/faults.py`.
 
 Anything else that escapes a stage is turned into one of these by `as_failure`.
 """

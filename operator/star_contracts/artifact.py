@@ -70,6 +70,19 @@ class ArtifactRef(Model):
     """sha256 of its canonical manifest."""
 
 
+class Inventory(Model):
+    """What lay under a source's prefix: the version of raw files, which no manifest pins."""
+
+    digest: Digest
+    """Of the objects' keys, sizes and versions (ETags)."""
+    objects: int = Field(ge=0)
+    """How many of them there are."""
+    bytes: int = Field(ge=0)
+    """Their sizes together."""
+    newest: str | None = None
+    """When the newest was written: RFC 3339, UTC."""
+
+
 class Manifest(Model):
     """The content of `manifest.json`."""
 
@@ -79,7 +92,7 @@ class Manifest(Model):
     """Sorted by path."""
     producer: Producer
     inputs: dict[str, Digest] = {}
-    """Digests of the artifacts this one was made from, by role."""
+    """Digests of the artifacts this one was made from, by role; `source` is the inventory of raw files."""
     metrics: dict[str, FiniteFloat] = {}
     """Headline figures, e.g. `hrAvg`."""
 

@@ -7,7 +7,13 @@ class Reason(StrEnum):
     """Why a job failed. The comment says the class each one has by default."""
 
     STORE_UNREACHABLE = "StoreUnreachable"  # retryable
-    STORE_ACCESS_DENIED = "StoreAccessDenied"  # terminal
+    STORE_ACCESS_DENIED = "StoreAccessDenied"  # terminal: wrong keys, or a right that is missing
+    STORE_CREDENTIALS_EXPIRED = "StoreCredentialsExpired"  # retryable: the next pods read the Secret anew
+    STORE_CLOCK_SKEWED = "StoreClockSkewed"  # retryable
+    STORE_FULL = "StoreFull"  # retryable
+    STORE_MISCONFIGURED = "StoreMisconfigured"  # terminal: endpoint, region, bucket or certificate authority
+    STORE_REFUSED = "StoreRefused"  # terminal: the store will not do this to this object
+    SOURCE_CHANGED = "SourceChanged"  # retryable while it is read; terminal when it is not the pinned one
     ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # terminal
     ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # terminal
     INVALID_JOB_SPEC = "InvalidJobSpec"  # terminal

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from star_contracts.artifact import ArtifactRef
+from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import Model
 
 TERMINATION_MESSAGE_LIMIT = 4096
@@ -49,6 +49,8 @@ class JobResult(Model):
     metrics: dict[str, FiniteFloat] = {}
     reused: bool = False
     """True when the artifact was found by its work hash and nothing was run."""
+    source: Inventory | None = None
+    """Which version of its raw files the job found, where it reads any."""
     error: JobError | None = None
 
     @model_validator(mode="after")

@@ -80,12 +80,40 @@ def test_the_values_are_those_of_the_schemas_model() -> None:
         ("podSecurity.runAsUser=0", "'/podSecurity/runAsUser'"),
         ("pods.labels.a=-", "'/pods/labels/a'"),
         ("pods.labels.-a=b", "invalid propertyName '-a'"),
+        ("caBundle=/etc/ssl/ca.pem", "'/caBundle'"),
+        ("caBundle=-----BEGIN CERTIFICATE----- -----BEGIN PRIVATE KEY-----", "'/caBundle'"),
+        ("proxy.https=http://user:password@proxy:3128", "'/proxy/https'"),
     ],
 )
 def test_bad_values_are_refused_by_name(setting: str, says: str) -> None:
     with pytest.raises(RuntimeError) as refusal:
         render("--set", setting)
     assert says in str(refusal.value)
+
+
+@pytest.mark.case("private-ca")
+def test_a_bundle_of_certificate_authorities_reaches_the_operator(tmp_path: Path) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    (tmp_path / "ca.pem").write_text(pem)
+    proxy = "proxy.https=http://proxy:3128,proxy.noProxy={minio.example,.corp}"
+    objects = render("--set-file", f"caBundle={tmp_path / 'ca.pem'}", "--set", proxy)
+    settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))
+    assert settings.ca_bundle == pem
+    assert settings.proxy.https == "http://proxy:3128"
+    assert settings.proxy.no_proxy == ("minio.example", ".corp")
+
+
+@pytest.mark.parametrize("setting", ["store.secretName=", "store.secretName=null"])
+def test_pods_may_have_no_keys(setting: str) -> None:
+    objects = render("--set", setting)
+    settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))
+    assert settings.store.secret_name == ""
+
+
+def test_region_and_addressing_style_reach_the_operator() -> None:
+    objects = render("--set", "store.connection.region=eu-west-1,store.connection.pathStyle=false")
+    settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))
+    assert (settings.store.connection.region, settings.store.connection.path_style) == ("eu-west-1", False)
 
 
 def test_a_registry_goes_in_front_of_every_image() -> None:

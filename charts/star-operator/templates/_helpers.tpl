@@ -52,10 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- $_ := set $images $variant $references }}
 {{- end }}
+{{- /* A value that is set to null is gone: of the Secret's name that means that there is none. */}}
 {{- $settings := dict
-      "store" .Values.store
+      "store" (merge (dict "secretName" (default "" .Values.store.secretName)) .Values.store)
       "pools" .Values.pools
       "images" $images
+      "caBundle" .Values.caBundle
+      "proxy" .Values.proxy
       "imagePullPolicy" .Values.imagePullPolicy
       "imagePullSecrets" .Values.imagePullSecrets
       "pods" .Values.pods

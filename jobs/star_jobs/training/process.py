@@ -18,7 +18,16 @@ from pathlib import Path
 TAIL_LINES = 400
 _LINE_CHARS = 1 << 16
 """A longer line is taken in pieces: an engine may print anything."""
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+"""Variables by which boto3 finds the store's credentials: keys, or the role of the pod's service account."""
 
 
 @dataclass(frozen=True)

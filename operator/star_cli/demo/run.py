@@ -123,7 +123,8 @@ class Demo:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         with self.reporter.step(f"namespace {name} with Secret star-store"):
             cluster.kubectl.apply([namespace])
-            cluster.kubectl.apply([store_secret(name, access.access_key, access.secret_key)])
+            keys = (access.access_key, access.secret_key, access.session_token)
+            cluster.kubectl.apply([store_secret(name, *keys)])
 
     def _upload(self, store: Store, cluster: importing.Cluster) -> None:
         """Put data and model into the store, and make the Checkpoint `base` of the model."""

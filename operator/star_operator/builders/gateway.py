@@ -9,7 +9,7 @@ from star_contracts.serving import GATEWAY_CONFIG_PATH, Backend, GatewayConfig
 from star_operator.api.common import Compute
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.names import dns_label, labels, owner_reference
-from star_operator.builders.pod import Container, PodPlan, key_path, pod_template
+from star_operator.builders.pod import Container, PodPlan, ca_files, key_path, pod_template
 from star_operator.builders.step import Inputs, Owner
 from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, resource_labels
 from star_operator.core.objects import KubeObject, compact
@@ -100,7 +100,7 @@ def gateway_objects(plan: GatewayPlan, settings: Settings) -> list[KubeObject]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": plan.meta(name),
-        "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode()},
+        "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode(), **ca_files(settings)},
     }
     objects = [config_map, _deployment(plan, config, settings), _service(plan)]
     if plan.resource.spec.gateway.replicas not in (0, 1):

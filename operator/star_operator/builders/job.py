@@ -23,7 +23,7 @@ from star_contracts.result import ExitCode
 from star_operator.api.common import CachePolicy, RunSpec
 from star_operator.builders.names import child_name, labels, owner_reference
 from star_operator.builders.placement import image_of
-from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, pod_template
+from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import QUEUE_ANNOTATION, label_value
@@ -61,7 +61,7 @@ def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta,
-        "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode()},
+        "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode(), **ca_files(settings)},
     }
     template = pod_template(_pod_plan(step, meta), settings)
     job = {

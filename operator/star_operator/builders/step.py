@@ -105,8 +105,8 @@ def with_precision(hyperparameters: H, compute: Compute) -> H:
     return hyperparameters.model_copy(update={"precision": hyperparameters.precision.on(compute.gpus_per_node)})
 
 
-_LIMITS = frozenset({"tokenBudget"})
-"""Parameters that say how far a stage may go, not what it makes."""
+_LIMITS = frozenset({"tokenBudget", "sourceDigest"})
+"""Parameters that say how far a stage may go, or what it must refuse, not what it makes."""
 
 
 def _parameters(value: Any) -> Any:

@@ -10,7 +10,9 @@ SECRET_REASONS = (ConditionReason.SECRET_MISSING, ConditionReason.SECRET_INCOMPL
 
 
 async def require_store_secret(cluster: Cluster, namespace: str, name: str) -> None:
-    """Raise Waiting unless the Secret is there with both keys, none of them empty."""
+    """Raise Waiting unless the Secret is there with both keys, none of them empty; no name needs no Secret."""
+    if not name:
+        return
     secret = await cluster.get(SECRET, namespace, name)
     if secret is None:
         wanted = " and ".join(STORE_KEYS)

@@ -34,9 +34,10 @@ class SecretUse:
 
 
 def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
-    """Return every Secret that a spec names, and the store's."""
+    """Return every Secret that a spec names, and the store's where pods get one."""
     named = (SecretUse(path, ref.name, (ref.key,)) for path, ref in _references(spec, "spec"))
-    return (*named, SecretUse(STORE_FIELD, settings.store.secret_name, STORE_KEYS))
+    store = settings.store.secret_name
+    return (*named, *([SecretUse(STORE_FIELD, store, STORE_KEYS)] if store else []))
 
 
 def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]) -> Trouble | None:
