@@ -33,14 +33,15 @@ class Target:
     """Whether it is the local cluster, which `starctl local down` removes."""
 
 
-def local_target(name: str, root: Path, reporter: Reporter) -> Target:
+def local_target(name: str, root: Path, reporter: Reporter, purpose: Purpose = Purpose.DEMO) -> Target:
     """Have the local cluster running, with this checkout's images in its registry.
 
     Raises:
+        StarctlError: the machine is not ready for `purpose`.
         LocalClusterError: the cluster does not come up.
         ImagesError: an image cannot be built.
     """
-    prepare_host(Purpose.DEMO, reporter, cluster=name)
+    prepare_host(purpose, reporter, cluster=name)
     cluster = LocalCluster(name, reporter)
     cluster.up()
     values = build_images(root, reporter)

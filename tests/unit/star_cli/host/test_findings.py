@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from star_cli.host.facts import Facts, Go, Volume, controllers
+from star_cli.host.facts import Facts, Go, Volume, controllers, needed_sources
 from star_cli.host.findings import judge
 from star_cli.host.needs import Purpose, needs_of
 from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, GO, NODE, SYSTEM, TOOLS
@@ -146,3 +146,10 @@ def test_the_check_runs_on_the_standard_library_alone() -> None:
     environment = {"PYTHONPATH": str(ROOT / "operator")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cluster_without_images_asks_for_no_package_index() -> None:
+    offline = replace(BARE, environment_made=True, programs_cached=True)
+    assert "Python packages" not in needed_sources(needs_of(Purpose.CLUSTER, docker=False), offline)
+    assert "Python packages" in needed_sources(needs_of(Purpose.DEMO, docker=False), offline)
+    assert needed_sources(needs_of(Purpose.DEMO, docker=False), replace(offline, images_built=True)) == {}
