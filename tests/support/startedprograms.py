@@ -191,8 +191,8 @@ class Code:
         elif isinstance(node, ast.List | ast.Tuple) and node.elts:
             first, rest = node.elts[0], node.elts[1:]
             if isinstance(first, ast.Starred):
-                for program, more, place in self._heads(first.value, scope, seen):
-                    yield program, [*more, *rest], place
+                for program, more, _ in self._heads(first.value, scope, seen):
+                    yield program, [*more, *rest], scope
             else:
                 yield from ((one, rest, scope) for one in self._texts(first, scope, seen, program=True))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

@@ -23,7 +23,7 @@ class _Lines:
     """A Reporter without rich, which is not there yet: a line when a step begins, and one when it is done."""
 
     @contextmanager
-    def step(self, title: str) -> Iterator["_Lines"]:
+    def step(self, title: str, leg: str = "") -> Iterator["_Lines"]:
         self.note(f"... {title}")
         start = time.monotonic()
         yield self
@@ -35,6 +35,9 @@ class _Lines:
     def note(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+    def skip(self, *legs: str) -> None:
+        """There is no bar."""
 
 
 def main(arguments: list[str]) -> int:

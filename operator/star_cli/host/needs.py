@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from star_cli.local.ports import REGISTRY_PORT, S3_PORT
-from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE, SYSTEM
+from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, EMBEDDED, SYSTEM
 
 
 class Purpose(StrEnum):
@@ -59,12 +59,11 @@ class Needs:
 
 
 _PORTS = (REGISTRY_PORT, S3_PORT)
-_EVERYTHING = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 _SETUP = Needs()
 _CONTROL_PLANE = Needs((*SYSTEM, *CONTROL_PLANE, *CONTROLLERS), disk=Disk(programs=6, cluster=1, temporary=2))
 _IMAGES = Needs((*SYSTEM, *BUILDERS, "registry"), containers=True, disk=Disk(programs=2, images=22, temporary=2))
 _CLUSTER = Needs(
-    (*SYSTEM, *_EVERYTHING),
+    (*SYSTEM, *EMBEDDED),
     containers=True,
     node=True,
     ports=_PORTS,
@@ -81,7 +80,7 @@ _CHAIN = replace(
 )
 _WITHOUT_DOCKER = {
     Purpose.SETUP: _SETUP,
-    Purpose.PROGRAMS: Needs((*SYSTEM, *_EVERYTHING), disk=_CONTROL_PLANE.disk),
+    Purpose.PROGRAMS: Needs((*SYSTEM, *EMBEDDED), disk=_CONTROL_PLANE.disk),
     Purpose.CONTROL_PLANE: _CONTROL_PLANE,
     Purpose.IMAGES: _IMAGES,
     Purpose.CLUSTER: _CLUSTER,

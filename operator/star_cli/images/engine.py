@@ -24,6 +24,8 @@ Progress = Callable[[int, int], None]
 
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/(\d+):")
 _LAST_LINES = 25
+_END_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""A build ends with the command that asked for it, even where that is killed (prctl(2), PR_SET_PDEATHSIG)."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def run_logged(command: list[str], log: Path, progress: Progress, environment: d
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command,
+            [*_END_WITH_US, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

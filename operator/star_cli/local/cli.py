@@ -14,7 +14,7 @@ from star_cli.local.cluster import ClusterStatus, Engine, LocalCluster, check_ku
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.paths import DEFAULT_NAME
 from star_cli.local.progress import Terminal
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE
+from star_cli.local.versions import EMBEDDED
 
 app = typer.Typer(help="A local Kubernetes cluster, for people with none.", no_args_is_help=True)
 
@@ -88,9 +88,8 @@ def bring_binaries(
     reporter = Terminal()
     if not names:
         prepare_host(Purpose.PROGRAMS, reporter)
-    binaries = Binaries(reporter=reporter)
-    for name in names or [*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE]:
-        typer.echo(f"{name}\t{binaries.ensure(name)}")
+    for name, path in Binaries(reporter=reporter).ensure_all(names or EMBEDDED).items():
+        typer.echo(f"{name}\t{path}")
 
 
 def _check(kubeconfig: Path) -> None:

