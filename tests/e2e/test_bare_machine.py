@@ -45,7 +45,6 @@ def bare() -> Iterator[BareRoot]:
         yield root
 
 
-@pytest.mark.case("bare-machine")
 def test_a_bare_machine_is_made_ready_by_the_first_step_of_make_test_and_make_demo(bare: BareRoot) -> None:
     there = [name for name in INSTALLED if bare.has(name, TOOLS[name].directories)]
     assert set(there) <= {"ip"}  # else this proves nothing

@@ -7,7 +7,6 @@ import configparser
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import ssl
 import subprocess
@@ -61,7 +60,6 @@ class Volume:
 class Facts:
     """The machine. `programs` are names of `TOOLS` that are in the cache, or here in a version that fits."""
 
-    system: str = "Linux x86_64"
     apt: bool = True
     root: bool = True
     docker: bool = False
@@ -96,7 +94,6 @@ def probe(needs: Needs, cluster: str, *, docker: bool, repository: Path | None =
     mounts = _text(Path("/proc/self/mounts"))
     groups = hierarchies(mounts)
     facts = Facts(
-        system=f"{platform.system()} {platform.machine()}",
         apt=shutil.which("apt-get") is not None,
         root=os.geteuid() == 0,
         docker=docker,
