@@ -3,6 +3,7 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
+    star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
 Exit codes: 0 done, 65 terminal error, 75 retryable error; the termination message says why.
 Stages are imported only when they run, so that an image needs the libraries of its own stages alone.
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.result import JobResult
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
 from star_jobs import runtime
 from star_jobs.errors import TerminalFailure
+from star_jobs.models.folder import describe
 from star_jobs.storage import ObjectStore, fetch, read_manifest
 
 STAGES = {
@@ -39,6 +42,8 @@ STAGES = {
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
+LLM_SERVER = "star_jobs.llm.server"
+"""Module with `main(arguments) -> int`."""
 
 
 def load_entry(stage: str) -> runtime.Entry:
@@ -48,7 +53,10 @@ def load_entry(stage: str) -> runtime.Entry:
 
 
 def fetch_artifact(_stopping: threading.Event) -> JobResult:
-    """Download the artifact of the fetch spec into its destination. Raises JobFailure."""
+    """Download the artifact of the fetch spec into its destination, and look at a model before it is loaded.
+
+    Raises JobFailure.
+    """
     path = Path(os.environ.get("STAR_FETCH_SPEC", FETCH_SPEC_PATH))
     try:
         spec = FetchSpec.model_validate_json(path.read_bytes())
@@ -57,8 +65,10 @@ def fetch_artifact(_stopping: threading.Event) -> JobResult:
             Reason.INVALID_JOB_SPEC, f"the fetch spec {path} cannot be used ({error}); set STAR_FETCH_SPEC"
         ) from error
     store = ObjectStore(spec.store)
-    fetch(store, spec.artifact, Path(spec.destination))
+    folder = fetch(store, spec.artifact, Path(spec.destination))
     manifest = read_manifest(store, spec.artifact)
+    if manifest.kind is ArtifactKind.CHECKPOINT:
+        describe(folder, spec.artifact.uri, template=spec.chat_template is None)
     return JobResult(artifact=spec.artifact, bytes=manifest.total_bytes(), metrics=manifest.metrics)
 
 
@@ -72,6 +82,9 @@ def main() -> int:
             return runtime.answer(fetch_artifact)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
+            return code
+        case ["vllm", *arguments]:
+            code = importlib.import_module(LLM_SERVER).main(arguments)
             return code
         case _:
             sys.stderr.write(f"{__doc__}\nunknown arguments: {' '.join(sys.argv[1:])}\n")

@@ -5,6 +5,7 @@ writes files with `job.output`, keeps resumable state in `job.work`, and raises 
 manifest (last), remembers the work in the memo object, writes the termination message and picks the exit code.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -20,10 +21,10 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import ValidationError
 
-from star_contracts.artifact import ArtifactKind, ArtifactRef, Manifest
+from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest
 from star_contracts.base import value_hash
 from star_contracts.errors import Reason
-from star_contracts.job import JOB_SPEC_PATH, JobSpec
+from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec
 from star_contracts.names import WORK_DIR
 from star_contracts.result import JobResult
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
@@ -51,6 +52,14 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+class Finished(Exception):
+    """Ends a stage whose work was done before."""
+
+    def __init__(self, result: JobResult) -> None:
+        super().__init__("the same work was done before")
+        self.result = result
+
+
 @dataclass
 class JobContext:
     """What a stage gets to work with."""
@@ -67,6 +76,8 @@ class JobContext:
     """Set on SIGTERM."""
     log: Logger
     reporter: Reporter
+    source: Inventory | None = None
+    """Which version of its raw files the stage reads; see `pin`."""
 
     def fetch(self, ref: ArtifactRef, only: Sequence[str] | None = None) -> Path:
         """Return a local, verified copy of an artifact (or of its files matching `only`), cached by digest.
@@ -76,6 +87,18 @@ class JobContext:
         subset = "" if only is None else "-" + value_hash(sorted(only))[-8:]
         name = ref.digest.removeprefix("sha256:")[:32] + subset
         return fetch(self.store, ref, work_dir() / "artifacts" / name, only)
+
+    def pin(self, source: Inventory) -> None:
+        """Make the version of a stage's raw files part of its work; call it before any of them is read.
+
+        Raises Finished when the same work was done before on the same files.
+        """
+        self.source = source
+        self.spec = pinned(self.spec, source.digest)
+        self.output, self.work = ArtifactWriter(self.store, self.spec.output), WorkArea(self.store, self.spec.work)
+        done = _finished(self.spec, self.store, self.log)
+        if done is not None:
+            raise Finished(done)
 
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         """Report progress of this shard. Never raises, never blocks."""
@@ -125,9 +148,8 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
     """Run one job to its result: reused when this work is done already, computed otherwise. Raises JobFailure."""
     log = structlog.get_logger().bind(stage=spec.stage.stage, **spec.producer.model_dump(include={"kind", "name"}))
     store = ObjectStore(spec.store)
-    done = _finished(spec, store, log)
+    done = None if spec.stage.stage in READS_RAW_FILES else _finished(spec, store, log)
     if done is not None:
-        log.info("reused a finished artifact", uri=done.artifact.uri if done.artifact else "")
         return done
     index = _shard_index()
     reporter = Reporter(spec.progress, index, spec.shard.count)
@@ -145,9 +167,31 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
         )
         try:
             outcome = load_entry(spec.stage.stage)(spec.stage, job)
-            return _commit(job, outcome)
+            result = _commit(job, outcome)
+        except Finished as finished:
+            result = finished.result
         finally:
             reporter.close()
+        return result.model_copy(update={"source": job.source})
+
+
+def pinned(spec: JobSpec, source: str) -> JobSpec:
+    """Return the spec of the same work on one version of its raw files, `source` being its digest.
+
+    Work hash, output, work area and memo all change with it: artifacts are never overwritten, and other files of the
+    same names are other work.
+    """
+    work_hash = value_hash({"work": spec.producer.work_hash, "source": source})
+    end = f"-{source.removeprefix('sha256:')[:16]}"
+    return spec.model_copy(
+        update={
+            "producer": spec.producer.model_copy(update={"work_hash": work_hash}),
+            "output": spec.output + end,
+            "work": spec.work + end,
+            "memo": None if spec.memo is None else f"{spec.memo.removesuffix('.json')}{end}.json",
+            "inputs": {**spec.inputs, "source": source},
+        }
+    )
 
 
 def read_spec(path: Path) -> JobSpec:
@@ -192,7 +236,7 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
                 f"output {spec.output} already holds the artifact of other work; artifacts are never overwritten: "
                 "use another attempt or name",
             )
-        return _reused(manifest, ref)
+        return _reused(manifest, ref, log)
     if spec.memo is None:
         return None
     memo = store.find_bytes(spec.memo)
@@ -200,17 +244,23 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
         return None
     try:
         ref = ArtifactRef.model_validate_json(memo)
-        return _reused(read_manifest(store, ref), ref)
+        manifest = read_manifest(store, ref)
     except (ValidationError, TerminalFailure) as error:
         log.warning("the remembered artifact is gone or changed: running again", memo=spec.memo, error=str(error))
         return None
+    if manifest.producer.work_hash != spec.producer.work_hash:
+        log.warning("the remembered artifact is of other work: running again", memo=spec.memo, uri=ref.uri)
+        return None
+    return _reused(manifest, ref, log)
 
 
-def _reused(manifest: Manifest, ref: ArtifactRef) -> JobResult:
+def _reused(manifest: Manifest, ref: ArtifactRef, log: Logger) -> JobResult:
+    log.info("reused a finished artifact", uri=ref.uri)
     return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=manifest.metrics, reused=True)
 
 
 def _commit(job: JobContext, outcome: Outcome) -> JobResult:
+    _require_finite(outcome.metrics)
     if outcome.kind is None:
         return JobResult(metrics=dict(outcome.metrics))
     inputs = {**job.spec.inputs, **outcome.inputs}
@@ -223,6 +273,15 @@ def _commit(job: JobContext, outcome: Outcome) -> JobResult:
             job.log.warning("could not remember the artifact", memo=job.spec.memo, error=failure.message)
     job.log.info("artifact written", uri=ref.uri, digest=ref.digest, bytes=manifest.total_bytes())
     return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=dict(outcome.metrics))
+
+
+def _require_finite(metrics: Mapping[str, float]) -> None:
+    """Raise for a figure that is NaN or infinite: JSON has no such numbers, and the same work makes it again."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TerminalFailure(
+                Reason.INTERNAL, f"metric {name} of the finished work is {value}; report it with this pod's log"
+            )
 
 
 def _shard_index() -> int:

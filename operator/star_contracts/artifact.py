@@ -8,7 +8,7 @@ manifest, and the manifest lists every file's sha256: pinning the digest pins ev
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints
 
 from star_contracts.base import Model, canonical_json, sha256_digest
 
@@ -70,6 +70,19 @@ class ArtifactRef(Model):
     """sha256 of its canonical manifest."""
 
 
+class Inventory(Model):
+    """What lay under a source's prefix: the version of raw files, which no manifest pins."""
+
+    digest: Digest
+    """Of the objects' keys, sizes and versions (ETags)."""
+    objects: int = Field(ge=0)
+    """How many of them there are."""
+    bytes: int = Field(ge=0)
+    """Their sizes together."""
+    newest: str | None = None
+    """When the newest was written: RFC 3339, UTC."""
+
+
 class Manifest(Model):
     """The content of `manifest.json`."""
 
@@ -79,8 +92,8 @@ class Manifest(Model):
     """Sorted by path."""
     producer: Producer
     inputs: dict[str, Digest] = {}
-    """Digests of the artifacts this one was made from, by role."""
-    metrics: dict[str, float] = {}
+    """Digests of the artifacts this one was made from, by role; `source` is the inventory of raw files."""
+    metrics: dict[str, FiniteFloat] = {}
     """Headline figures, e.g. `hrAvg`."""
 
     def canonical(self) -> bytes:

@@ -7,7 +7,13 @@ class Reason(StrEnum):
     """Why a job failed. The comment says the class each one has by default."""
 
     STORE_UNREACHABLE = "StoreUnreachable"  # retryable
-    STORE_ACCESS_DENIED = "StoreAccessDenied"  # terminal
+    STORE_ACCESS_DENIED = "StoreAccessDenied"  # terminal: wrong keys, or a right that is missing
+    STORE_CREDENTIALS_EXPIRED = "StoreCredentialsExpired"  # retryable: the next pods read the Secret anew
+    STORE_CLOCK_SKEWED = "StoreClockSkewed"  # retryable
+    STORE_FULL = "StoreFull"  # retryable
+    STORE_MISCONFIGURED = "StoreMisconfigured"  # terminal: endpoint, region, bucket or certificate authority
+    STORE_REFUSED = "StoreRefused"  # terminal: the store will not do this to this object
+    SOURCE_CHANGED = "SourceChanged"  # retryable while it is read; terminal when it is not the pinned one
     ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # terminal
     ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # terminal
     INVALID_JOB_SPEC = "InvalidJobSpec"  # terminal
@@ -21,6 +27,7 @@ class Reason(StrEnum):
     NOTHING_KEPT = "NothingKept"  # terminal: no trajectory passed the filter
     NOTHING_TO_TRAIN_ON = "NothingToTrainOn"  # terminal
     TRAINER_FAILED = "TrainerFailed"  # retryable
+    TRAINING_DIVERGED = "TrainingDiverged"  # terminal: the same settings diverge again
     OUT_OF_MEMORY = "OutOfMemory"  # terminal: the same batch needs the same memory again
     OUT_OF_DISK = "OutOfDisk"  # retryable
     INTERRUPTED = "Interrupted"  # retryable: SIGTERM from the kubelet

@@ -40,6 +40,9 @@ REVISIONS: Mapping[str, int] = {
 }
 """Stages that make something else of equal parameters than they once did; 1 for those not named. Count one up with such
 a change: equal work shares it, so that no artifact of the older code is taken for one of the newer."""
+READS_RAW_FILES = frozenset({"prepare-dataset"})
+"""Stages that read what no digest names. Which version they found is part of their work, so that they look for equal
+work themselves (`JobContext.pin`)."""
 
 
 class Store(Model):
@@ -98,6 +101,8 @@ class PrepareDataset(Model):
     format: DatasetFormat
     source: S3Uri
     """Prefix of the source files."""
+    source_digest: Digest | None = None
+    """Refuses another version of them."""
     tasks: TaskSettings
     leakage: LeakageRules
     max_malformed: float = 0.01

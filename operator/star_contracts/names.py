@@ -11,3 +11,7 @@ LABEL_STEP = f"{GROUP}/step"
 
 WORK_DIR = "/work"
 SPEC_DIR = "/etc/star"
+CA_FILE = "ca.crt"
+"""The private certificate authorities, as a file in SPEC_DIR."""
+CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Where boto3, requests, and OpenSSL with httpx look for certificate authorities instead of the public ones."""

@@ -6,9 +6,9 @@ EX_TEMPFAIL). A Job's podFailurePolicy maps them, so Kubernetes itself retries o
 
 from enum import IntEnum, StrEnum
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from star_contracts.artifact import ArtifactRef
+from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import Model
 
 TERMINATION_MESSAGE_LIMIT = 4096
@@ -46,9 +46,11 @@ class JobResult(Model):
     artifact: ArtifactRef | None = None
     bytes: int = 0
     """Total size of the artifact's files."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     reused: bool = False
     """True when the artifact was found by its work hash and nothing was run."""
+    source: Inventory | None = None
+    """Which version of its raw files the job found, where it reads any."""
     error: JobError | None = None
 
     @model_validator(mode="after")

@@ -49,8 +49,10 @@ class JobRunner:
         """The work area of a step."""
         return WorkArea(self.store, f"{self.uri}/work/{step}")
 
-    def run(self, stage: Stage, *, step: str = "step", output: str = "", shards: int = 1, index: int = 0) -> Finished:
-        """Run a stage in this process, as the pod with that completion index."""
+    def run(
+        self, stage: Stage, *, step: str = "step", output: str = "", shards: int = 1, index: int = 0, memo: bool = False
+    ) -> Finished:
+        """Run a stage in this process, as the pod with that completion index; with a memo equal work is reused."""
         spec = JobSpec(
             store=self.server.store(),
             producer=Producer(
@@ -58,6 +60,7 @@ class JobRunner:
             ),
             output=f"{self.uri}/{output or stage.stage}",
             work=self.work(step).uri,
+            memo=f"{self.uri}/memo/{step}.json" if memo else None,
             shard=Shard(count=shards),
             stage=stage,
         )

@@ -69,18 +69,23 @@ def taken_port() -> Iterator[int]:
 
 
 @contextmanager
-def start_s3(port: int | None = None) -> Iterator[S3Server]:
-    """Run a server with an empty bucket `star` for the length of a `with` block; on a free port, or on this one."""
+def start_s3(port: int | None = None, certificate: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
+    """Run a server with an empty bucket `star` for the length of a `with` block; on a free port, or on this one.
+
+    With a certificate and its key, both PEM files, it speaks TLS.
+    """
     binary = Binaries().ensure("versitygw")
     folder = Path(tempfile.mkdtemp(prefix="star-s3-"))
     root = folder / "data"
     (root / BUCKET).mkdir(parents=True)
     port = port or free_port()
-    server = S3Server(f"http://127.0.0.1:{port}", "test-access", uuid.uuid4().hex, root)
+    tls = ["--cert", str(certificate[0]), "--key", str(certificate[1])] if certificate else []
+    scheme = "https" if certificate else "http"
+    server = S3Server(f"{scheme}://127.0.0.1:{port}", "test-access", uuid.uuid4().hex, root)
     environment = {**os.environ, "ROOT_ACCESS_KEY_ID": server.access_key, "ROOT_SECRET_ACCESS_KEY": server.secret_key}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(binary), "--quiet", "--port", f"127.0.0.1:{port}", "posix", str(root)],
+            [str(binary), "--quiet", "--port", f"127.0.0.1:{port}", *tls, "posix", str(root)],
             env=environment,
             stdout=log,
             stderr=log,

@@ -25,6 +25,7 @@ from star_jobs.datasets.tasks import RATING_DIGITS, Thresholds, interactions_at,
 from star_jobs.datasets.texts import ShownTexts
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import write_jsonl
+from star_jobs.storage.inventory import require_pinned, require_unchanged, take_inventory
 from star_jobs.storage.s3 import CONCURRENCY
 
 _FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, float], SourceTables]]] = {
@@ -39,7 +40,11 @@ _BATCH = 1 << 18
 def run(stage: PrepareDataset, job: JobContext) -> Outcome:
     """Make the dataset. Raises TerminalFailure(InvalidDataset) naming file, line and what is wrong with it."""
     wanted, read = _FORMATS[stage.format]
+    source_files = take_inventory(job.store, stage.source, wanted)
+    require_pinned(source_files, stage.source, stage.source_digest)
+    job.pin(source_files)
     folder = _download(stage.source, wanted, job)
+    require_unchanged(source_files, take_inventory(job.store, stage.source, wanted), stage.source)
     job.progress(1, _STEPS, "steps")
     source = read(folder, stage.max_malformed)
     job.raise_if_stopping()

@@ -14,7 +14,8 @@ from star_contracts.errors import Reason
 from star_contracts.job import ImportModel
 from star_jobs.errors import TerminalFailure
 from star_jobs.models.chat_template import CHATML, END_OF_TURN
-from star_jobs.models.folder import IM_START, checkpoint_files, describe, parameter_count
+from star_jobs.models.folder import IM_START, checkpoint_files, describe
+from star_jobs.models.weights import parameter_count
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.files import sha256_file
 
@@ -27,6 +28,8 @@ def run(stage: ImportModel, job: JobContext) -> Outcome:
     job.progress(0, 3, "steps")
     source = job.scratch / "source" / "model.gguf"
     job.store.download(stage.source, source)
+    digest = f"sha256:{sha256_file(source)}"
+    _require_same(digest, job.spec.inputs.get("source"), stage.source)
     require_gguf(source, stage.source)
     job.progress(1, 3, "steps")
     folder = convert(source, job.scratch / "model", stage.source)
@@ -37,9 +40,18 @@ def run(stage: ImportModel, job: JobContext) -> Outcome:
     job.progress(3, 3, "steps")
     return Outcome(
         kind=ArtifactKind.CHECKPOINT,
-        inputs={"source": f"sha256:{sha256_file(source)}"},
+        inputs={"source": digest},
         metrics={"parameters": float(parameter_count(weights)), "seconds": round(time.monotonic() - started, 1)},
     )
+
+
+def _require_same(found: str, expected: str | None, uri: str) -> None:
+    """Refuse a file other than the one that the work hash speaks of."""
+    if expected is not None and found != expected:
+        raise TerminalFailure(
+            Reason.SOURCE_CHANGED,
+            f"source: {uri} is {found} and was to be {expected}: it was replaced; upload the one you mean again",
+        )
 
 
 def require_gguf(file: Path, uri: str) -> None:

@@ -28,11 +28,11 @@ from star_jobs.serve.models import (
     Recommendation,
     RecommendRequest,
 )
-from star_jobs.serve.problems import Problem, http_handler, problem_handler, validation_handler
+from star_jobs.serve.problems import Problem, http_handler, no_server, problem_handler, validation_handler
 from star_jobs.serve.proxy import call_of, model_list
 from star_jobs.serve.recommend import Caller, Recommender
 from star_jobs.serve.strictjson import JsonObject
-from star_jobs.serve.upstream import StreamedAnswer, open_upstream, whole_answer
+from star_jobs.serve.upstream import StreamedAnswer, open_awake, whole_answer
 
 REVISION_HEADER = "x-star-revision"
 USER_HEADER = "x-star-user"
@@ -181,12 +181,14 @@ async def _pass_through(path: str, request: Request, gateway: Gateway) -> Respon
         stack.enter_context(gateway.admitted())
         try:
             async with asyncio.timeout_at(ends_at):
-                upstream = await unless_gone(request.receive, open_upstream(call, gateway.pool, stack))
+                upstream = await unless_gone(request.receive, open_awake(call, gateway.pool, stack))
                 request.scope["state"]["revision"] = upstream.backend.revision
                 if upstream.is_stream:
                     return StreamedAnswer(upstream, stack.pop_all(), ends_at)
                 return await unless_gone(request.receive, whole_answer(upstream))
         except TimeoutError:
+            if gateway.pool.asleep:
+                raise no_server(gateway.config.deadline_seconds) from None
             detail = f"no answer within {gateway.config.deadline_seconds:g} s; ask for fewer tokens, or for a stream."
             raise Problem(504, "deadline", detail) from None
 

@@ -62,7 +62,7 @@ class Gateway:
 
     async def __aenter__(self) -> "Gateway":
         """Start the background work: probes, watching, loading the data."""
-        await self.pool.update(self.config.backends)
+        await self.pool.update(self.config.backends, hold=self.config.hold)
         self._load_in_background()
         self._background = [
             asyncio.create_task(self.pool.probe_for_ever(), name="probe"),
@@ -115,7 +115,7 @@ class Gateway:
             return "draining: the process was told to stop"
         if self.catalogue is None:
             return self.notes.get("data", "the dataset is being loaded")
-        if not self.pool.has_generated:
+        if not self.pool.has_generated and not self.pool.hold:
             states = (f"{h.backend.revision}: {h.health.detail}" for h in self.pool.handles if h.backend.weight > 0)
             return f"no backend generates yet ({'; '.join(states)})"
         return None
@@ -142,7 +142,7 @@ class Gateway:
         self.notes.pop("config", None)
         self.admission.limit = config.max_in_flight
         self.feedback.configure(config.store, config.feedback)
-        await self.pool.update(config.backends)
+        await self.pool.update(config.backends, hold=config.hold)
         if not same_data(before, config):
             self._load_in_background()
         self.metrics.reloads.labels("applied").inc()

@@ -88,6 +88,15 @@ class Problem(Exception):
         return kind(self.document(), status_code=self.status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def no_server(seconds: float) -> Problem:
+    """Return the answer to a request that was held for a server until its deadline."""
+    detail = (
+        f"no server runs and none has started within {seconds:g} s; they are scaled to nothing when idle: retry, "
+        "or raise the deployment's gateway.deadlineSeconds above the time that a server takes to start."
+    )
+    return Problem(503, "scaled-to-zero", detail, retry_after=10)
+
+
 def of_failure(failure: JobFailure, revision: str) -> Problem:
     """Turn a failure of the code shared with the jobs (LLM client, look-ups) into a problem."""
     if isinstance(failure, RequestRefused):

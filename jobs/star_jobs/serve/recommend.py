@@ -28,7 +28,7 @@ from star_jobs.serve.models import (
     TokenUsage,
     ToolCallMade,
 )
-from star_jobs.serve.problems import Problem, of_failure
+from star_jobs.serve.problems import Problem, no_server, of_failure
 from star_jobs.serve.reasoning import sections
 from star_jobs.serve.task import PreparedTask, prepare
 from star_jobs.trajectory.student import StudentAnswer, answer
@@ -61,8 +61,10 @@ class Recommender:
         deadline = min(request.deadline_seconds or self.config.deadline_seconds, self.config.deadline_seconds)
         try:
             async with asyncio.timeout(deadline):
-                handle, answers = await self._ask(request, caller, prepared)
+                handle, answers = await self._ask_awake(request, caller, prepared)
         except TimeoutError:
+            if self.pool.asleep:
+                raise no_server(deadline) from None
             raise Problem(
                 504,
                 "deadline",
@@ -76,6 +78,18 @@ class Recommender:
         work = partial(prepare, request, self.catalogue, self.config.max_candidates)
         # Others are answered while a long history is gone through.
         return await asyncio.to_thread(work) if len(request.history or ()) > _LONG_HISTORY else work()
+
+    async def _ask_awake(
+        self, request: RecommendRequest, caller: Caller, prepared: PreparedTask
+    ) -> tuple[BackendHandle, list[StudentAnswer]]:
+        """Ask once a backend is up, where the servers are scaled to nothing; one that goes meanwhile is waited for."""
+        while True:
+            await self.pool.awake()
+            try:
+                return await self._ask(request, caller, prepared)
+            except Problem:
+                if not self.pool.asleep:
+                    raise
 
     async def _ask(
         self, request: RecommendRequest, caller: Caller, prepared: PreparedTask

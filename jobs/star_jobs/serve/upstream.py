@@ -56,6 +56,17 @@ class Upstream:
         }
 
 
+async def open_awake(call: Call, pool: BackendPool, stack: AsyncExitStack) -> Upstream:
+    """Send the call as `open_upstream` does, once a backend is up where the servers are scaled to nothing."""
+    while True:
+        await pool.awake()
+        try:
+            return await open_upstream(call, pool, stack)
+        except Problem:
+            if not pool.asleep:
+                raise
+
+
 async def open_upstream(call: Call, pool: BackendPool, stack: AsyncExitStack) -> Upstream:
     """Send the call to the first backend that answers; `stack` keeps its lease and its connection.
 

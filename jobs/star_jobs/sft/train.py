@@ -14,10 +14,10 @@ from star_contracts.artifact import ArtifactKind
 from star_contracts.data import Trajectory
 from star_contracts.errors import Reason
 from star_contracts.job import TrainSFT
+from star_contracts.processor import this_processor
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import RetryableFailure
 from star_jobs.lookup import SignalStore
-from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder, checkpoint_files
 from star_jobs.models.source import inputs_of, resolve
 from star_jobs.models.tokens import token_counter
@@ -25,7 +25,7 @@ from star_jobs.runtime import JobContext, Outcome
 from star_jobs.sft.arguments import arguments, planned_steps
 from star_jobs.sft.data import Limits, TrainingSet, build
 from star_jobs.storage import read_jsonl
-from star_jobs.training import process, swift
+from star_jobs.training import precision, process, swift
 from star_jobs.training.cluster import Node, this_node
 from star_jobs.training.failure import classify
 from star_jobs.training.logs import JsonLinesFollower
@@ -33,7 +33,6 @@ from star_jobs.training.rows import write_rows
 from star_jobs.training.staging import CheckpointStager, LocalCheckpoint
 from star_jobs.trajectory.prompt import shown
 
-ENGINE = "ms-swift"
 TRAJECTORIES = "trajectories.jsonl"
 
 
@@ -51,7 +50,7 @@ class _Run:
     """The newest of each figure of the log."""
 
     def watch(self, log: JsonLinesFollower) -> None:
-        """Turn new log lines into progress."""
+        """Turn new log lines into progress. Raises Diverged."""
         for line in log.read():
             step = swift.parse_step(line)
             if step is not None:
@@ -64,6 +63,7 @@ class _Run:
 def run(stage: TrainSFT, job: JobContext) -> Outcome:
     """Train and write the checkpoint; on the nodes that do not lead, take part and write nothing."""
     started = time.monotonic()
+    stage = precision.settle(stage, this_processor(), job.log)
     node = this_node(stage.nodes, job.shard_index, os.environ)
     model = resolve(stage.model, job)
     data = training_set(stage, job, model)
@@ -79,7 +79,10 @@ def run(stage: TrainSFT, job: JobContext) -> Outcome:
     return Outcome(
         kind=ArtifactKind.CHECKPOINT,
         inputs=_inputs(stage),
-        metrics=metrics(this.figures, final.step, data, time.monotonic() - started),
+        metrics={
+            **metrics(this.figures, final.step, data, time.monotonic() - started),
+            **precision.figures(stage.hyperparameters.precision),
+        },
     )
 
 
@@ -94,8 +97,8 @@ def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> Traini
     trajectories = read_jsonl(job.fetch(stage.trajectories) / TRAJECTORIES, Trajectory)
     limits = Limits(
         max_length=stage.hyperparameters.max_length,
-        count=token_counter(model.path),
-        answer_prefix=answer_prefix(model.path) if model.chatml else "",
+        count=token_counter(model.path, model.name),
+        answer_prefix=model.answer_prefix(),
         samples=stage.samples,
     )
     store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
@@ -113,15 +116,12 @@ def train(this: _Run, layout: swift.SwiftLayout, rows: Path) -> None:
     found = arguments(this.stage, this.model, rows, this.output, resumed.path if resumed else None)
     env = swift.environment(os.environ, this.node, this.stage.devices_per_node, offline=True)
     log = JsonLinesFollower(this.output / swift.LOG_FILE)
-    stager.start()
-    try:
+    with stager.staging():
         engine = swift.command("sft", found, this.job.scratch, env)
         ended = process.run(engine, this.job.stopping, lambda: this.watch(log))
-    finally:
-        stager.close()
-    this.watch(log)
+        this.watch(log)
     if ended.returncode != 0:
-        raise classify(ENGINE, ended)
+        raise classify(swift.ENGINE, ended)
 
 
 def final_checkpoint(output: Path, layout: swift.SwiftLayout) -> LocalCheckpoint:
@@ -129,7 +129,8 @@ def final_checkpoint(output: Path, layout: swift.SwiftLayout) -> LocalCheckpoint
     found = layout.find(output)
     if not found or not layout.is_saved(found[-1]):
         raise RetryableFailure(
-            Reason.TRAINER_FAILED, f"{ENGINE} ended without an error and without a whole checkpoint in {output.name}"
+            Reason.TRAINER_FAILED,
+            f"{swift.ENGINE} ended without an error and without a whole checkpoint",
         )
     return found[-1]
 

@@ -1,33 +1,27 @@
 """The object store: a thin, typed edge over boto3 that speaks `s3://` URIs and raises only JobFailures.
 
 Transfers are multipart, concurrent and retried, and memory stays flat for objects of any size.
-Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, never from arguments.
+Credentials come from where boto3 looks for them, never from arguments: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+(with AWS_SESSION_TOKEN, where they are temporary), or the role of the pod's service account.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
-from boto3.exceptions import S3TransferFailedError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own name
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError
 
 from star_contracts.errors import Reason
 from star_contracts.job import Store
-from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+from star_jobs.errors import TerminalFailure
+from star_jobs.storage.failures import STORE_ERRORS, failure_of, is_of_the_store, keep_the_answer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,9 +32,6 @@ _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=CONCURRENCY)
 ATTEMPTS = 10
 """Tries of one request, with growing pauses of a quarter of a minute in all: a store that restarts is waited for."""
-_DENIED = {401, 403}
-_DENIED_CODES = {"XAdminUserNotFound"}  # versitygw's word, with status 404, for an unknown access key
-_MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,10 @@ class StoredObject:
     path: str
     """Key relative to the listed prefix."""
     bytes: int
+    version: str = ""
+    """What the store knows its content by: the ETag, or the time it was written where there is none."""
+    modified: str = ""
+    """When it was written: RFC 3339, UTC."""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -84,6 +79,8 @@ class ObjectStore:
             self._client: S3Client = boto3.session.Session().client(
                 "s3", endpoint_url=store.endpoint, region_name=store.region, config=config
             )
+            self._client.meta.events.register("after-call.s3", keep_the_answer)
+            self._client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
 
     def get_bytes(self, uri: str) -> bytes:
         """Return a small object's content. Raises TerminalFailure(ArtifactNotFound) when there is none."""
@@ -117,7 +114,11 @@ class ObjectStore:
         bucket, key = split_uri(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors("read", uri):
-            self._client.download_file(bucket, key, str(path), Config=_TRANSFER)
+            try:
+                self._client.download_file(bucket, key, str(path), Config=_TRANSFER)
+            except ClientError as error:
+                self._explain(error, bucket, key)
+                raise
 
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         """Yield the objects under `prefix_uri/`, in key order."""
@@ -127,7 +128,10 @@ class ObjectStore:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
-                        yield StoredObject(item["Key"].removeprefix(prefix), item["Size"])
+                        modified = item["LastModified"].astimezone(UTC).isoformat(timespec="milliseconds")
+                        yield StoredObject(
+                            item["Key"].removeprefix(prefix), item["Size"], item.get("ETag") or modified, modified
+                        )
 
     def delete(self, uri: str) -> None:
         """Delete one object; deleting what is not there is no error."""
@@ -140,56 +144,27 @@ class ObjectStore:
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             list(pool.map(lambda item: self.delete(f"{prefix_uri}/{item.path}"), self.list(prefix_uri)))
 
+    def _explain(self, error: ClientError, bucket: str, key: str) -> None:
+        """Ask again for one byte where the answer to HEAD, which has no body, could not say why it was refused."""
+        if error.operation_name == "HeadObject" and error.response.get("Error", {}).get("Code") != "404":
+            self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+
     @contextmanager
     def _errors(self, action: str, what: str) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, S3UploadFailedError, S3TransferFailedError, ValueError) as error:
-            raise _failure(error, f"could not {action} {what}", self.endpoint) from error
+        except STORE_ERRORS as error:
+            raise failure_of(error, f"could not {action} {what}", self.endpoint) from error
+        except OSError as error:
+            if not is_of_the_store(error):
+                raise
+            raise failure_of(error, f"could not {action} {what}", self.endpoint) from error
 
 
-def _failure(error: Exception, what: str, endpoint: str) -> JobFailure:
-    """Map boto3's errors to the job's error tree."""
-    if isinstance(error, S3UploadFailedError | S3TransferFailedError):
-        inner = error.__cause__ or error.__context__
-        return _failure(inner, what, endpoint) if isinstance(inner, Exception) else _unreachable(what, endpoint, error)
-    if isinstance(error, ClientError):
-        return _client_failure(error, what, endpoint)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return TerminalFailure(
-            Reason.STORE_ACCESS_DENIED,
-            f"{what}: no credentials; the store's Secret must hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
-        return _unreachable(what, endpoint, error)
-    if isinstance(error, ValueError | BotoCoreError):
-        return TerminalFailure(Reason.INVALID_JOB_SPEC, f"{what}: {error}; check the store's settings")
-    return _unreachable(what, endpoint, error)
+def _ask_once(context: dict[str, Any], **_: object) -> None:
+    """Handler of botocore's `before-call`: keep it from asking for ever.
 
-
-def _unreachable(what: str, endpoint: str, error: Exception) -> RetryableFailure:
-    detail = " ".join(str(error).split())[:300]
-    return RetryableFailure(
-        Reason.STORE_UNREACHABLE,
-        f"{what}: the object store at {endpoint} does not answer ({detail}); check its endpoint and that it runs",
-    )
-
-
-def _client_failure(error: ClientError, what: str, endpoint: str) -> JobFailure:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if status in _DENIED or code in _DENIED_CODES:
-        return TerminalFailure(
-            Reason.STORE_ACCESS_DENIED,
-            f"{what}: the store at {endpoint} refused the credentials ({code}); check the Secret and its policy",
-        )
-    if code in _MISSING:
-        return TerminalFailure(
-            Reason.ARTIFACT_NOT_FOUND,
-            f"{what}: there is no such {'bucket' if code == 'NoSuchBucket' else 'object'} in the store at {endpoint}; "
-            "check the URI, and whether it was deleted",
-        )
-    return RetryableFailure(
-        Reason.STORE_UNREACHABLE,
-        f"{what}: the store at {endpoint} answered {code}; if this goes on, look at the store's own log",
-    )
+    Where a redirect names no region botocore asks for the bucket, and so again where that is redirected too: by a proxy
+    that answers 301 to everything.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True

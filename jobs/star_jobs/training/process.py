@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_LINES = 400
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_LINE_CHARS = 1 << 16
+"""A longer line is taken in pieces: an engine may print anything."""
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+"""Variables by which boto3 finds the store's credentials: keys, or the role of the pod's service account."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ def _pump(child: "subprocess.Popen[str]", tail: deque[str]) -> None:
     """Copy the child's output to our stderr and remember its last lines."""
     if child.stdout is None:
         return
-    for line in child.stdout:
+    while line := child.stdout.readline(_LINE_CHARS):
         sys.stderr.write(line)
         tail.append(line.rstrip())
     sys.stderr.flush()

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boto3.exceptions import S3UploadFailedError
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from star_cli.errors import StarctlError
 from star_cli.local.objectstore import Credentials, make_bucket
 from star_contracts.artifact import MANIFEST_NAME, ArtifactRef, Manifest
 from star_contracts.base import sha256_digest
+from star_jobs.storage.failures import STORE_ERRORS, answer_of, failure_of, keep_the_answer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -45,9 +45,11 @@ class Store:
             endpoint_url=access.endpoint,
             aws_access_key_id=access.credentials.access_key,
             aws_secret_access_key=access.credentials.secret_key,
+            aws_session_token=access.credentials.session_token,
             region_name=access.region,
             config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"max_attempts": 4}),
         )
+        self._client.meta.events.register("after-call.s3", keep_the_answer)
 
     def make_bucket(self, uri: str) -> None:
         """Have the bucket of `s3://bucket[/prefix]`."""
@@ -66,8 +68,8 @@ class Store:
             return digest, False
         try:
             self._client.upload_file(str(file), bucket, key, ExtraArgs={"Metadata": {_SHA256: digest}})
-        except (ClientError, BotoCoreError, S3UploadFailedError) as error:
-            raise self._refused(uri, error) from error
+        except STORE_ERRORS as error:
+            raise self._refused("write", uri, error) from error
         return digest, True
 
     def has(self, ref: ArtifactRef) -> bool:
@@ -107,25 +109,21 @@ class Store:
         bucket, key = _split(uri)
         try:
             return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+        except STORE_ERRORS as error:
+            if _is_missing(error):
                 raise FileNotFoundError(uri) from error
-            raise self._refused(uri, error) from error
-        except BotoCoreError as error:
-            raise self._refused(uri, error) from error
+            raise self._refused("read", uri, error) from error
 
     def _stored_hash(self, bucket: str, key: str) -> str | None:
         try:
             return self._client.head_object(Bucket=bucket, Key=key)["Metadata"].get(_SHA256)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
-                return None
-            raise self._refused(f"s3://{bucket}/{key}", error) from error
-        except BotoCoreError as error:
-            raise self._refused(f"s3://{bucket}/{key}", error) from error
+        except STORE_ERRORS as error:
+            if isinstance(error, ClientError) and answer_of(error).code.isdecimal():
+                return None  # a refusal of HEAD has no words: the upload's has
+            raise self._refused("read", f"s3://{bucket}/{key}", error) from error
 
-    def _refused(self, uri: str, error: Exception) -> StarctlError:
-        return StarctlError(f"the store at {self._access.endpoint} does not give access to {uri}: {error}")
+    def _refused(self, action: str, uri: str, error: Exception) -> StarctlError:
+        return StarctlError(failure_of(error, f"could not {action} {uri}", self._access.endpoint).message)
 
 
 def credentials_from_environment() -> Credentials:
@@ -140,7 +138,7 @@ def credentials_from_environment() -> Credentials:
             "with --kubeconfig the store's credentials come from the environment: "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return Credentials(access, secret)
+    return Credentials(access, secret, os.environ.get("AWS_SESSION_TOKEN") or None)
 
 
 def json_lines(data: bytes) -> Iterator[Any]:
@@ -148,6 +146,10 @@ def json_lines(data: bytes) -> Iterator[Any]:
     import json
 
     return (json.loads(line) for line in data.splitlines() if line.strip())
+
+
+def _is_missing(error: Exception) -> bool:
+    return isinstance(error, ClientError) and answer_of(error).code in _MISSING
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from star_cli.local import ports
 from star_cli.local.nodeconfig import DNS_SERVICE_ADDRESS, REGISTRY_PORT
 
 SYSTEM_NAMESPACE = "star-system"
-S3_PORT = 7070
+S3_PORT = ports.S3_PORT
 STORE_SECRET = "star-store"  # noqa: S105 - a name
 BUCKET = "star"
 S3_URL = f"http://s3.{SYSTEM_NAMESPACE}.svc.cluster.local:{S3_PORT}"
@@ -67,14 +68,15 @@ def host_service(
     ]
 
 
-def store_secret(namespace: str, access_key: str, secret_key: str) -> Manifest:
-    """The Secret by which pods of a namespace reach the S3 server."""
+def store_secret(namespace: str, access_key: str, secret_key: str, session_token: str | None = None) -> Manifest:
+    """The Secret by which pods of a namespace reach the S3 server; a token belongs to temporary keys."""
+    token = {"AWS_SESSION_TOKEN": session_token} if session_token else {}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": STORE_SECRET, "namespace": namespace, "labels": dict(_LABELS)},
         "type": "Opaque",
-        "stringData": {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
+        "stringData": {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, **token},
     }
 
 

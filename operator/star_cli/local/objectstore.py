@@ -19,17 +19,21 @@ from star_cli.local.errors import LocalClusterError
 from star_cli.local.files import write_atomic
 from star_cli.local.paths import Layout
 from star_cli.local.processes import Processes, ProcessSpec
+from star_jobs.storage.failures import STORE_ERRORS, answer_of, failure_of
 
 _READY_SECONDS = 30.0
 _NAME = "versitygw"
+_OURS_ALREADY = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """The root credential of an S3 server; the secret is kept out of representations."""
+    """A credential of an S3 server; what is secret is kept out of representations."""
 
     access_key: str
     secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    """Of temporary credentials."""
 
 
 def load_credentials(path: Path) -> Credentials:
@@ -115,11 +119,12 @@ def make_bucket(endpoint: str, credentials: Credentials, bucket: str) -> None:
         endpoint_url=endpoint,
         aws_access_key_id=credentials.access_key,
         aws_secret_access_key=credentials.secret_key,
+        aws_session_token=credentials.session_token,
         region_name="us-east-1",
         config=Config(s3={"addressing_style": "path"}, proxies={}),
     )
     try:
         client.create_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-            raise LocalClusterError(f"the S3 server refuses to make bucket {bucket}: {error}") from error
+    except STORE_ERRORS as error:
+        if not isinstance(error, ClientError) or answer_of(error).code not in _OURS_ALREADY:
+            raise LocalClusterError(failure_of(error, f"could not make bucket {bucket}", endpoint).message) from error

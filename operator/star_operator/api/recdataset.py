@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from star_contracts.artifact import S3Uri
+from star_contracts.artifact import Digest, Inventory, S3Uri
 from star_contracts.base import Model
 from star_contracts.settings import DatasetFormat, Fraction, LeakageRules, TaskSettings
 from star_operator.api.common import ONE_POD, Compute, RunSpec
@@ -18,6 +18,8 @@ class DatasetSource(Model):
     """What the files look like."""
     uri: S3Uri = Field(max_length=1024)
     """Prefix of the raw files in the store, e.g. `s3://star/raw/ml-100k`."""
+    digest: Digest | None = None
+    """Version of the raw files, as `status.source.digest` of a RecDataset has it; refuses any other."""
     max_malformed: Fraction = 0.01
     """Share of lines that may be malformed before the source is refused."""
 
@@ -37,8 +39,15 @@ class RecDatasetSpec(RunSpec):
     """Where the preparation runs."""
 
 
-class RecDataset(Resource[RecDatasetSpec, Status]):
+class RecDatasetStatus(Status):
+    """Which raw files it was made from."""
+
+    source: Inventory | None = None
+    """The version of the raw files that was found and read."""
+
+
+class RecDataset(Resource[RecDatasetSpec, RecDatasetStatus]):
     """A recommendation dataset with its ranking tasks (paper 4.1, A.1, B.1)."""
 
     INFO: ClassVar[KindInfo] = KindInfo("RecDataset", "recdatasets", "rds")
-    status: Status = Status()
+    status: RecDatasetStatus = RecDatasetStatus()

@@ -29,8 +29,16 @@ class ServerTemplate(Model):
     max_model_len: int | None = Field(default=None, ge=16)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
-    """Number format of weights and activations (`--dtype`); `float32` gives repeatable results on CPUs."""
+    """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is
+    bfloat16 where the node's processor has instructions for it, else float32, which gives repeatable results there."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
     """Further `vllm serve` flags, each `--name` or `--name=value`."""
     compute: Compute = Compute()
     """Where one replica runs; more than one node makes a group that works as one."""
+
+
+class ServingTemplate(ServerTemplate):
+    """The vLLM servers of a StarDeployment: scaled as one likes, to nothing too."""
+
+    replicas: int = Field(default=1, ge=0, le=256)
+    """Independent copies of the server behind one Service. With 0 the gateway holds requests until a server answers."""

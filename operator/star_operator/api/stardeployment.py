@@ -12,14 +12,16 @@ from star_operator.api.common import (
     ONE_POD,
     AgainstRef,
     Compute,
+    DatasetRef,
     ModelRef,
+    PodTemplate,
     PoolName,
-    Ref,
     Resources,
     SecretKeyRef,
+    VerbalizationRef,
 )
 from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Scale, Status, list_map
-from star_operator.api.serving import ServerTemplate
+from star_operator.api.serving import ServingTemplate
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
 ORIGIN_PATTERN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
@@ -97,12 +99,14 @@ class Rollout(Model):
 class Gateway(Model):
     """The HTTP front of the deployment."""
 
-    replicas: int = Field(default=1, ge=0, le=64)
-    """Pods of the gateway."""
+    replicas: int | None = Field(default=None, ge=0, le=64)
+    """Pods of the gateway. Left out, its Deployment starts with one and is nobody's but an autoscaler's to scale."""
     resources: Resources = Resources()
     """CPU and memory of each."""
     pool: PoolName = "cpu"
     """Where they run."""
+    pod_template: PodTemplate | None = None
+    """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
     api_keys: SecretKeyRef | None = None
     """Secret key with one API key a line; without it everybody in the cluster may ask."""
     sampling: Sampling = Sampling()
@@ -136,16 +140,16 @@ class StarDeploymentSpec(Model):
 
     checkpoint: ModelRef
     """A Checkpoint by name, optionally pinned by digest, or an artifact by URI and digest."""
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset the gateway takes titles and histories from, and the gates take test tasks from."""
-    verbalization: Ref | None = None
+    verbalization: VerbalizationRef | None = None
     """The Verbalization that summaries and the student's tool calls are looked up in; without it the student has no
     tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
     rollout: Rollout = Rollout()
     """How a new checkpoint that has passed takes over from the one that serves."""
-    server: ServerTemplate = ServerTemplate()
+    server: ServingTemplate = ServingTemplate()
     """The vLLM servers of each revision."""
     gateway: Gateway = Gateway()
     """The HTTP front."""

@@ -9,7 +9,7 @@ from star_contracts.serving import GATEWAY_CONFIG_PATH, Backend, GatewayConfig
 from star_operator.api.common import Compute
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.names import dns_label, labels, owner_reference
-from star_operator.builders.pod import Container, PodPlan, key_path, pod_template
+from star_operator.builders.pod import Container, PodPlan, ca_files, key_path, pod_template
 from star_operator.builders.step import Inputs, Owner
 from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, resource_labels
 from star_operator.core.objects import KubeObject, compact
@@ -32,6 +32,8 @@ class GatewayPlan:
     inputs: Inputs
     """Artifacts `dataset` and, where one is named, `signals`."""
     backends: Sequence[Backend]
+    hold: bool = False
+    """Whether requests wait for a server."""
 
     @property
     def owner(self) -> Owner:
@@ -98,10 +100,10 @@ def gateway_objects(plan: GatewayPlan, settings: Settings) -> list[KubeObject]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": plan.meta(name),
-        "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode()},
+        "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode(), **ca_files(settings)},
     }
     objects = [config_map, _deployment(plan, config, settings), _service(plan)]
-    if plan.resource.spec.gateway.replicas > 1:
+    if plan.resource.spec.gateway.replicas not in (0, 1):
         objects.append(_disruption_budget(plan, name))
     return [compact(obj) for obj in objects]
 
@@ -114,6 +116,7 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
         dataset=plan.inputs.artifacts["dataset"],
         signals=plan.inputs.artifacts.get("signals"),
         backends=tuple(plan.backends),
+        hold=plan.hold,
         sampling=spec.sampling,
         best_of=spec.best_of,
         max_tool_calls=spec.max_tool_calls,
@@ -130,7 +133,9 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
     meta = plan.meta(service_name(plan.resource))
     pod = PodPlan(
         main=_container(),
-        compute=Compute(pool=spec.gateway.pool, resources=spec.gateway.resources),
+        compute=Compute(
+            pool=spec.gateway.pool, resources=spec.gateway.resources, pod_template=spec.gateway.pod_template
+        ),
         labels=meta["labels"],
         config_map=config_name(plan.resource),
         pool_field="spec.gateway.pool",
@@ -142,6 +147,7 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
         "kind": "Deployment",
         "metadata": meta,
         "spec": {
+            # Not said where the spec does not say it: server-side apply then leaves it to whoever scales.
             "replicas": 0 if spec.suspend else spec.gateway.replicas,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": plan.selector},

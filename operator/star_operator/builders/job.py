@@ -23,11 +23,12 @@ from star_contracts.result import ExitCode
 from star_operator.api.common import CachePolicy, RunSpec
 from star_operator.builders.names import child_name, labels, owner_reference
 from star_operator.builders.placement import image_of
-from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, pod_template
+from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import label_value
+from star_operator.core.labels import QUEUE_ANNOTATION, label_value
 from star_operator.core.objects import KubeObject, compact
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
 JOB_FILE = "job.json"
@@ -60,13 +61,13 @@ def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta,
-        "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode()},
+        "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode(), **ca_files(settings)},
     }
     template = pod_template(_pod_plan(step, meta), settings)
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta | {"labels": meta["labels"] | _queue_label(step)},
+        "metadata": meta | _queue(step, meta["labels"]),
         "spec": _job_shape(step, run) | {"template": template},
     }
     service = [_group_service(meta)] if group else []
@@ -123,7 +124,7 @@ def _is_group(step: Step) -> bool:
         return False
     if step.role not in GROUP_ROLES or step.shards > 1:
         raise InvalidSpec(
-            "NotAGroup",
+            ConditionReason.NOT_A_GROUP,
             f"spec.compute.nodes is {step.compute.nodes}, but the pods of step {step.name!r} work independently: "
             "set spec.compute.nodes to 1 and, where the kind has it, spec.shards to the number of pods",
         )
@@ -153,9 +154,11 @@ def _failure_rules() -> list[KubeObject]:
     ]
 
 
-def _queue_label(step: Step) -> dict[str, str]:
+def _queue(step: Step, labels: dict[str, str]) -> KubeObject:
     queue = step.compute.queue_name
-    return {} if queue is None else {QUEUE_LABEL: label_value(queue)}
+    if queue is None:
+        return {}
+    return {"labels": labels | {QUEUE_LABEL: label_value(queue)}, "annotations": {QUEUE_ANNOTATION: queue}}
 
 
 def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:

@@ -15,10 +15,20 @@ from typing import Any
 
 from star_contracts.base import canonical_json
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
-from star_operator.builders.engine import DRAIN_SECONDS, MODEL_DIR, PORT, Peers, serve_args, serve_defaults, serve_env
+from star_operator.builders.engine import (
+    DRAIN_SECONDS,
+    MODEL_DIR,
+    PORT,
+    Peers,
+    flag_value,
+    serve_args,
+    serve_command,
+    serve_defaults,
+    serve_env,
+)
 from star_operator.builders.names import common_labels
 from star_operator.builders.placement import pool_of
-from star_operator.builders.pod import Container, PodPlan, pod_template
+from star_operator.builders.pod import Container, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ServerPlan
 from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER, LEADER, WORKER
 from star_operator.core.objects import KubeObject, compact
@@ -78,7 +88,7 @@ def server_objects(
 
 def vllm_objects(server: VLLMServer, settings: Settings) -> list[KubeObject]:
     """Return the objects of a server in the order to apply them: ConfigMap, Services, workloads."""
-    objects = [_fetch_config(server, settings), _service(server)]
+    objects = [_config(server, settings), _service(server)]
     if server.plan.server.compute.nodes == 1:
         objects.append(_deployment(server, settings))
     else:
@@ -88,13 +98,24 @@ def vllm_objects(server: VLLMServer, settings: Settings) -> list[KubeObject]:
     return [compact(obj) for obj in objects if obj]
 
 
-def _fetch_config(server: VLLMServer, settings: Settings) -> KubeObject:
+def _config_files(server: VLLMServer, settings: Settings) -> dict[str, str]:
+    """Return the files of its pods: what to fetch, where the model is an artifact, and whom to trust."""
     artifact = server.plan.source.artifact
     if artifact is None:
-        return {}
-    spec = FetchSpec(store=settings.store.connection, artifact=artifact, destination=MODEL_DIR)
-    data = {FETCH_FILE: canonical_json(spec.to_json_dict()).decode()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": server.meta(server.name), "data": data}
+        return ca_files(settings)
+    spec = FetchSpec(
+        store=settings.store.connection,
+        artifact=artifact,
+        destination=MODEL_DIR,
+        chat_template=flag_value(server.plan.server, "--chat-template"),
+    )
+    return {FETCH_FILE: canonical_json(spec.to_json_dict()).decode(), **ca_files(settings)}
+
+
+def _config(server: VLLMServer, settings: Settings) -> KubeObject:
+    data = _config_files(server, settings)
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": server.meta(server.name), "data": data}
+    return config if data else {}
 
 
 def _service(server: VLLMServer) -> KubeObject:
@@ -175,7 +196,7 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
     answers = peers is None or not peers.headless
     main = Container(
         role="vllm",
-        command=("vllm", "serve"),
+        command=serve_command(pool),
         args=serve_args(plan, pool, server.field, peers),
         env=serve_env(plan),
         defaults=serve_defaults(plan, pool),
@@ -189,7 +210,7 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
         init=(fetch,) if artifact else (),
         compute=plan.server.compute,
         labels=server.meta("")["labels"] | labels,
-        config_map=server.name if artifact else None,
+        config_map=server.name if _config_files(server, settings) else None,
         pool_field=pool_field,
         group=server.selector | {LABEL_GROUP: labels[LABEL_GROUP]} if peers else {},
         grace_seconds=PRE_STOP_SECONDS + DRAIN_SECONDS + 25,
@@ -209,7 +230,9 @@ def _probes() -> KubeObject:
 
 def _worker_probes(leader: str) -> KubeObject:
     """Return a worker's probes: it has formed a group, and is part of it, while its leader answers."""
-    ask = f"from urllib.request import urlopen; urlopen('http://{leader}:{PORT}/health', timeout=5)"
+    # Without a proxy, which the pods' environment may name: the leader is inside.
+    opener = "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({}))"
+    ask = f"{opener}.open('http://{leader}:{PORT}/health', timeout=5)"
     check = {"exec": {"command": ["python3", "-c", ask]}, "periodSeconds": 10, "timeoutSeconds": 10}
     return {
         "startupProbe": check | {"initialDelaySeconds": FORM_SECONDS, "failureThreshold": START_SECONDS // 10},

@@ -15,6 +15,7 @@ def plan(name: str, resource: RecDataset, inputs: Inputs, done: dict[str, Artifa
     stage = PrepareDataset(
         format=spec.source.format,
         source=spec.source.uri,
+        source_digest=spec.source.digest,
         tasks=spec.tasks,
         leakage=spec.leakage,
         max_malformed=spec.source.max_malformed,

@@ -26,6 +26,7 @@ from star_operator.builders.step import Inputs, ServerPlan
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, LEADER, WORKER, resource_labels
 from star_operator.core.objects import KubeObject, compact
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
 REVISION_DIGITS = 12
@@ -52,11 +53,12 @@ def revision_of(resource: StarDeployment, source: ModelSource, weight: int = 100
     """
     if source.artifact is None:
         raise InvalidSpec(
-            "NotPinned",
+            ConditionReason.NOT_PINNED,
             f"spec.checkpoint is the hub model {source.hub}, which has no digest to gate and to promote: "
             "name a Checkpoint, or an s3:// uri with its digest",
         )
-    plan = ServerPlan(server_for(resource.spec.server, _pinned(source.artifact)), source)
+    one_at_least = resource.spec.server.model_copy(update={"replicas": max(1, resource.spec.server.replicas)})
+    plan = ServerPlan(server_for(one_at_least, _pinned(source.artifact)), source)
     return Revision(_digits(source.artifact), source.artifact, weight, plan)
 
 
@@ -66,9 +68,11 @@ def server_name(resource: StarDeployment, revision: Revision) -> str:
 
 
 def serving_objects(
-    resource: StarDeployment, revisions: Sequence[Revision], inputs: Inputs, settings: Settings
+    resource: StarDeployment, revisions: Sequence[Revision], inputs: Inputs, settings: Settings, *, hold: bool = False
 ) -> list[KubeObject]:
     """Return all that serves these revisions, in the order to apply it; nothing when there are none.
+
+    With `hold` the gateway has requests wait for a server.
 
     Raises InvalidSpec naming the field: unknown pool, pool without images, reserved engine flag.
     """
@@ -78,7 +82,7 @@ def serving_objects(
     for revision in revisions:
         objects += vllm_objects(_server(resource, revision), settings)
     backends = [_backend(resource, revision, settings) for revision in revisions]
-    return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends), settings)]
+    return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends, hold), settings)]
 
 
 def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObject:
@@ -89,7 +93,7 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
     """
     spec, owner = resource.spec, owner_of(resource)
     if spec.gates is None:
-        raise InvalidSpec("NoGates", "spec.gates is not set, so there is nothing to evaluate")
+        raise InvalidSpec(ConditionReason.NO_GATES, "spec.gates is not set, so there is nothing to evaluate")
     one_copy = spec.server.model_copy(update={"replicas": 1})  # to scale a deployment is not to measure it again
     evaluation = EvaluationSpec(
         dataset=spec.dataset,
@@ -124,7 +128,7 @@ def _server(resource: StarDeployment, revision: Revision) -> VLLMServer:
         namespace=owner.namespace,
         name=server_name(resource, revision),
         plan=revision.plan,
-        replicas=0 if resource.spec.suspend else revision.plan.server.replicas,
+        replicas=0 if resource.spec.suspend else resource.spec.server.replicas,
         owners=(owner_reference(owner),),
         labels=resource_labels(owner.kind, owner.name),
         field="spec.server",

@@ -1,11 +1,12 @@
 """Steps: what a run-to-completion resource runs, one Job a step. Every kind's builder returns these."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
 from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
+from star_contracts.settings import GRPOHyperparameters, SFTHyperparameters
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
 ASK_PORT = 8099
@@ -33,6 +34,8 @@ class ServerPlan:
     def name(self) -> str:
         """Return the server's name: equal specs give equal names, so that they are shared within a namespace."""
         spec = self.server.model_dump(mode="json", exclude={"model"})
+        if self.server.compute.pod_template is None:  # servers that were named before there was one keep their names
+            del spec["compute"]["pod_template"]
         source = self.source.artifact.digest if self.source.artifact else self.source.hub
         return "llm-" + value_hash({"spec": spec, "source": source}).removeprefix("sha256:")[:10]
 
@@ -94,8 +97,16 @@ class Step:
         return value_hash(work if revision == 1 else work | {"revision": revision})
 
 
-_LIMITS = frozenset({"tokenBudget"})
-"""Parameters that say how far a stage may go, not what it makes."""
+H = TypeVar("H", SFTHyperparameters, GRPOHyperparameters)
+
+
+def with_precision(hyperparameters: H, compute: Compute) -> H:
+    """Return them with what is known of the precision: on GPUs, what `auto` is there is the same work as its name."""
+    return hyperparameters.model_copy(update={"precision": hyperparameters.precision.on(compute.gpus_per_node)})
+
+
+_LIMITS = frozenset({"tokenBudget", "sourceDigest"})
+"""Parameters that say how far a stage may go, or what it must refuse, not what it makes."""
 
 
 def _parameters(value: Any) -> Any:

@@ -5,7 +5,10 @@ StarError
 ├── Waiting       something that others bring is not there yet; looked at again when it changes
 ├── Terminal      the work failed and would fail again
 └── Retryable     the work or the API failed in a way that may pass; tried again with back-off
+    └── Refused   others forbid an API call: a quota, a policy, a webhook, a right; the condition tells it meanwhile
 """
+
+from star_operator.core.reasons import AnyReason
 
 
 class StarError(Exception):
@@ -18,11 +21,21 @@ class StarError(Exception):
 
 
 class InvalidSpec(StarError):
-    """The resource cannot be acted on as it is."""
+    """The resource cannot be acted on as it is: its condition gets the reason."""
+
+    reason: AnyReason
+
+    def __init__(self, reason: AnyReason, message: str) -> None:
+        super().__init__(reason, message)
 
 
 class Waiting(StarError):
-    """An input is not there yet."""
+    """An input is not there yet: the resource's condition gets the reason."""
+
+    reason: AnyReason
+
+    def __init__(self, reason: AnyReason, message: str) -> None:
+        super().__init__(reason, message)
 
 
 class Terminal(StarError):
@@ -31,3 +44,7 @@ class Terminal(StarError):
 
 class Retryable(StarError):
     """The work or an API call failed in a way that may pass."""
+
+
+class Refused(Retryable):
+    """Others forbid an API call, and may come to allow it."""

@@ -14,6 +14,8 @@ from star_operator.api.meta import (
     Status,
     StepStatus,
 )
+from star_operator.api.recdataset import RecDatasetStatus
+from star_operator.core.reasons import AnyReason
 from star_operator.policy.conditions import FAILED, READY, set_condition
 
 StatusT = TypeVar("StatusT", bound=Status)
@@ -35,7 +37,7 @@ def is_finished(status: Status) -> bool:
     return status.phase in FINISHED
 
 
-def told(status: StatusT, at: Moment, phase: Phase, reason: str, message: str) -> StatusT:
+def told(status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: str) -> StatusT:
     """Return the status with this phase, and the Ready condition that explains it."""
     ready = "True" if phase in (Phase.SUCCEEDED, Phase.READY) else "False"
     condition = Condition(
@@ -59,7 +61,8 @@ def step_done(status: StatusT, name: str, result: JobResult) -> StatusT:
     if result.artifact is not None:
         artifact = ArtifactStatus(uri=result.artifact.uri, digest=result.artifact.digest, bytes=result.bytes)
     step = StepStatus(name=name, phase=Phase.SUCCEEDED, artifact=artifact, metrics=result.metrics, reused=result.reused)
-    return _with_step(status, step).model_copy(update={"progress": None, "progress_text": ""})
+    found = {"source": result.source} if isinstance(status, RecDatasetStatus) else {}
+    return _with_step(status, step).model_copy(update={"progress": None, "progress_text": "", **found})
 
 
 def step_failed(status: StatusT, name: str) -> StatusT:

@@ -19,13 +19,15 @@ from star_operator.builders.job import step_job
 from star_operator.builders.llmserver import server_objects
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
-from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import resource_labels
 from star_operator.core.queue import Key
+from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.settings import Settings
 from star_operator.core.views import RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
@@ -38,6 +40,8 @@ from star_operator.reconcilers.write import write_status
 log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+SIDE_CAR_GRACE_SECONDS = 30
+"""Time for a container that somebody added to end, once `main` has."""
 
 
 async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
@@ -86,11 +90,16 @@ class RunReconciler(Generic[ResourceT]):
             resource = self._kind.model.parse(body)
         except ValidationError as error:
             log.error("resource does not fit its model", key=str(key), errors=error.error_count())
-            raise InvalidSpec("InvalidSpec", f"{key}: {error}") from error
+            raise InvalidSpec(ConditionReason.INVALID_SPEC, f"{key}: {error}") from error
         if state.is_finished(resource.status):
             await self._after(resource)
             return
-        status = await self._advance(resource, at)
+        try:
+            status = await self._advance(resource, at)
+        except Refused as refused:
+            status = state.told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            await write_status(self._context.cluster, body, status, at.now)
+            raise
         await write_status(self._context.cluster, body, status, at.now)
         if state.is_finished(status):
             await self._release(resource, at)
@@ -115,9 +124,10 @@ class RunReconciler(Generic[ResourceT]):
             plan = None
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
-        seen = Pass(resource, owner, at, name, plan, view)
-        decision = policy.decide(resource.spec, await self._view_step(seen, status))
         try:
+            await let_go(self._context.cluster, meta.namespace, view)
+            seen = Pass(resource, owner, at, name, plan, view)
+            decision = policy.decide(resource.spec, await self._view_step(seen, status))
             return await self._act(decision, seen, status)
         except Waiting as waiting:
             self._context.queue.add_after(Key(owner.kind, owner.namespace, owner.name), UNWATCHED_SECONDS)
@@ -141,6 +151,7 @@ class RunReconciler(Generic[ResourceT]):
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
             remembered=state.find_step(status, seen.step),
+            compute=seen.plan.compute if seen.plan is not None else None,
             view=explain_run(seen.view, namespace, uses),
         )
         views = [explain_server(server, namespace, uses) for server in await self._use_servers(seen, step)]
@@ -173,11 +184,13 @@ class RunReconciler(Generic[ResourceT]):
                 return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
             case policy.Start():
                 await self._start(seen, status.attempt, run)
-                return state.told(status, at, Phase.RUNNING, "Starting", f"step {seen.step} is starting")
+                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {seen.step} is starting")
             case policy.SetSuspended(suspended):
                 await self._suspend(seen, status.attempt, suspended)
-                phase = Phase.SUSPENDED if suspended else Phase.RUNNING
-                return state.told(status, at, phase, str(phase), "spec.suspend is " + str(suspended).lower())
+                text = "spec.suspend is " + str(suspended).lower()
+                if suspended:
+                    return state.told(status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text)
+                return state.told(status, at, Phase.RUNNING, ConditionReason.RUNNING, text)
             case policy.SetDeadline(seconds):
                 await self._set_deadline(seen, status.attempt, seconds)
                 return status
@@ -185,6 +198,12 @@ class RunReconciler(Generic[ResourceT]):
                 return await self._finish_step(seen, state.step_done(status, seen.step, result))
             case policy.Retry(reason, message):
                 return self._schedule_retry(seen, status, reason, message)
+            case policy.EndPods(pods):
+                for pod in pods:
+                    await self._context.cluster.delete_pod(
+                        seen.owner.namespace, pod.name, uid=pod.uid, grace_seconds=SIDE_CAR_GRACE_SECONDS
+                    )
+                return status
             case policy.ClearAttempt():
                 await self._clear(seen, status.attempt)
                 return status
@@ -196,6 +215,7 @@ class RunReconciler(Generic[ResourceT]):
 
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         assert seen.plan is not None
+        await require_living(self._context.cluster, seen.owner.namespace)
         secret = self._context.settings.store.secret_name
         await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
         for plan in seen.plan.servers:  # one that cannot be built is refused now, and not when a pod asks for it
@@ -216,18 +236,21 @@ class RunReconciler(Generic[ResourceT]):
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
-        """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
+        """What keeps a pod from being made or mounted, or a Job in its queue, is told where nobody watches."""
         job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
+        if job is None or (job.suspended and not job.queue):
+            return
         silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
-        if job is not None and not job.suspended and (silent or (not pods and job.trouble is None)):
+        if silent or (job.trouble is None and len(pods) < job.completions):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
         await self._release_step(seen)
+        await self._clear_running(seen, status.attempt)  # only a side-car would still run
         if state.current_step(status, self._kind.steps) is None:
             return await self._complete(seen.resource, status, seen.at)
-        return state.told(status, seen.at, Phase.RUNNING, "StepDone", f"step {seen.step} is done")
+        return state.told(status, seen.at, Phase.RUNNING, ConditionReason.STEP_DONE, f"step {seen.step} is done")
 
     async def _complete(self, resource: ResourceT, status: Status, at: state.Moment) -> Status:
         done = state.run_done(status, at)
@@ -238,9 +261,9 @@ class RunReconciler(Generic[ResourceT]):
             return _failed(status, at, error.reason, error.message)
         reused = all(step.reused for step in done.steps)
         text = "artifact of equal work reused" if reused else "artifact stored"
-        return state.told(done, at, Phase.SUCCEEDED, "Succeeded", text)
+        return state.told(done, at, Phase.SUCCEEDED, ConditionReason.SUCCEEDED, text)
 
-    def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: str, message: str) -> Status:
+    def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: AnyReason, message: str) -> Status:
         delay = policy.retry_delay(status.attempt)
         due = timestamp(self._context.now() + timedelta(seconds=delay))
         text = f"attempt {status.attempt} failed: {message}; next attempt at {due}"
@@ -294,6 +317,6 @@ class RunReconciler(Generic[ResourceT]):
             await self._context.cluster.delete(JOB, meta.namespace, job["metadata"]["name"])
 
 
-def _failed(status: Status, at: state.Moment, reason: str, message: str) -> Status:
+def _failed(status: Status, at: state.Moment, reason: AnyReason, message: str) -> Status:
     ended = status.model_copy(update={"completion_time": at.now, "retry_at": None})
     return state.told(ended, at, Phase.FAILED, reason, message)

@@ -13,6 +13,7 @@ from star_jobs.grpo import context
 from star_jobs.grpo.difficulty import Difficulty, Instance
 from star_jobs.grpo.verl import run as verl_run
 from star_jobs.storage import ObjectStore
+from tests.support import processors
 from tests.support.jobs import JobRunner
 from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks
 
@@ -22,7 +23,7 @@ BACKENDS = list(GRPOBackend)
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
-    monkeypatch.setattr(context, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(context, "token_counter", lambda *_model: len)
     monkeypatch.setattr(verl_run, "write_parquet", lambda _ready, path: path)
 
 
@@ -72,6 +73,24 @@ def test_the_last_steps_model_is_the_artifact(inputs: TrainingInputs, jobs: JobR
     assert set(manifest["inputs"]) == {"dataset", "model", "samples", "signals"}
 
 
+@pytest.mark.parametrize(("backend", "bits"), [(GRPOBackend.VERL, 32.0), (GRPOBackend.SWIFT, 16.0)])
+def test_the_precision_that_was_chosen_is_recorded_and_a_cpus_weights_stay_whole(
+    inputs: TrainingInputs,
+    jobs: JobRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    backend: GRPOBackend,
+    bits: float,
+) -> None:
+    processors.pretend(monkeypatch, tmp_path, processors.AVX512_BF16)
+    job = stage(inputs, backend)
+    auto = job.hyperparameters.model_copy(update={"precision": Precision.AUTO})
+    done = jobs.run(job.model_copy(update={"hyperparameters": auto}))
+    assert done.code == ExitCode.DONE, done.result
+    assert done.result.metrics["precisionBits"] == bits
+    assert json.loads((jobs.fetch(done.artifact) / "config.json").read_text())["dtype"] == "float32"
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(
     inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, backend: GRPOBackend
@@ -86,6 +105,19 @@ def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(
     monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 2, "last_words": "started anew"}))
     done = jobs.run(job, output="2")
     assert done.code == ExitCode.DONE, done.result
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("nan-loss")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverged_training_ends_when_it_is_seen(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, backend: GRPOBackend
+) -> None:
+    lost = {"loss": 0.0, "grad_norm": "nan", "actor/grad_norm": float("nan")}
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"figures": {"3": lost}, "hang_at": 4}))
+    ended = jobs.run(stage(inputs, backend))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "TrainingDiverged")
+    assert "diverged at step 3" in ended.error.message
 
 
 @pytest.mark.bad_input

@@ -118,8 +118,8 @@ def test_missing_credentials_say_where_they_belong(
 @pytest.mark.bad_input
 def test_a_missing_bucket_is_named(store: ObjectStore) -> None:
     with pytest.raises(TerminalFailure, match="no such bucket") as failure:
-        store.get_bytes("s3://not-there/x")
-    assert failure.value.reason is Reason.ARTIFACT_NOT_FOUND
+        store.find_bytes("s3://not-there/x")
+    assert failure.value.reason is Reason.STORE_MISCONFIGURED
 
 
 @pytest.mark.bad_input

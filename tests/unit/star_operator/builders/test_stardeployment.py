@@ -99,7 +99,33 @@ def test_the_gateways_front() -> None:
     assert pod["terminationGracePeriodSeconds"] > 60 + config(made).drain_seconds
     assert config(made).api_keys_file == "/etc/star/keys/gateway"
     assert made["PodDisruptionBudget", "star-gateway"]["spec"]["maxUnavailable"] == 1
-    assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(), 100)
+    assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(gateway={"replicas": 1}), 100)
+
+
+@pytest.mark.case("gateway-scale")
+def test_a_gateway_without_replicas_is_an_autoscalers() -> None:
+    made = serving(deployment(), 100)
+    assert "replicas" not in made["Deployment", "star"]["spec"], "server-side apply would take it back at every pass"
+    assert ("PodDisruptionBudget", "star-gateway") in made, "it may have many pods"
+    said = serving(deployment(gateway={"replicas": 2}), 100)
+    assert said["Deployment", "star"]["spec"]["replicas"] == 2
+    assert serving(deployment(suspend=True), 100)["Deployment", "star"]["spec"]["replicas"] == 0
+
+
+@pytest.mark.case("scale-to-zero")
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_servers_can_be_scaled_to_nothing(nodes: int) -> None:
+    compute = {"pool": "h20", "nodes": nodes, "gpusPerNode": 8}
+    server = {"replicas": 0, "tensorParallelSize": 8 * nodes, "compute": compute}
+    cr = deployment(server=server, gates=GATES)
+    made = serving(cr, 100).items()
+    workloads = [obj for (kind, name), obj in made if kind in ("Deployment", "StatefulSet") and name != "star"]
+    assert workloads
+    assert {obj["spec"]["replicas"] for obj in workloads} == {0}
+    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT))
+    assert gate.spec.llm is not None
+    assert gate.spec.llm.server is not None
+    assert gate.spec.llm.server.replicas == 1, "what is measured runs"
 
 
 def test_the_gateway_is_told_which_origins_may_call() -> None:

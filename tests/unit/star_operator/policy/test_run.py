@@ -1,8 +1,11 @@
+import pytest
+
 from star_contracts.artifact import ArtifactRef
 from star_contracts.result import ErrorClass, JobError, JobResult
-from star_operator.api.common import RunSpec
+from star_operator.api.common import Compute, RunSpec
 from star_operator.api.meta import Phase, StepStatus
-from star_operator.core.views import CONTAINER_FAILED, JobView, PodView, RunView, ServerView, Trouble
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import JobView, PodView, RunView, ServerView, Trouble
 from star_operator.policy import run as policy
 
 ARTIFACT = ArtifactRef(uri="s3://star/ns/sftjob/a/1/train", digest="sha256:" + "a" * 64)
@@ -38,12 +41,13 @@ def decide(
     remembered: StepStatus | None = None,
     has_artifact: bool = True,
     servers: tuple[ServerView, ...] = (),
+    compute: Compute | None = None,
 ) -> policy.Decision:
     view = RunView(
         jobs=tuple(child for child in children if isinstance(child, JobView)),
         pods=tuple(child for child in children if isinstance(child, PodView)),
     )
-    step = policy.StepView("train", attempt, has_artifact, remembered, view, servers)
+    step = policy.StepView("train", attempt, has_artifact, remembered, view, servers, compute)
     return policy.decide(run or RunSpec(), step)
 
 
@@ -86,9 +90,9 @@ def test_a_retryable_error_is_retried_until_the_attempts_are_used_up() -> None:
 
 
 def test_a_pod_that_died_without_a_word_is_retryable_and_says_its_exit_code() -> None:
-    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137))
-    assert isinstance(decision, policy.Retry)
-    assert "137" in decision.message
+    ended = "container main ended with exit code 137 (SIGKILL)"
+    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137, ended=ended))
+    assert decision == policy.Retry(ConditionReason.POD_FAILED, f"step train: pod p: {ended}")
 
 
 def test_out_of_memory_names_the_field_to_raise() -> None:
@@ -144,7 +148,9 @@ def test_a_server_without_a_node_is_waited_for_and_one_that_starts_is_not_waitin
 
 
 def test_a_server_whose_container_failed_is_starting_again() -> None:
-    failed = ServerView("llm-1", ready=False, trouble=Trouble(CONTAINER_FAILED, "container main failed: exit code 1"))
+    failed = ServerView(
+        "llm-1", ready=False, trouble=Trouble(ConditionReason.CONTAINER_FAILED, "container main failed: exit code 1")
+    )
     decision = decide(job(), pod(), servers=(failed,))
     assert isinstance(decision, policy.Hold)
     assert (decision.phase, decision.reason) == (Phase.RUNNING, "ServerStarting")
@@ -171,3 +177,27 @@ def test_a_server_that_can_never_start_fails_the_run() -> None:
 
 def test_retry_delays_grow_to_a_limit() -> None:
     assert [policy.retry_delay(n) for n in (1, 2, 3, 10)] == [10, 20, 40, 300]
+
+
+@pytest.mark.case("queue-corrected")
+def test_a_job_that_waits_is_made_anew_for_another_queue_or_priority() -> None:
+    queued = job(suspended=True, queue="gpu", queue_asked="gpu", priority="low")
+    same = Compute(queue_name="gpu", priority_class_name="low")
+    assert isinstance(decide(queued, compute=same), policy.Hold)
+    for other in (Compute(queue_name="cpu", priority_class_name="low"), Compute(queue_name="gpu"), Compute()):
+        assert decide(queued, compute=other) == policy.ClearAttempt()
+    stuck = job(priority="low")
+    assert decide(stuck, pod(phase="Pending"), compute=Compute()) == policy.ClearAttempt(), "it waits for a node"
+    assert isinstance(decide(stuck, pod(phase="Running"), compute=Compute()), policy.Hold), "it works already"
+
+
+def test_a_queue_that_kueue_gave_by_itself_is_left_alone() -> None:
+    assert isinstance(decide(job(suspended=True, queue="default"), compute=Compute()), policy.Hold)
+
+
+@pytest.mark.case("queue-corrected")
+def test_a_queued_job_says_what_kueue_says() -> None:
+    why = Trouble(ConditionReason.QUEUE_MISSING, "LocalQueue gpu doesn't exist; correct it")
+    decision = decide(job(suspended=True, queue="gpu", trouble=why))
+    text = "Job a-sft-1-train waits in queue gpu to be admitted: LocalQueue gpu doesn't exist; correct it"
+    assert decision == policy.Hold(Phase.QUEUED, ConditionReason.QUEUE_MISSING, text)
