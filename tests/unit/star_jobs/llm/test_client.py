@@ -1,6 +1,7 @@
 """The client against a scripted server: what it sends, what it retries, and what its failures say."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -8,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star_contracts.errors import Reason
 from star_contracts.job import LLMEndpoint
 from star_contracts.settings import Sampling
 from star_jobs.errors import RetryableFailure, TerminalFailure
 from star_jobs.llm import failures
-from star_jobs.llm.client import LLMClient
+from star_jobs.llm.client import LLMClient, read_completion
 from star_jobs.llm.connections import is_in_cluster
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.llm.messages import ChatMessage
@@ -352,3 +355,31 @@ async def test_an_endpoint_outside_is_asked_through_the_proxy_unless_it_is_excep
             with pytest.raises(RetryableFailure):
                 await client.chat(HELLO, sampling=SAMPLING)
         assert len(proxy.bodies) == 1
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.integers(0, 0x10FFFF).map(chr), max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+MESSAGE = st.fixed_dictionaries({}, optional={"content": ANYTHING})
+CHOICE = st.fixed_dictionaries({}, optional={"message": MESSAGE | ANYTHING, "finish_reason": ANYTHING})
+COUNTS = st.fixed_dictionaries({}, optional={"prompt_tokens": ANYTHING, "completion_tokens": ANYTHING})
+ANSWER = st.fixed_dictionaries({}, optional={"choices": st.lists(CHOICE, max_size=2), "usage": COUNTS | ANYTHING})
+
+
+@pytest.mark.fuzz
+@given((ANSWER | ANYTHING).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
+def test_an_answer_is_a_reply_that_can_be_written_or_no_chat_completion(content: bytes) -> None:
+    try:
+        reply = read_completion(content, LLMEndpoint(base_url="http://x/v1", model="m"), waited=0.0)
+    except TerminalFailure as failure:
+        reason, said = failure.reason, failure.message
+        said.encode()
+        if reason is not Reason.LLM_OUTPUT_INVALID:
+            raise
+    else:
+        "".join(reply.texts).encode()
