@@ -264,7 +264,7 @@ class LLMClient:
         finally:
             self._slots.put_nowait(api)
         self._answered_at = time.monotonic()
-        reply = _read(response.content, self.endpoint, waited)
+        reply = read_completion(response.content, self.endpoint, waited)
         self.usage = add_usage(self.usage, reply.usage)
         self._budget.spend(reply.usage)
         return reply
@@ -288,7 +288,7 @@ def cost_of(usage: Usage, endpoint: LLMEndpoint) -> float:
     return endpoint.prices.cost(usage.prompt_tokens, usage.completion_tokens) if endpoint.prices else 0.0
 
 
-def _read(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
+def read_completion(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
     """Read a chat completion. Raises TerminalFailure(LLMOutputInvalid) for anything else."""
     try:
         completion = json.loads(content)
