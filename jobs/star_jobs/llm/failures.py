@@ -115,6 +115,14 @@ def not_an_api(endpoint: LLMEndpoint, detail: str) -> TerminalFailure:
     )
 
 
+def breaks_the_server(error: openai.APIError, endpoint: LLMEndpoint, tries: int) -> RequestRefused:
+    """Return the failure of a request that the server fails at, time and again, while it answers others."""
+    return RequestRefused(
+        f"llm endpoint {endpoint.base_url} failed {tries} times at one request, and answered others meanwhile (last: "
+        f"{_detail(error)}); the server's log says why"
+    )
+
+
 def unreachable(error: openai.APIError, endpoint: LLMEndpoint, seconds: float) -> RetryableFailure:
     """Return the failure for an endpoint that has not answered for `seconds`."""
     status = f"HTTP {error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__

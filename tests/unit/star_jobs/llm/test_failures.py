@@ -1,5 +1,7 @@
 """What an endpoint's refusals mean: its model's fault, its account's, or one request's."""
 
+import asyncio
+import threading
 from typing import Any
 
 import httpx2
@@ -15,7 +17,7 @@ from star_jobs.errors import JobFailure, TerminalFailure
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused, as_failure, is_transient
 from star_jobs.llm.messages import ChatMessage
-from tests.support.fakellm import Answer, fake_llm
+from tests.support.fakellm import Answer, Request, fake_llm
 
 ENDPOINT = LLMEndpoint(base_url="http://teacher.example/v1", model="teacher")
 MODEL, KEY, REQUEST = Reason.INVALID_MODEL, Reason.LLM_ACCESS_DENIED, Reason.INVALID_JOB_SPEC
@@ -97,3 +99,27 @@ def test_any_refusal_has_a_name(status: int, said: Any) -> None:
     error = refusal(status, said)
     assert isinstance(as_failure(error, ENDPOINT), JobFailure)
     assert isinstance(is_transient(error), bool)
+
+
+@pytest.mark.bad_input
+async def test_one_request_that_breaks_the_server_ends_for_itself_alone() -> None:
+    poison: list[ChatMessage] = [{"role": "user", "content": "poison"}]
+    hello: list[ChatMessage] = [{"role": "user", "content": "hello"}]
+    other = threading.Event()
+
+    def script(request: Request) -> Answer:
+        if request["messages"][-1]["content"] == "hello":
+            other.set()
+            return Answer("hi")
+        assert other.wait(30), "the other request never came"
+        return Answer("assertion failed", status=500, headers={"retry-after": "0"})
+
+    with fake_llm(script) as llm:
+        async with LLMClient(llm.endpoint(startup_seconds=60, timeout_seconds=60)) as client:
+            broken = asyncio.create_task(client.chat(poison, sampling=Sampling()))
+            async with asyncio.timeout(30):
+                while not llm.requests:  # noqa: ASYNC110 - another thread's list cannot be awaited
+                    await asyncio.sleep(0)
+            assert (await client.chat(hello, sampling=Sampling())).text == "hi"
+            with pytest.raises(RequestRefused, match=r"failed 9 times at one request, and answered others.*assertion"):
+                await broken
