@@ -35,6 +35,7 @@ from star_jobs.llm.failures import (
     EndpointBusy,
     RequestRefused,
     as_failure,
+    breaks_the_server,
     cannot_ask,
     is_transient,
     not_an_api,
@@ -270,11 +271,17 @@ class LLMClient:
         return reply
 
     def _check_patience(self, error: openai.APIError, started: float, attempts: int) -> None:
-        """Give up when nobody has been answered for the time a start may take, or this request alone breaks it."""
+        """Give up when nobody has been answered for the time a start may take, or this request alone breaks it.
+
+        Raises RequestRefused for a request that fails again and again while others are answered: it ends for itself.
+        """
         silence = time.monotonic() - max(started, self._answered_at)
         busy = isinstance(error, openai.RateLimitError)
         poison = isinstance(error, openai.APIStatusError | openai.APITimeoutError) and not busy
-        if silence > self.endpoint.startup_seconds or (poison and attempts >= _SERVER_ERRORS_PER_CALL):
+        hopeless = poison and attempts >= _SERVER_ERRORS_PER_CALL
+        if hopeless and self._answered_at > started:
+            raise breaks_the_server(error, self.endpoint, attempts + 1) from error
+        if hopeless or silence > self.endpoint.startup_seconds:
             raise unreachable(error, self.endpoint, time.monotonic() - started) from error
 
 
