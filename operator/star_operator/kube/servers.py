@@ -16,10 +16,10 @@ from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.observe import MAIN, pod_view
+from star_operator.kube.observe import pod_view
 from star_operator.kube.refused import refused_of_workloads
 from star_operator.kube.resources import POD, SERVICE
-from star_operator.kube.trouble import parse_result, pod_trouble
+from star_operator.kube.trouble import MAIN, parse_result, pod_trouble
 
 IDLE_SINCE = f"{GROUP}/idle-since"
 

@@ -18,6 +18,8 @@ from star_operator.core.views import Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import warnings_about
 
+MAIN = "main"
+"""Name of the container that does the work; others may have been given to the pod."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 STARTING = ("ContainerCreating", "PodInitializing")
 CRASHED = "CrashLoopBackOff"
@@ -120,7 +122,8 @@ def _ended_by_the_cluster(pod: KubeObject) -> Trouble | None:
 
 def _waits_for_a_node(pod: KubeObject, scheduler: str) -> str:
     spec = pod["spec"]
-    asked: dict[str, str] = spec["containers"][0].get("resources", {}).get("requests", {})
+    main = next((one for one in spec["containers"] if one["name"] == MAIN), spec["containers"][0])
+    asked: dict[str, str] = main.get("resources", {}).get("requests", {})
     devices = [f"{count} x {name}" for name, count in sorted(asked.items()) if "/" in name]
     plain = [f"{count} {name}" for name, count in sorted(asked.items())]
     wanted = ", ".join(devices or plain) or "a place"
