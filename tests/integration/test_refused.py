@@ -50,7 +50,7 @@ def refused(kubectl: Kubectl, kind: str, namespace: str, name: str, words: str) 
     ("kind", "words"),
     [
         ("ResourceQuota", "failed quota: tenant: must specify limits.memory for: fetch"),
-        ("LimitRange", "maximum memory usage per Container is 2Gi"),
+        ("LimitRange", "must be less than or equal to memory limit of 2Gi"),
     ],
 )
 @pytest.mark.parametrize(("nodes", "workload"), [(1, "Deployment"), (2, "StatefulSet")])
@@ -66,7 +66,8 @@ def test_a_deployment_whose_servers_pods_are_refused_waits_and_goes_on_when_they
 ) -> None:
     inputs(kubectl, namespace)
     kubectl.apply(limits(namespace, kind))
-    spec = {"checkpoint": {"checkpoint": "base"}, "dataset": {"name": "d"}, "server": {"compute": server(nodes)}}
+    served = {"tensorParallelSize": nodes, "compute": server(nodes)}
+    spec = {"checkpoint": {"checkpoint": "base"}, "dataset": {"name": "d"}, "server": served}
     kubectl.apply(star("StarDeployment", namespace, "live", spec))
     said = refused(kubectl, "stardeployment", namespace, "live", "cannot make its pods: ")
     assert workload in said
