@@ -24,8 +24,8 @@ JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 STARTING = ("ContainerCreating", "PodInitializing")
 CRASHED = "CrashLoopBackOff"
 """Of a container that is started again: how it ended says more."""
-PROBES = ("Unhealthy",)
-"""Warnings about pods that have started."""
+NOT_OF_THE_START = ("FailedScheduling", "Unhealthy")
+"""Warnings from before a pod had a node, and from after its containers have started."""
 SLOW = timedelta(seconds=10)
 MESSAGE_LIMIT = 500
 """Characters quoted of what a container printed."""
@@ -106,7 +106,7 @@ def is_older(since: str | None) -> bool:
 async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:
     """Say what the kubelet waits for before it can create the pod's containers."""
     meta = pod["metadata"]
-    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], but=PROBES)
+    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], but=NOT_OF_THE_START)
     return Trouble(ConditionReason.POD_NOT_STARTED, f"pod {meta['name']}: {warnings[-1]}") if warnings else None
 
 

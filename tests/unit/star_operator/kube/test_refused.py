@@ -80,6 +80,8 @@ async def test_whatever_keeps_a_pod_from_starting_is_told() -> None:
     spec = {"containers": [{"name": "main"}]}
     added = cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status})
     cluster.add(event(added, "network plugin is not ready: cni config uninitialized", "NetworkNotReady"))
+    earlier = event(added, "0/1 nodes are available", "FailedScheduling")
+    cluster.add({**earlier, "metadata": {"name": "z", "namespace": "team"}})
     [seen] = (await observe_run(cluster, "TeacherRun", "team", "t")).pods
     assert seen.trouble is not None
     assert seen.trouble.message.endswith("network plugin is not ready: cni config uninitialized")
