@@ -34,30 +34,36 @@ class Command:
 
 def of_markdown(name: str, text: str) -> list[Command]:
     """All commands of a page: fenced shell blocks whole, indented blocks and code spans where a program begins them."""
-    lines, shell, fence, blank = [], False, False, True
-    for number, line in enumerate(text.splitlines(), 1):
-        if opened := _FENCE.match(line):
-            fence, shell = not fence, not fence and opened[1] in SHELLS
-        elif fence:
-            lines.append((number, line if shell else ""))
-        elif line.startswith("    ") and (blank or lines):
-            lines.append((number, line))
-        else:
-            lines.append((number, ""))
-        blank = not line.strip()
-    found = [one for one in _commands(name, lines) if fenced_or_known(one)]
+    fenced, indented = _blocks(text)
+    found = [*_commands(name, fenced), *filter(begins_with_a_program, _commands(name, indented))]
     prose = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
     return found + list(_spans(name, prose))
 
 
-def fenced_or_known(command: Command) -> bool:
-    """Say whether it begins with a program; diagrams in indented blocks do not."""
+def _blocks(text: str) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """The numbered lines of a page's fenced shell blocks, and those of its indented blocks; all others empty."""
+    fenced, indented = [], []
+    in_fence = shell = in_block = False
+    blank = True
+    for number, line in enumerate(text.splitlines(), 1):
+        opened = _FENCE.match(line)
+        in_block = not in_fence and line.startswith("    ") and (blank or in_block)
+        fenced.append((number, line if in_fence and shell and not opened else ""))
+        indented.append((number, line if in_block else ""))
+        if opened:
+            in_fence, shell = not in_fence, not in_fence and opened[1] in SHELLS
+        blank = not line.strip()
+    return fenced, indented
+
+
+def begins_with_a_program(command: Command) -> bool:
+    """Say whether it does; diagrams in indented blocks, and words in comments, do not."""
     return command.program in PROGRAMS
 
 
 def of_notes(name: str, text: str) -> list[Command]:
     """All commands of rendered notes."""
-    return [one for one in _commands(name, list(enumerate(text.splitlines(), 1))) if fenced_or_known(one)]
+    return [one for one in _commands(name, list(enumerate(text.splitlines(), 1))) if begins_with_a_program(one)]
 
 
 def of_comments(name: str, text: str) -> list[Command]:
@@ -66,7 +72,7 @@ def of_comments(name: str, text: str) -> list[Command]:
         (number, line.strip().lstrip("#") if line.strip().startswith("#") else "")
         for number, line in enumerate(text.splitlines(), 1)
     ]
-    found = [one for one in _commands(name, lines) if fenced_or_known(one)]
+    found = [one for one in _commands(name, lines) if begins_with_a_program(one)]
     return found + list(_spans(name, "\n".join(line for _, line in lines)))
 
 
