@@ -1,5 +1,6 @@
 # The product's front door. `make help` lists the targets; everything they need is installed by them and cached in
-# $(STAR_CACHE), outside the tree. Mirrors come from your own pip, apt and Go configuration.
+# $(STAR_CACHE), outside the tree. Mirrors come from your own pip, apt and Go configuration. What a machine must bring
+# along is in README.md; each target begins with a check of it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,13 +20,23 @@ UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
 MIRRORS := $(PYTHON) -I operator/star_cli/mirrors.py
 STARCTL := $(BIN)/starctl
+# Runs with the machine's Python alone, before anything is installed.
+HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
+NEEDS ?= demo
 
-.PHONY: help setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images images-cuda locks clean
+.NOTPARALLEL:
+.PHONY: help host setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
+host: ## Check this machine for NEEDS (demo, tests, images, cluster, programs, setup), and install what is missing
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on PATH: install it (Debian 12: apt-get install" \
+	  "python3.11 python3.11-venv), or name another with PYTHON=..." >&2; exit 1; }
+	@$(HOST) $(NEEDS)
+
 $(UV):
+	@$(MAKE) --no-print-directory host NEEDS=setup
 	@echo "installing uv"
 	@$(PYTHON) -m venv $(STAR_CACHE)/bootstrap
 	@$(STAR_CACHE)/bootstrap/bin/pip install --quiet uv
@@ -42,7 +53,8 @@ setup: .venv/installed ## Install the development environment into .venv
 binaries: setup ## Find, download or build what the embedded cluster runs (cached)
 	@$(STARCTL) local binaries
 
-images: setup ## Build and push the container images (VARIANT=cpu or cuda); what is there already is skipped
+images: NEEDS = images
+images: host setup ## Build and push the container images (VARIANT=cpu or cuda); what is there already is skipped
 	@$(BIN)/python -m star_cli.images build --variant $(VARIANT) --out $(IMAGES_FILE)
 
 images-cuda: ## The same for GPU nodes
@@ -74,12 +86,15 @@ contract: setup binaries ## CRDs, samples and chart against a real API server
 integration: setup binaries ## The operator against real etcd and kube-apiserver
 	@$(BIN)/pytest -q --numprocesses $(WORKERS) tests/integration
 
-e2e: setup binaries images ## The whole chain with real pods on the embedded cluster
+e2e: NEEDS = tests
+e2e: host setup binaries images ## The whole chain with real pods on the embedded cluster
 	@$(BIN)/pytest -q tests/e2e
 
-test: lint types imports unit contract integration e2e ## Everything CI runs
+test: NEEDS = tests
+test: host lint types imports unit contract integration e2e ## Everything CI runs
 
-demo: setup ## From YAML to a served recommendation, on this machine
+demo: NEEDS = demo
+demo: host setup ## From YAML to a served recommendation, on this machine
 	@$(STARCTL) demo
 
 bench-demo: setup ## Time a warm demo in a cluster of its own
@@ -103,7 +118,7 @@ bench-learning: setup ## Measure whether SFT and GRPO beat their base model, in 
 bench-teacher: setup ## Measure how much of the engine's throughput the teacher uses (ARGS='--engine simulated')
 	@$(BIN)/python -m tests.bench.bench_teacher $(ARGS)
 
-generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
+generate: setup ## Rewrite what is generated: CRDs, values schema, pages, rendered install, goldens
 	@$(BIN)/python -m star_cli.generate
 	@$(BIN)/pytest -q tests/unit/star_operator/builders/test_goldens.py --update-goldens
 

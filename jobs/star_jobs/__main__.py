@@ -3,6 +3,7 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
+    star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
 Exit codes: 0 done, 65 terminal error, 75 retryable error; the termination message says why.
 Stages are imported only when they run, so that an image needs the libraries of its own stages alone.
@@ -39,6 +40,8 @@ STAGES = {
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
+LLM_SERVER = "star_jobs.llm.server"
+"""Module with `main(arguments) -> int`."""
 
 
 def load_entry(stage: str) -> runtime.Entry:
@@ -72,6 +75,9 @@ def main() -> int:
             return runtime.answer(fetch_artifact)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
+            return code
+        case ["vllm", *arguments]:
+            code = importlib.import_module(LLM_SERVER).main(arguments)
             return code
         case _:
             sys.stderr.write(f"{__doc__}\nunknown arguments: {' '.join(sys.argv[1:])}\n")

@@ -19,12 +19,15 @@ from rich.text import Text
 
 from star_cli.errors import StarctlError
 from star_cli.local.errors import LocalClusterError
+from star_cli.local.progress import clock_text
 from star_cli.resources import Reader, StarResource, list_resources, parse_time, ready_condition, title
 from star_operator.api.meta import Phase
 
 POLL_SECONDS = 2.0
 QUIET_SECONDS = 15.0
 """Without a terminal, progress alone makes a line no oftener than this."""
+OVERALL_SECONDS = 60.0
+"""Without a terminal, how far all of it is makes a line no oftener than this."""
 PATIENCE_SECONDS = 60.0
 """An API server that does not answer is asked again for this long."""
 GOOD = frozenset({Phase.SUCCEEDED, Phase.READY})
@@ -107,8 +110,8 @@ def _seconds(resource: StarResource, now: datetime) -> float | None:
 class Screen(Protocol):
     """Where rows are shown."""
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Show the rows at this moment."""
+    def show(self, rows: Sequence[Row], overall: str = "") -> None:
+        """Show the rows at this moment, and how far the command is that they are a part of."""
 
 
 class Lines:
@@ -118,10 +121,14 @@ class Lines:
         self._console, self._clock = console, clock
         self._start = clock()
         self._shown: dict[str, tuple[Row, float]] = {}
+        self._overall = self._start
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Row], overall: str = "") -> None:
         """Print what is new."""
         at = self._clock()
+        if overall and at - self._overall >= OVERALL_SECONDS:
+            self._overall = at
+            self._console.print(f"{clock_text(at - self._start):>7}  {overall}", markup=False, highlight=False)
         for row in rows:
             before, since = self._shown.get(row.name, (None, 0.0))
             if before is not None and not _news(before, row, at - since):
@@ -146,14 +153,14 @@ class LiveTable:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Row], overall: str = "") -> None:
         """Draw the rows."""
-        self._live.update(table(rows), refresh=True)
+        self._live.update(table(rows, overall), refresh=True)
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows as a table."""
-    drawn = Table(box=None, pad_edge=False)
+def table(rows: Sequence[Row], overall: str = "") -> Table:
+    """The rows as a table, and below it how far all of it is."""
+    drawn = Table(box=None, pad_edge=False, caption=overall or None, caption_justify="left")
     for column in ("RESOURCE", "PHASE", "PROGRESS", "LEFT", "TIME"):
         drawn.add_column(column, no_wrap=True)
     drawn.add_column("", ratio=1)
@@ -172,15 +179,6 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def clock_text(seconds: float | None) -> str:
-    """`m:ss`, or `h:mm:ss` from an hour on; empty for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 @dataclass(frozen=True)
 class Watch:
     """What is followed, and for how long."""
@@ -190,6 +188,8 @@ class Watch:
     expected: frozenset[str] = frozenset()
     """`Kind/name` of what must have ended; empty for whatever is there."""
     deadline_seconds: float | None = None
+    overall: Callable[[Sequence[Row]], str] | None = None
+    """Says how far the command is of which this is a part."""
 
 
 def follow(watch: Watch, console: Console) -> list[StarResource]:
@@ -210,7 +210,7 @@ def _follow(watch: Watch, screen: Screen) -> list[StarResource]:
     while True:
         resources = _look(watch)
         rows = tracker.rows(resources, datetime.now(UTC))
-        screen.show(rows)
+        screen.show(rows, watch.overall(rows) if watch.overall else "")
         if all_ended(rows, watch.expected):
             return resources
         if watch.deadline_seconds is not None and time.monotonic() - start > watch.deadline_seconds:

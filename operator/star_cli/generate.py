@@ -1,11 +1,11 @@
-"""Rewrite what is generated: CRDs, values schema, reference, rendered install. Run by `make generate` in the root."""
+"""Rewrite what is generated: CRDs, values schema, pages, rendered install. Run by `make generate` in the root."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from star_cli.local.binaries import Binaries
-from star_operator.api import crd, reference, values
+from star_operator.api import crd, reference, troubleshooting, values
 from star_operator.api.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,11 @@ def pure_files() -> dict[Path, str]:
         Path(f"charts/star-operator/resources/crds/{crd.file_stem(kind.INFO)}.yaml"): crd.render(kind) for kind in KINDS
     }
     schema = {Path("charts/star-operator/values.schema.json"): values.render()}
-    return crds | schema | {Path("docs/reference.md"): reference.render()}
+    pages = {
+        Path("docs/reference.md"): reference.render(),
+        Path("docs/troubleshooting.md"): troubleshooting.render(),
+    }
+    return crds | schema | pages
 
 
 def install_manifest() -> str:

@@ -36,7 +36,7 @@ class Chart:
             StarctlError: helm refuses the values or the operator does not become ready; helm's words are in it.
         """
         command = self.command(kubeconfig, values)
-        with self.reporter.step(f"operator in namespace {NAMESPACE}"):
+        with self.reporter.step(f"operator in namespace {NAMESPACE}", "operator"):
             done = self._helm(command)
             if done.returncode != 0 and _IN_PROGRESS in done.stderr:
                 self._unblock(kubeconfig)

@@ -149,10 +149,16 @@ class Variant(StrEnum):
 
 
 class Precision(StrEnum):
-    """Floating-point format of the weights in training."""
+    """Floating-point format of the computation in training."""
 
+    AUTO = "auto"
+    """bfloat16 on GPUs and on processors with instructions for it, float32 on others: known once the run has a node."""
     BF16 = "bfloat16"
     FP32 = "float32"
+
+    def on(self, devices: int) -> "Precision":
+        """Return what is known of it before there is a node: on GPUs, `auto` is bfloat16."""
+        return Precision.BF16 if self is Precision.AUTO and devices > 0 else self
 
 
 class Sharding(StrEnum):
@@ -180,8 +186,9 @@ class SFTHyperparameters(Model):
     """Share of the steps over which the learning rate rises."""
     max_length: int = Field(default=16384, ge=16)
     """Tokens of prompt and answer together; longer sequences are left out and counted."""
-    precision: Precision = Precision.BF16
-    """Number format of the computation; the optimizer's weights stay in float32."""
+    precision: Precision = Precision.AUTO
+    """Number format of the computation; the optimizer's weights stay in float32. `auto` is bfloat16 on GPUs and on
+    processors that have instructions for it, float32 on others."""
     sharding: Sharding = Sharding.ZERO2
     """How DeepSpeed spreads the optimizer over the GPUs; `None` on CPUs."""
     save_steps: int = Field(default=50, ge=1)
@@ -260,8 +267,9 @@ class GRPOHyperparameters(Model):
     """Stop after this many steps, whatever `epochs` says."""
     save_steps: int = Field(default=20, ge=1)
     """Steps between resumable checkpoints; a killed pod loses at most this many."""
-    precision: Precision = Precision.BF16
-    """Number format of the weights; `float32` on CPUs."""
+    precision: Precision = Precision.AUTO
+    """Number format of the computation. `auto` is bfloat16 on GPUs; on CPUs float32 with verl, and with ms-swift
+    bfloat16 where the processor has instructions for it."""
     seed: int = Field(default=42, ge=0)
     """Seed of shuffling and sampling."""
 

@@ -22,9 +22,10 @@ from star_contracts.data import Trajectory
 from star_contracts.names import LABEL_KIND, LABEL_NAME, LABEL_STEP
 from tests.support.chaos import Disturbance, disturbance
 from tests.support.kubectl import Kubectl, eventually
+from tests.support.pace import stretched, tiny
 from tests.support.traffic import USERS, traffic
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "star-tiny"
@@ -64,7 +65,8 @@ def run_demo(cluster: LocalCluster) -> Ran:
     def target() -> Target:
         return local_target(cluster.name, ROOT, reporter)
 
-    result = Demo(Options(ROOT, NAMESPACE, Size.TINY, 1800.0), target, console, reporter).run()
+    options = Options(ROOT, NAMESPACE, Size.TINY, patience=tiny().patience, deadline_seconds=stretched(1800))
+    result = Demo(options, target, console, reporter).run()
     assert isinstance(console.file, Tee)
     return Ran(result, console.file.getvalue())
 
@@ -169,7 +171,7 @@ def test_a_gate_out_of_reach_starts_no_serving_pod_and_says_measured_against_req
         assert status.get("phase") not in ("Ready", "Failed"), status
         return bool(status.get("phase") == "Gated")
 
-    eventually(gated, "the deployment is held back by its gate", seconds=300)
+    eventually(gated, "the deployment is held back by its gate", seconds=stretched(300))
     status = kubectl.get("stardeployment", "ambitious", NAMESPACE)["status"]
     ready = next(one for one in status["conditions"] if one["type"] == "Ready")
     assert "hrAvg measured" in ready["message"]
@@ -185,19 +187,20 @@ def test_a_rollout_moves_half_of_the_users_and_back_and_no_request_fails(ran: Ra
     spec, service = (kubectl.get(kind, "star", NAMESPACE)["spec"] for kind in ("stardeployment", "service"))
     short = {**spec["gateway"], "sampling": {**spec["gateway"]["sampling"], "maxTokens": 16}}
     steps = [{"weight": 50, "pauseSeconds": 3600}]
-    with traffic(f"http://{service['clusterIP']}:{spec['gateway']['port']}") as seen:
-        eventually(lambda: len(seen.checkpoints) > 1, "the gateway answers", seconds=120)
+    url, patience = f"http://{service['clusterIP']}:{spec['gateway']['port']}", spec["gateway"]["deadlineSeconds"] + 30
+    with traffic(url, patience) as seen:
+        eventually(lambda: len(seen.checkpoints) > 1, "the gateway answers", seconds=stretched(120))
         wanted = {"checkpoint": {"checkpoint": "sft"}, "gates": None, "rollout": {"steps": steps}, "gateway": short}
         patch(kubectl, wanted)
-        eventually(lambda: after in seen.answered_by(), "the new revision answers somebody", seconds=300)
+        eventually(lambda: after in seen.answered_by(), "the new revision answers somebody", seconds=stretched(300))
         asked = {user: len(seen.checkpoints[user]) for user in USERS}
         eventually(
             lambda: all(len(seen.checkpoints[user]) > asked[user] + 1 for user in USERS),
             "everybody asks again while both revisions serve",
-            seconds=300,
+            seconds=stretched(300),
         )
         patch(kubectl, {name: spec.get(name) for name in wanted})
-        eventually(lambda: servers(kubectl) == 1, "the new revision's server is gone again", seconds=120)
+        eventually(lambda: servers(kubectl) == 1, "the new revision's server is gone again", seconds=stretched(120))
     assert seen.failures == []
     way = [before, after, before]
     journeys = [seen.journey(user) for user in USERS]  # a part of the way: one may ask late for the first time
@@ -218,7 +221,7 @@ def test_equal_work_under_another_name_starts_no_server(ran: Ran, kubectl: Kubec
         found: dict[str, Any] = kubectl.get("evaluation", "again", NAMESPACE).get("status", {})
         return found
 
-    eventually(lambda: status().get("phase") == "Succeeded", "the artifact is found", seconds=120)
+    eventually(lambda: status().get("phase") == "Succeeded", "the artifact is found", seconds=stretched(120))
     assert [step["reused"] for step in status()["steps"]] == [True]
     assert status()["artifact"] == done["status"]["artifact"]
     assert server_pods() <= before
@@ -228,5 +231,5 @@ def test_equal_work_under_another_name_starts_no_server(ran: Ran, kubectl: Kubec
 def test_a_second_run_finds_everything_done(ran: Ran, cluster: LocalCluster) -> None:
     again = run_demo(cluster)
     assert again.result.digest == ran.result.digest
-    assert again.result.chain_seconds < 120
+    assert again.result.chain_seconds < stretched(120)
     assert "already in the store" in again.printed

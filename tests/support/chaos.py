@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from star_cli.local.objectstore import Credentials
 from tests.support.kubectl import Kubectl
+from tests.support.pace import stretched
 
 WORKERS = "star.recsys.dev/kind=teacherrun,star.recsys.dev/step=generate"
 OPERATOR = "app.kubernetes.io/name=star-operator"
@@ -62,7 +63,7 @@ class Disturbance:
         return found
 
     def _run(self) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + stretched(DEADLINE_SECONDS)
         while not self._stop.wait(2.0):
             if time.monotonic() > deadline:
                 self.error = "the moment for the kills never came"

@@ -13,8 +13,6 @@ USERS = [f"visitor-{n}" for n in range(12)]
 _HISTORY = [{"item_id": "50", "rating": 5}]
 _CANDIDATES = ["1", "2", "3", "4", "5"]
 """Films of MovieLens-100K."""
-_SECONDS = 90.0
-"""More than a gateway's deadline: it is the gateway that has to answer, with an error if need be."""
 
 
 @dataclass
@@ -22,6 +20,9 @@ class Traffic:
     """What the users were told so far."""
 
     url: str
+    patience: float
+    """Seconds to wait for an answer; more than the gateway's deadline: it is the gateway that has to answer, with an
+    error if need be."""
     failures: list[str] = field(default_factory=list)
     """Requests without a recommendation, in words."""
     checkpoints: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -39,7 +40,7 @@ class Traffic:
         """Ask once, and write down what came of it."""
         body = {"user_id": user, "history": _HISTORY, "candidates": _CANDIDATES, "explain": False}
         try:
-            response = httpx.post(f"{self.url}/v1/recommend", json=body, timeout=_SECONDS, trust_env=False)
+            response = httpx.post(f"{self.url}/v1/recommend", json=body, timeout=self.patience, trust_env=False)
         except httpx.HTTPError as error:
             self.failures.append(f"{user}: {error or type(error).__name__}")
             return
@@ -50,9 +51,9 @@ class Traffic:
 
 
 @contextmanager
-def traffic(url: str) -> Iterator[Traffic]:
+def traffic(url: str, patience: float) -> Iterator[Traffic]:
     """Let all users ask again and again until the block ends; every request that was begun is waited for."""
-    seen, stop = Traffic(url), threading.Event()
+    seen, stop = Traffic(url, patience), threading.Event()
 
     def run() -> None:
         for user in cycle(USERS):

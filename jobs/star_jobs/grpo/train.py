@@ -10,18 +10,21 @@ import time
 from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.job import TrainGRPO
+from star_contracts.processor import this_processor
 from star_contracts.settings import GRPOBackend, Precision
 from star_jobs.errors import TerminalFailure
 from star_jobs.grpo.context import Prepared, Trained, prepare
 from star_jobs.models.folder import checkpoint_files, set_dtype
 from star_jobs.models.source import inputs_of
 from star_jobs.runtime import JobContext, Outcome
+from star_jobs.training import precision
 from star_jobs.training.cluster import this_node
 
 
 def run(stage: TrainGRPO, job: JobContext) -> Outcome:
     """Optimize and write the checkpoint; on the nodes that do not lead, take part and write nothing."""
     started = time.monotonic()
+    stage = precision.settle(stage, this_processor(), job.log)
     if stage.nodes > 1 and stage.devices_per_node == 0:
         raise TerminalFailure(
             Reason.INVALID_JOB_SPEC, "nodes: several nodes need GPUs; set devicesPerNode, or nodes to 1"
@@ -40,6 +43,7 @@ def run(stage: TrainGRPO, job: JobContext) -> Outcome:
         inputs=_inputs(stage),
         metrics={
             **trained.metrics,
+            **precision.figures(stage.hyperparameters.precision),
             "steps": float(trained.steps),
             "instances": float(len(ready.prompts.rows)),
             "leftOut": float(ready.prompts.too_long),

@@ -14,6 +14,7 @@ from star_contracts.artifact import ArtifactKind
 from star_contracts.data import Trajectory
 from star_contracts.errors import Reason
 from star_contracts.job import TrainSFT
+from star_contracts.processor import this_processor
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import RetryableFailure
 from star_jobs.lookup import SignalStore
@@ -25,7 +26,7 @@ from star_jobs.runtime import JobContext, Outcome
 from star_jobs.sft.arguments import arguments, planned_steps
 from star_jobs.sft.data import Limits, TrainingSet, build
 from star_jobs.storage import read_jsonl
-from star_jobs.training import process, swift
+from star_jobs.training import precision, process, swift
 from star_jobs.training.cluster import Node, this_node
 from star_jobs.training.failure import classify
 from star_jobs.training.logs import JsonLinesFollower
@@ -64,6 +65,7 @@ class _Run:
 def run(stage: TrainSFT, job: JobContext) -> Outcome:
     """Train and write the checkpoint; on the nodes that do not lead, take part and write nothing."""
     started = time.monotonic()
+    stage = precision.settle(stage, this_processor(), job.log)
     node = this_node(stage.nodes, job.shard_index, os.environ)
     model = resolve(stage.model, job)
     data = training_set(stage, job, model)
@@ -79,7 +81,10 @@ def run(stage: TrainSFT, job: JobContext) -> Outcome:
     return Outcome(
         kind=ArtifactKind.CHECKPOINT,
         inputs=_inputs(stage),
-        metrics=metrics(this.figures, final.step, data, time.monotonic() - started),
+        metrics={
+            **metrics(this.figures, final.step, data, time.monotonic() - started),
+            **precision.figures(stage.hyperparameters.precision),
+        },
     )
 
 

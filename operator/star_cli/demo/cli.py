@@ -1,7 +1,9 @@
 """`starctl demo`, `starctl install` and `starctl follow`."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,6 +11,11 @@ from rich.console import Console
 from star_cli.errors import StarctlError
 from star_cli.local.paths import DEFAULT_NAME
 
+if TYPE_CHECKING:
+    from star_cli.demo.manifests import Size
+    from star_cli.demo.run import Options
+
+AUTO = "auto"
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the resources.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the local cluster.")]
 Kubeconfig = Annotated[
@@ -21,7 +28,9 @@ Root = Annotated[Path | None, typer.Option("--root", help="The repository. Defau
 def demo(
     name: Name = DEFAULT_NAME,
     namespace: Namespace = "star-demo",
-    size: Annotated[str, typer.Option("--size", help="demo, tiny as the tests run it, or learning.")] = "demo",
+    size: Annotated[
+        str, typer.Option("--size", help="auto: what this machine does in half an hour; demo, half, tiny, ...")
+    ] = AUTO,
     kubeconfig: Annotated[
         Path | None, typer.Option("--kubeconfig", help="Use this cluster instead; needs --values.")
     ] = None,
@@ -29,27 +38,51 @@ def demo(
     store_endpoint: Annotated[
         str | None, typer.Option("--store-endpoint", help="With --kubeconfig: the store's URL as this machine sees it.")
     ] = None,
-    minutes: Annotated[int, typer.Option("--minutes", min=1, help="Give the chain this long.")] = 60,
+    minutes: Annotated[
+        int | None,
+        typer.Option("--minutes", min=1, help="Give the chain this long. Default: 60, or twice its estimate."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """From YAML to a served recommendation: cluster, images, operator, and the whole chain, on this machine."""
     from star_cli.demo.manifests import Size
-    from star_cli.demo.run import Demo, Options
+    from star_cli.demo.run import Demo
     from star_cli.demo.target import local_target, own_target
+    from star_cli.demo.way import Way, phases
     from star_cli.local.progress import Terminal
 
-    if size not in tuple(Size):
-        raise StarctlError(f"--size is {size!r}; it is one of {', '.join(Size)}")
+    if size not in (AUTO, *Size):
+        raise StarctlError(f"--size is {size!r}; it is one of {', '.join((AUTO, *Size))}")
     console = Console()
-    reporter = Terminal(console)
     repository = find_root(root)
-    options = Options(repository, namespace, Size(size), minutes * 60.0)
+    given = None if size == AUTO else Size(size)
+    options = fitted(repository, namespace, given, console if kubeconfig is None else None)
+    if minutes is not None:
+        options = replace(options, deadline_seconds=minutes * 60.0)
+    way = Way.of(options, name if kubeconfig is None else None)
+    reporter = Terminal(console, way.timeline)
     if kubeconfig is None:
-        work = Demo(options, lambda: local_target(name, repository, reporter), console, reporter)
+        target = partial(local_target, name, repository, reporter)
     else:
-        own = (kubeconfig, tuple(values or ()), repository, store_endpoint)
-        work = Demo(options, lambda: own_target(*own), console, reporter)
-    work.run()
+        target = partial(own_target, kubeconfig, tuple(values or ()), repository, store_endpoint)
+    result = Demo(options, target, console, reporter, partial(way.moved, reporter)).run()
+    console.print(*phases(reporter.took, result.chain_seconds), sep="\n", markup=False, highlight=False)
+
+
+def fitted(root: Path, namespace: str, given: "Size | None", measured: Console | None) -> "Options":
+    """The demo's options. Where it runs on this machine, that is measured, and what follows is said on the console."""
+    from star_cli.demo.manifests import Size
+    from star_cli.demo.run import Options
+    from star_cli.demo.sizing import lines, plan
+    from star_cli.demo.speed import measure
+
+    if measured is None:
+        return Options(root, namespace, given or Size.DEMO, size_given=given is not None)
+    speed = measure()
+    found = plan(root, speed, given)
+    for line in lines(found, speed):
+        measured.print(line, markup=False, highlight=False, soft_wrap=True)
+    return Options(root, namespace, found.size, given is not None, found.patience, found.limit_seconds, found.seconds)
 
 
 def install(kubeconfig: Kubeconfig = None, name: Name = DEFAULT_NAME, values: Values = None, root: Root = None) -> None:

@@ -1,8 +1,9 @@
-"""The demo's manifests in three sizes: as they are, with fewer samples for tests, with more to measure learning."""
+"""The demo's manifests in several sizes: as they are, with less for slow machines and tests, with more to measure."""
 
 from collections.abc import Mapping
 from copy import deepcopy
 from enum import StrEnum
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from star_cli.errors import StarctlError
 
 FOLDER = Path("manifests/samples/demo")
 Manifest = dict[str, Any]
+Overrides = Mapping[tuple[str, str], Manifest]
+"""Kind and name -> what is merged into the spec."""
 
 
 class Size(StrEnum):
@@ -19,16 +22,46 @@ class Size(StrEnum):
 
     DEMO = "demo"
     """What manifests/samples/demo says."""
+    THREE_QUARTERS = "three-quarters"
+    HALF = "half"
+    QUARTER = "quarter"
+    """Shares of it, for machines that are too slow for all of it (`sizing`)."""
     TINY = "tiny"
     """Every stage for real, with just enough samples to pass through: for tests."""
     LEARNING = "learning"
     """More trajectories, steps and test tasks, so that a gain shows: for `make bench-learning`."""
 
 
+def _share(share: float) -> Overrides:
+    """The demo as written, cut down to a share of its samples and steps.
+
+    With half of the trajectories or fewer too little of the form is learnt for the gate as written: it then asks for
+    no loss against the base model alone.
+    """
+    few: Manifest = {"settings": {"samples": ceil(40 * share)}}
+    steps = ceil(70 * share)
+    rules = {"rules": [{"metric": "against.ciLow", "comparison": "AtLeast", "value": 0}]}
+    return {
+        ("Verbalization", "ml-100k"): {"limit": ceil(40 * share)},
+        ("TeacherRun", "mars"): {"tasks": ceil(180 * share)},
+        ("SFTJob", "sft"): {"hyperparameters": {"maxSteps": steps, "saveSteps": ceil(steps / 2)}},
+        ("GRPOJob", "grpo"): {
+            "sampling": {"instances": ceil(8 * share), "tasks": ceil(16 * share)},
+            "hyperparameters": {"maxSteps": 1, "saveSteps": 1},
+        },
+        ("Evaluation", "base"): few,
+        ("Evaluation", "sft"): few,
+        ("StarDeployment", "star"): {"gates": {**few, **(rules if share <= 0.5 else {})}},
+    }
+
+
 _FEW = {"settings": {"samples": 6}}
 _MANY = {"settings": {"samples": 120}}
-OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
+OVERRIDES: Mapping[Size, Overrides] = {
     Size.DEMO: {},
+    Size.THREE_QUARTERS: _share(0.75),
+    Size.HALF: _share(0.5),
+    Size.QUARTER: _share(0.25),
     Size.TINY: {
         # Histories that are longer than prompts show, and analysts that may look up again: the tests look for both.
         ("RecDataset", "ml-100k"): {"tasks": {"train": 60, "test": 8, "historyLength": 9}},
@@ -59,8 +92,8 @@ OVERRIDES: Mapping[Size, Mapping[tuple[str, str], Manifest]] = {
 }
 
 
-def load(root: Path, size: Size) -> list[Manifest]:
-    """The demo's resources of that size.
+def load(root: Path, size: Size, further: Overrides | None = None) -> list[Manifest]:
+    """The demo's resources of that size, and with further changes.
 
     Raises:
         StarctlError: the manifests are not there, or the size changes a resource that they lack.
@@ -69,10 +102,10 @@ def load(root: Path, size: Size) -> list[Manifest]:
     if not files:
         raise StarctlError(f"{root / FOLDER} holds no manifests; run this in a checkout of the repository")
     found = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
-    return resized(found, OVERRIDES[size])
+    return resized(resized(found, OVERRIDES[size]), further or {})
 
 
-def resized(manifests: list[Manifest], overrides: Mapping[tuple[str, str], Manifest]) -> list[Manifest]:
+def resized(manifests: list[Manifest], overrides: Overrides) -> list[Manifest]:
     """The manifests with changes merged into their specs: maps are merged, everything else is replaced."""
     unknown = set(overrides) - {key(manifest) for manifest in manifests}
     if unknown:

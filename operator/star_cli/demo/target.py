@@ -6,16 +6,21 @@ from typing import Any
 
 import yaml
 
+from star_cli.beside import Beside
 from star_cli.demo.store import StoreAccess, credentials_from_environment
 from star_cli.errors import StarctlError
+from star_cli.host.facts import docker_reachable
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.images.build import Builder, write_values
 from star_cli.images.plan import Options as ImageOptions
 from star_cli.install import CHART, EMBEDDED_VALUES
-from star_cli.local.cluster import LocalCluster, check_kubeconfig
+from star_cli.local.cluster import Engine, LocalCluster, check_kubeconfig
 from star_cli.local.manifests import S3_PORT
 from star_cli.local.objectstore import load_credentials
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Reporter
+from star_cli.local.versions import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,24 @@ def local_target(name: str, root: Path, reporter: Reporter) -> Target:
         LocalClusterError: the cluster does not come up.
         ImagesError: an image cannot be built.
     """
+    prepare_host(Purpose.DEMO, reporter, cluster=name)
     cluster = LocalCluster(name, reporter)
-    cluster.up()
+    if builds_programs(cluster):  # compiling leaves the network and the disk to the images
+        images = Beside(Builder(root.resolve(), cache_dir(), reporter).make_missing)
+        cluster.up()
+        images.result()
+    else:
+        cluster.up()
     values = build_images(root, reporter)
     access = StoreAccess(f"http://127.0.0.1:{S3_PORT}", load_credentials(cluster.layout.credentials))
     return Target(cluster.kubeconfig, (root / EMBEDDED_VALUES, values), access, local=True)
+
+
+def builds_programs(cluster: LocalCluster) -> list[str]:
+    """Names of the programs that must be built from source until the cluster is up."""
+    if cluster.engine() is Engine.KIND or docker_reachable():
+        return []
+    return [tool.name for tool in cluster.binaries.missing(EMBEDDED) if tool.go and not tool.wheel]
 
 
 def build_images(root: Path, reporter: Reporter) -> Path:

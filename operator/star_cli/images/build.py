@@ -1,7 +1,8 @@
 """Makes what a plan asks for: skips what the registry holds, builds the rest parents first, pushes, says where."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from star_cli.images.content import lay_out
 from star_cli.images.engine import Buildah, BuildRequest, Docker, choose
 from star_cli.images.hostconfig import local_folders, write_tools
 from star_cli.images.plan import Options, PlannedImage, chart_values, plan
-from star_cli.images.registry import Registry, reachable
+from star_cli.images.registry import Registry, reachable, tag_folder
 from star_cli.local.binaries import Binaries
 from star_cli.local.files import locked, write_atomic
 from star_cli.local.progress import Reporter
@@ -37,10 +38,7 @@ class Builder:
         Raises:
             ImagesError: something is missing or a build fails.
         """
-        scratch = self.cache / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="images-") as folder:
-            workshop = _Workshop(self, Path(folder))
+        with self._workshop() as workshop:
             images = workshop.plan(list(roles))
             with locked(self.cache / ".images.lock"):
                 if push:
@@ -50,19 +48,42 @@ class Builder:
                     workshop.make_all([image for image in images if image.role])
         return images
 
+    @contextmanager
+    def _workshop(self) -> Iterator["_Workshop"]:
+        scratch = self.cache / "tmp"
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="images-") as folder:
+            yield _Workshop(self, Path(folder))
+
+    def make_missing(self) -> None:
+        """Build what the local registry's storage lacks, without pushing it: while there is no registry yet.
+
+        Raises:
+            ImagesError: something is missing or a build fails.
+        """
+        with self._workshop() as workshop, locked(self.cache / ".images.lock"):
+            images = [image for image in workshop.plan([]) if image.role]
+            workshop.make_all([image for image in images if not stored(self.cache, image)])
+
     def _bring(self, workshop: "_Workshop", registry: Registry, images: Iterable[PlannedImage]) -> None:
         missing = []
         for image in images:
             if registry.has(image.repository, image.tag):
                 self.reporter.note(f"{image.reference} is there")
+                self.reporter.skip(f"image {image.name}", f"push {image.name}")
             else:
                 missing.append(image)
         if not missing:
             return
         engine = workshop.make_all(missing)
         for image in missing:
-            with self.reporter.step(f"push {image.reference}"):
+            with self.reporter.step(f"push {image.reference}", f"push {image.name}"):
                 engine.push(image.reference, registry.address, secure=not registry.local)
+
+
+def stored(cache: Path, image: PlannedImage) -> bool:
+    """Whether the local registry's storage has the image, whether or not it runs."""
+    return tag_folder(cache / "registry", image.repository, image.tag).is_dir()
 
 
 def _with_parents(images: Iterable[PlannedImage]) -> list[PlannedImage]:
@@ -125,7 +146,7 @@ class _Workshop:
             image.reference, image.dockerfile, context, self._tools, arguments, uv_cache, folders, pull
         )
         log = self._builder.cache / "logs" / f"image-{image.name}-{image.variant.value}.log"
-        with self._builder.reporter.step(f"build {image.reference}") as step:
+        with self._builder.reporter.step(f"build {image.reference}", f"image {image.name}") as step:
             engine.build(request, log, lambda done, total: step.advance(done, total, "steps"))
 
     def _base(self, engine: "Buildah | Docker", image: PlannedImage) -> tuple[str, bool]:
@@ -136,7 +157,7 @@ class _Workshop:
         packages = image.arguments["PACKAGES"].split()
         reference = rootfs.reference(self._builder.options.registry, packages)
         if not engine.has(reference):
-            with self._builder.reporter.step(f"make Debian {rootfs.CODENAME} with Python"):
+            with self._builder.reporter.step(f"make Debian {rootfs.CODENAME} with Python", "image rootfs"):
                 archive = rootfs.make(packages, self._folder, self._tools / "certificates.pem")
                 engine.import_rootfs(archive, reference)
                 archive.unlink()

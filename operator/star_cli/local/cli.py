@@ -7,12 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.local.binaries import Binaries
 from star_cli.local.cluster import ClusterStatus, Engine, LocalCluster, check_kubeconfig
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.paths import DEFAULT_NAME
 from star_cli.local.progress import Terminal
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE
+from star_cli.local.versions import EMBEDDED
 
 app = typer.Typer(help="A local Kubernetes cluster, for people with none.", no_args_is_help=True)
 
@@ -37,6 +39,7 @@ def up(
         return
     wanted = Engine.CONTROL_PLANE if control_plane_only else engine
     cluster = LocalCluster(name, Terminal())
+    cluster.prepare(wanted)
     made = cluster.up(wanted)
     typer.echo(f"cluster {name} ({made}) is up")
     typer.echo(f"  export KUBECONFIG={cluster.kubeconfig}")
@@ -82,9 +85,11 @@ def bring_binaries(
     names: Annotated[list[str] | None, typer.Argument(help="Programs; all of them by default.")] = None,
 ) -> None:
     """Bring the cluster's programs to this machine, and print where each is."""
-    binaries = Binaries(reporter=Terminal())
-    for name in names or [*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE]:
-        typer.echo(f"{name}\t{binaries.ensure(name)}")
+    reporter = Terminal()
+    if not names:
+        prepare_host(Purpose.PROGRAMS, reporter)
+    for name, path in Binaries(reporter=reporter).ensure_all(names or EMBEDDED).items():
+        typer.echo(f"{name}\t{path}")
 
 
 def _check(kubeconfig: Path) -> None:

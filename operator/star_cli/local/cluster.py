@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from star_cli.host.facts import docker_reachable
+from star_cli.host.needs import Purpose
+from star_cli.host.prepare import prepare_host
 from star_cli.local.binaries import Binaries
 from star_cli.local.controlplane import ControlPlane, ControlPlaneSettings
 from star_cli.local.embedded import Embedded
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.files import locked, write_atomic
-from star_cli.local.kind import KindCluster, docker_reachable
+from star_cli.local.kind import KindCluster
 from star_cli.local.kubeapi import KubeApi
 from star_cli.local.manifests import store_secret
 from star_cli.local.objectstore import load_credentials
@@ -81,6 +84,17 @@ class LocalCluster:
             return Engine(json.loads(self.layout.state_file.read_text())["engine"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+    def prepare(self, wanted: Engine = Engine.AUTO) -> None:
+        """See that the machine can run the cluster, and install what it lacks; takes a second where nothing is missing.
+
+        Raises:
+            StarctlError: what the machine cannot provide.
+        """
+        chosen = self.engine() or wanted
+        purpose = Purpose.CONTROL_PLANE if chosen is Engine.CONTROL_PLANE else Purpose.CLUSTER
+        docker = None if chosen is Engine.AUTO else chosen is Engine.KIND
+        prepare_host(purpose, self.reporter, cluster=self.name, docker=docker)
 
     def up(self, wanted: Engine = Engine.AUTO) -> Engine:
         """Have the cluster running: make it, repair it, or find that all is well. Returns its engine.

@@ -19,7 +19,7 @@ from star_cli.local.network import HostNetwork, PodNetwork, choose_network, read
 from star_cli.local.nodeconfig import NODE_PORTS, NodePlan
 from star_cli.local.paths import Layout
 from star_cli.local.progress import Reporter
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE
+from star_cli.local.versions import CONTROL_PLANE, CONTROLLERS, EMBEDDED
 
 
 class State(BaseModel):
@@ -83,7 +83,7 @@ class Embedded:
         Raises:
             LocalClusterError: a port or the pod network is taken, or a component does not come up.
         """
-        self.binaries.ensure_all((*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE))
+        self.binaries.ensure_all(EMBEDDED)
         state = self._state()
         network = PodNetwork(state.cidr)
         with self.reporter.step("pod network and control group"):
@@ -93,12 +93,12 @@ class Embedded:
             if new:  # pods of the bridge that was here before have lost their network: they start anew
                 self.group.kill_pods()
         control_plane = self.control_plane(network, cgroups)
-        with self.reporter.step("control plane"):
+        with self.reporter.step("control plane", "control plane"):
             control_plane.start()
         plan = NodePlan(self.layout, self.node_name, network, state.ports, self.group.path)
-        with self.reporter.step("DNS, image registry and S3 server"):
+        with self.reporter.step("DNS, image registry and S3 server", "services"):
             services.Services(plan, control_plane, self.binaries, cgroups).start()
-        with self.reporter.step("node"):
+        with self.reporter.step("node", "node"):
             node.Node(plan, control_plane, self.binaries, cgroups).start()
 
     def down(self) -> None:

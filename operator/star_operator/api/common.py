@@ -211,7 +211,8 @@ class LLMServer(Model):
     max_model_len: int | None = Field(default=None, ge=16)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
-    """Number format of weights and activations (`--dtype`); `float32` gives repeatable results on CPUs."""
+    """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is
+    bfloat16 where the node's processor has instructions for it, else float32, which gives repeatable results there."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
     """Further `vllm serve` flags, each `--name` or `--name=value`."""
     compute: Compute = Compute()

@@ -12,6 +12,7 @@ from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool
 
 PORT = 8000
@@ -36,6 +37,11 @@ class Peers:
     """True for every rank but 0."""
 
 
+def serve_command(pool: Pool) -> tuple[str, ...]:
+    """Return the command in front of `serve_args`. On CPU pools the node's processor decides what `--dtype auto` is."""
+    return ("star-job", "vllm") if pool.image_variant == "cpu" else ("vllm", "serve")
+
+
 def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = None) -> tuple[str, ...]:
     """Return the arguments behind `vllm serve`. `field` is the path of the server in the spec, for errors.
 
@@ -46,10 +52,9 @@ def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = N
     server = plan.server
     _refuse_reserved(server, field)
     model, revision = _model(plan)
-    dtype = "float32" if server.dtype == "auto" and pool.image_variant == "cpu" else server.dtype
     args = [model, "--served-model-name", plan.served_model, "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
     args += ["--revision", revision] if revision else []
-    args += ["--dtype", dtype, "--generation-config", "vllm", "--shutdown-timeout", str(DRAIN_SECONDS)]
+    args += ["--dtype", server.dtype, "--generation-config", "vllm", "--shutdown-timeout", str(DRAIN_SECONDS)]
     args += ["--tensor-parallel-size", str(server.tensor_parallel_size)]
     args += ["--pipeline-parallel-size", str(server.pipeline_parallel_size)]
     args += ["--max-model-len", str(server.max_model_len)] if server.max_model_len else []
@@ -93,7 +98,8 @@ def _refuse_reserved(server: LLMServer, field: str) -> None:
         name = flag.partition("=")[0]
         if name in RESERVED_FLAGS:
             raise InvalidSpec(
-                "ReservedEngineFlag", f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}"
+                ConditionReason.RESERVED_ENGINE_FLAG,
+                f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}",
             )
 
 

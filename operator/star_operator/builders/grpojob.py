@@ -6,7 +6,7 @@ from star_contracts.settings import GRPOBackend
 from star_operator.api.common import LLM
 from star_operator.api.grpojob import GRPOJob
 from star_operator.builders.llm import model_identity, resolve_llm, server_for
-from star_operator.builders.step import Inputs, Step
+from star_operator.builders.step import Inputs, Step, with_precision
 from star_operator.core.settings import Settings
 
 STEPS = ("sample", "train")
@@ -47,7 +47,7 @@ def _train(resource: GRPOJob, inputs: Inputs, samples: ArtifactRef) -> Step:
         variant=spec.variant,
         backend=spec.backend,
         rewards=spec.rewards,
-        hyperparameters=spec.hyperparameters,
+        hyperparameters=with_precision(spec.hyperparameters, spec.compute),
         nodes=spec.compute.nodes,
         devices_per_node=spec.compute.gpus_per_node,
     )

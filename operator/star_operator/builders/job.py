@@ -28,6 +28,7 @@ from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import label_value
 from star_operator.core.objects import KubeObject, compact
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
 JOB_FILE = "job.json"
@@ -123,7 +124,7 @@ def _is_group(step: Step) -> bool:
         return False
     if step.role not in GROUP_ROLES or step.shards > 1:
         raise InvalidSpec(
-            "NotAGroup",
+            ConditionReason.NOT_A_GROUP,
             f"spec.compute.nodes is {step.compute.nodes}, but the pods of step {step.name!r} work independently: "
             "set spec.compute.nodes to 1 and, where the kind has it, spec.shards to the number of pods",
         )

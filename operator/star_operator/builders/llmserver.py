@@ -15,7 +15,16 @@ from typing import Any
 
 from star_contracts.base import canonical_json
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
-from star_operator.builders.engine import DRAIN_SECONDS, MODEL_DIR, PORT, Peers, serve_args, serve_defaults, serve_env
+from star_operator.builders.engine import (
+    DRAIN_SECONDS,
+    MODEL_DIR,
+    PORT,
+    Peers,
+    serve_args,
+    serve_command,
+    serve_defaults,
+    serve_env,
+)
 from star_operator.builders.names import common_labels
 from star_operator.builders.placement import pool_of
 from star_operator.builders.pod import Container, PodPlan, ca_files, pod_template
@@ -181,7 +190,7 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
     answers = peers is None or not peers.headless
     main = Container(
         role="vllm",
-        command=("vllm", "serve"),
+        command=serve_command(pool),
         args=serve_args(plan, pool, server.field, peers),
         env=serve_env(plan),
         defaults=serve_defaults(plan, pool),

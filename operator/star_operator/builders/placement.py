@@ -4,6 +4,7 @@ from typing import Any
 
 from star_operator.api.common import Compute
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool, Settings
 
 GROUP_WEIGHT = 100
@@ -18,7 +19,7 @@ def pool_of(name: str, settings: Settings, field: str = "spec.compute.pool") -> 
     if pool is None:
         known = ", ".join(sorted(settings.pools)) or "none"
         raise InvalidSpec(
-            "UnknownPool",
+            ConditionReason.UNKNOWN_POOL,
             f"{field} is {name!r}, which is not a pool of this cluster (pools: {known}): "
             "name one of them, or define the pool in the chart's values",
         )
@@ -35,7 +36,7 @@ def image_of(role: str, pool_name: str, settings: Settings, field: str = "spec.c
     if images is None:
         known = ", ".join(sorted(settings.images)) or "none"
         raise InvalidSpec(
-            "NoImageVariant",
+            ConditionReason.NO_IMAGE_VARIANT,
             f"{field} is {pool_name!r}, whose image variant {variant!r} has no images here (variants: {known}): "
             "choose another pool, or set the images of this variant in the chart's values",
         )

@@ -4,7 +4,7 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.job import TrainSFT
 from star_operator.api.sftjob import SFTJob
 from star_operator.builders.llm import model_identity
-from star_operator.builders.step import Inputs, Step
+from star_operator.builders.step import Inputs, Step, with_precision
 from star_operator.core.settings import Settings
 
 STEPS = ("train",)
@@ -22,7 +22,7 @@ def plan(name: str, resource: SFTJob, inputs: Inputs, done: dict[str, ArtifactRe
         signals=signals,
         variant=spec.variant,
         samples=spec.samples,
-        hyperparameters=spec.hyperparameters,
+        hyperparameters=with_precision(spec.hyperparameters, spec.compute),
         nodes=spec.compute.nodes,
         devices_per_node=spec.compute.gpus_per_node,
     )

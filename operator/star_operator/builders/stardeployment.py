@@ -26,6 +26,7 @@ from star_operator.builders.step import Inputs, ServerPlan
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, LEADER, WORKER, resource_labels
 from star_operator.core.objects import KubeObject, compact
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
 REVISION_DIGITS = 12
@@ -52,7 +53,7 @@ def revision_of(resource: StarDeployment, source: ModelSource, weight: int = 100
     """
     if source.artifact is None:
         raise InvalidSpec(
-            "NotPinned",
+            ConditionReason.NOT_PINNED,
             f"spec.checkpoint is the hub model {source.hub}, which has no digest to gate and to promote: "
             "name a Checkpoint, or an s3:// uri with its digest",
         )
@@ -89,7 +90,7 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
     """
     spec, owner = resource.spec, owner_of(resource)
     if spec.gates is None:
-        raise InvalidSpec("NoGates", "spec.gates is not set, so there is nothing to evaluate")
+        raise InvalidSpec(ConditionReason.NO_GATES, "spec.gates is not set, so there is nothing to evaluate")
     one_copy = spec.server.model_copy(update={"replicas": 1})  # to scale a deployment is not to measure it again
     evaluation = EvaluationSpec(
         dataset=spec.dataset,

@@ -1,11 +1,12 @@
 """Steps: what a run-to-completion resource runs, one Job a step. Every kind's builder returns these."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
 from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
+from star_contracts.settings import GRPOHyperparameters, SFTHyperparameters
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
 ASK_PORT = 8099
@@ -92,6 +93,14 @@ class Step:
         work = {"stage": _parameters(self.stage.to_json_dict()), "inputs": self.inputs, "continues": before}
         revision = REVISIONS.get(self.stage.stage, 1)
         return value_hash(work if revision == 1 else work | {"revision": revision})
+
+
+H = TypeVar("H", SFTHyperparameters, GRPOHyperparameters)
+
+
+def with_precision(hyperparameters: H, compute: Compute) -> H:
+    """Return them with what is known of the precision: on GPUs, what `auto` is there is the same work as its name."""
+    return hyperparameters.model_copy(update={"precision": hyperparameters.precision.on(compute.gpus_per_node)})
 
 
 _LIMITS = frozenset({"tokenBudget", "sourceDigest"})

@@ -7,6 +7,8 @@ StarError
 └── Retryable     the work or the API failed in a way that may pass; tried again with back-off
 """
 
+from star_operator.core.reasons import AnyReason
+
 
 class StarError(Exception):
     """Base of the tree. `reason` is a stable CamelCase word, `message` a sentence for people."""
@@ -18,11 +20,21 @@ class StarError(Exception):
 
 
 class InvalidSpec(StarError):
-    """The resource cannot be acted on as it is."""
+    """The resource cannot be acted on as it is: its condition gets the reason."""
+
+    reason: AnyReason
+
+    def __init__(self, reason: AnyReason, message: str) -> None:
+        super().__init__(reason, message)
 
 
 class Waiting(StarError):
-    """An input is not there yet."""
+    """An input is not there yet: the resource's condition gets the reason."""
+
+    reason: AnyReason
+
+    def __init__(self, reason: AnyReason, message: str) -> None:
+        super().__init__(reason, message)
 
 
 class Terminal(StarError):

@@ -3,22 +3,23 @@
 from dataclasses import dataclass
 
 from star_contracts.result import JobError, JobResult
+from star_operator.core.reasons import ConditionReason
 
 
 @dataclass(frozen=True)
 class Trouble:
     """Why a pod does not run. `reason` is a stable word, `message` says what is wrong and what to do."""
 
-    reason: str
+    reason: ConditionReason
     message: str
 
     @property
     def waits(self) -> bool:
         """Say whether it waits for something; else it was started and ended badly."""
-        return self.reason != CONTAINER_FAILED
+        return self.reason not in ENDED
 
 
-CONTAINER_FAILED = "ContainerFailed"
+ENDED = (ConditionReason.CONTAINER_FAILED, ConditionReason.POD_LOST, ConditionReason.POD_FAILED)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,22 @@ class PodView:
     trouble: Trouble | None = None
     """Why it is not running, with the scheduler's or kubelet's own words."""
     exit_code: int | None = None
+    """Of the main container, once that has ended."""
     oom_killed: bool = False
+    uid: str = ""
+    reason: str = ""
+    """Its `status.reason`: the kubelet evicted it, refused it, or is not heard of any more."""
+    message: str = ""
+    """Its `status.message`."""
+    disrupted: str = ""
+    """Why it was taken away, where that was no fault of its own (condition DisruptionTarget, KEP-3329)."""
+    ended: str = ""
+    """How the container that failed has ended: its name, exit code, and what the container runtime says of it."""
+    ended_at: str = ""
+    """RFC 3339: when the main container ended."""
+    lingers: bool = False
+    """The main container has ended and another one, injected by somebody, keeps the pod running."""
+    deleting: bool = False
     ready: bool = False
     """Its condition Ready: a server's pod answers, a job's pod asks for the step's servers."""
 
@@ -50,17 +66,25 @@ class JobView:
     suspended: bool
     complete: bool
     failed: bool
+    completions: int = 1
+    """Pods that have to end well."""
+    per_index: bool = False
+    """Its pods are shards, each tried again by itself (backoffLimitPerIndex); else they work, and fail, as one."""
     reason: str = ""
     message: str = ""
     active: int = 0
     succeeded: int = 0
     queue: str = ""
     """Kueue queue it waits in, when it has one."""
+    queue_asked: str = ""
+    """The queue that this operator gave it; Kueue may give one by itself."""
+    priority: str = ""
+    """Priority class of its pods."""
     deleting: bool = False
     deadline: int | None = None
     """Its activeDeadlineSeconds."""
     trouble: Trouble | None = None
-    """Why it has no pods."""
+    """Why it lacks pods."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,7 @@ class ServerView:
     replicas: int = 0
     """Copies there are."""
     trouble: Trouble | None = None
+    """What keeps it from being ready, or a ready one from having all of its copies."""
     fatal: JobError | None = None
     """Set when it can never start, e.g. its checkpoint's digest does not match."""
 

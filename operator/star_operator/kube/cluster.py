@@ -15,6 +15,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from star_contracts.names import FIELD_MANAGER
 from star_operator.core.errors import InvalidSpec, Retryable, StarError
 from star_operator.core.objects import KubeObject, identity
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
 APPLY = "application/apply-patch+yaml"
@@ -165,7 +166,7 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
         return NotFound("NotFound", message)
     if status in TRANSIENT:
         return Retryable(reason, message)
-    return InvalidSpec(reason, message)
+    return InvalidSpec(ConditionReason.API_SERVER_REFUSED, message)
 
 
 def _selector(wanted: Mapping[str, str] | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import structlog
 
+from star_operator.api.remedies import WELL
 from star_operator.core.errors import StarError
 from star_operator.core.objects import KubeObject
 from star_operator.kube.cluster import Cluster
@@ -12,18 +13,16 @@ from star_operator.kube.resources import EVENT
 
 log = structlog.get_logger(__name__)
 
-_NORMAL = {
-    *("Running", "Succeeded", "Ready", "Starting", "Serving", "Suspended"),
-    *("GateRunning", "GatewayStarting", "RollingOut"),
-}
-"""Reasons that tell of no trouble."""
 
-
-async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Collection[str]) -> list[str]:
-    """Return the messages of the warnings about an object that have one of these reasons, the latest one last."""
+async def warnings_about(
+    cluster: Cluster, namespace: str, uid: str, reasons: Collection[str] | None = None, but: Collection[str] = ()
+) -> list[str]:
+    """Return the messages of the warnings about an object, of these reasons or all `but` some, the latest one last."""
     fields = {"involvedObject.uid": uid, "type": "Warning"}
     found = [
-        event for event in await cluster.list_objects(EVENT, namespace, fields=fields) if event["reason"] in reasons
+        event
+        for event in await cluster.list_objects(EVENT, namespace, fields=fields)
+        if event["reason"] not in but and (reasons is None or event["reason"] in reasons)
     ]
     found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return [event.get("message", "") for event in found]
@@ -32,7 +31,7 @@ async def warnings_about(cluster: Cluster, namespace: str, uid: str, reasons: Co
 async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: str, now: str) -> None:
     """Record that something happened to a resource; the same thing again counts the first event up."""
     meta = about["metadata"]
-    warning = reason not in _NORMAL
+    warning = reason not in WELL.remedies
     digest = hashlib.sha256(f"{meta['uid']}\0{reason}\0{message}".encode()).hexdigest()[:16]
     name, namespace = f"{meta['name'][:200]}.{digest}", meta["namespace"]
     try:

@@ -7,14 +7,17 @@ from star_operator.core.labels import resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import JobView, PodView, RunView, Trouble
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.refused import refused_of_job
 from star_operator.kube.resources import JOB, POD
 from star_operator.kube.trouble import (
     JOB_NAME_LABEL,
+    container_statuses,
+    disruption,
+    how_it_ended,
     is_slow_to_start,
     mount_trouble,
     parse_result,
     pod_trouble,
-    refused_pods,
 )
 
 MAIN = "main"
@@ -37,8 +40,8 @@ async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) ->
 
 
 async def _job_trouble(cluster: Cluster, job: KubeObject, pods: list[KubeObject]) -> Trouble | None:
-    made = any(_labels(pod).get(JOB_NAME_LABEL) == job["metadata"]["name"] for pod in pods)
-    return None if made else await refused_pods(cluster, job)
+    made = {_index(pod) for pod in pods if _labels(pod).get(JOB_NAME_LABEL) == job["metadata"]["name"]}
+    return await refused_of_job(cluster, job, len(made))
 
 
 def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
@@ -53,6 +56,8 @@ def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
         suspended=bool(job["spec"].get("suspend")),
         complete="Complete" in ended,
         failed="Failed" in ended,
+        completions=job["spec"].get("completions", 1),
+        per_index="backoffLimitPerIndex" in job["spec"],
         reason=failure.get("reason", ""),
         message=failure.get("message", ""),
         active=status.get("active", 0),
@@ -73,14 +78,37 @@ def pod_view(pod: KubeObject, trouble: Trouble | None = None) -> PodView:
         name=pod["metadata"]["name"],
         attempt=int(labels.get(LABEL_ATTEMPT, 0)),
         step=labels.get(LABEL_STEP, ""),
-        index=int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0)),
+        index=_index(pod),
         phase=status.get("phase", "Pending"),
         result=parse_result(ended.get("message", "")),
         trouble=trouble,
         exit_code=ended.get("exitCode"),
         oom_killed=ended.get("reason") == "OOMKilled",
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", [])),
+        uid=pod["metadata"].get("uid", ""),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        disrupted=disruption(pod),
+        ended=_bad_end(pod),
+        ended_at=ended.get("finishedAt") or "",
+        lingers=bool(ended) and status.get("phase") == "Running",
+        deleting="deletionTimestamp" in pod["metadata"],
     )
+
+
+def _bad_end(pod: KubeObject) -> str:
+    """Return how a container of the pod failed, `main` before those that others added."""
+    bad = [
+        (container["name"], ended)
+        for container in container_statuses(pod)
+        if (ended := container.get("state", {}).get("terminated") or {}).get("exitCode")
+    ]
+    name, ended = min(bad, key=lambda one: one[0] != MAIN, default=("", {}))
+    return f"container {name} ended with {how_it_ended(ended)}" if name else ""
+
+
+def _index(pod: KubeObject) -> int:
+    return int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0))
 
 
 def _labels(obj: KubeObject) -> dict[str, str]:

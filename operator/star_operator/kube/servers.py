@@ -17,6 +17,7 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.observe import MAIN, pod_view
+from star_operator.kube.refused import refused_of_workloads
 from star_operator.kube.resources import POD, SERVICE
 from star_operator.kube.trouble import parse_result, pod_trouble
 
@@ -96,9 +97,11 @@ async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView
     pods = await cluster.list_objects(POD, namespace, {LABEL_SERVER: name})
     leaders = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER]
     ready, replicas = sum(pod_view(pod).ready for pod in leaders), len(leaders)
+    refused = await refused_of_workloads(cluster, namespace, {LABEL_SERVER: name})
     if ready:
-        return ServerView(name, ready=True, ready_replicas=ready, replicas=replicas)
-    trouble = next((found for pod in pods if (found := pod_trouble(pod)) is not None), None)
+        return ServerView(name, ready=True, ready_replicas=ready, replicas=replicas, trouble=refused)
+    live = sorted(pods, key=lambda pod: pod.get("status", {}).get("phase") == "Failed")  # what failed is replaced
+    trouble = refused or next((found for pod in live if (found := pod_trouble(pod)) is not None), None)
     fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
     return ServerView(name, ready=False, replicas=replicas, trouble=trouble, fatal=fatal)
 

@@ -1,29 +1,32 @@
 """Why pods do not run, with the words of whoever holds them up: scheduler, kubelet, admission, or the pod itself.
 
-What a pod's status says is taken from there. Volumes that cannot be mounted and pods that a quota refuses are told in
-Events only; these are read for what has not started after a while, as nothing else would say so.
+What a pod's status says is taken from there, and a Deployment's refused pods from its condition. Volumes that cannot be
+mounted and the refused pods of Jobs and StatefulSets are told in Events only; these are read for what has not started
+after a while, as nothing else would say so.
 """
 
+import signal
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
 from star_contracts.result import JobResult
 from star_operator.core.objects import KubeObject
-from star_operator.core.views import CONTAINER_FAILED, Trouble
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import warnings_about
 
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-BAD_WAITING = {
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-}
-NOT_MOUNTED = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+STARTING = ("ContainerCreating", "PodInitializing")
+CRASHED = "CrashLoopBackOff"
+"""Of a container that is started again: how it ended says more."""
+PROBES = ("Unhealthy",)
+"""Warnings about pods that have started."""
 SLOW = timedelta(seconds=10)
+MESSAGE_LIMIT = 500
+"""Characters quoted of what a container printed."""
 
 
 def parse_result(message: str) -> JobResult | None:
@@ -35,23 +38,52 @@ def parse_result(message: str) -> JobResult | None:
 
 
 def pod_trouble(pod: KubeObject) -> Trouble | None:
-    """Say why a pod does not run: unschedulable, image, configuration, or a container that failed."""
+    """Say why a pod does not run: no node, ended by the cluster, an image, its configuration, or a failed container."""
     status = pod.get("status", {})
+    if (ended := _ended_by_the_cluster(pod)) is not None:
+        return ended
     for condition in status.get("conditions", []):
         waits = condition["type"] == "PodScheduled" and condition["status"] == "False"
         if waits and "startTime" not in status:  # no kubelet has taken it
-            return Trouble("Unschedulable", _waits_for_a_node(pod, condition.get("message") or "nothing"))
-    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+            return Trouble(ConditionReason.UNSCHEDULABLE, _waits_for_a_node(pod, condition.get("message") or "nothing"))
+    for container in container_statuses(pod):
         waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in BAD_WAITING:
+        if waiting.get("reason") not in (None, *STARTING, CRASHED):
             text = f"container {container['name']}: {waiting['reason']}: {waiting.get('message', '')}"
-            return Trouble("PodNotStarted", text)
+            return Trouble(ConditionReason.POD_NOT_STARTED, text)
         last = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
         if last.get("exitCode"):
             result = parse_result(last.get("message", ""))
-            why = result.error.message if result and result.error else f"exit code {last['exitCode']}"
-            return Trouble(CONTAINER_FAILED, f"container {container['name']} failed: {why}")
+            why = result.error.message if result and result.error else how_it_ended(last)
+            return Trouble(ConditionReason.CONTAINER_FAILED, f"container {container['name']} failed: {why}")
     return None
+
+
+def container_statuses(pod: KubeObject) -> list[dict[str, Any]]:
+    """Return the statuses of a pod's containers, in the order in which they start."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def how_it_ended(terminated: dict[str, Any]) -> str:
+    """Return what a container's end (core/v1 ContainerStateTerminated) tells: code, signal, reason and message."""
+    code = int(terminated.get("exitCode", 0))
+    try:
+        killed = f" ({signal.Signals(code - 128).name})" if code > 128 else ""
+    except ValueError:  # no signal has that number
+        killed = ""
+    reason = terminated.get("reason", "")
+    words = " ".join(str(terminated.get("message", "")).split())[:MESSAGE_LIMIT]
+    told = [text for text in (reason if reason not in ("", "Error", "Completed") else "", words) if text]
+    return ": ".join([f"exit code {code}{killed}", *told])
+
+
+def disruption(pod: KubeObject) -> str:
+    """Return why a pod was taken away though it did nothing wrong (condition DisruptionTarget), or nothing."""
+    for condition in pod.get("status", {}).get("conditions", []):
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            return ": ".join(text for text in (condition.get("reason", ""), condition.get("message", "")) if text)
+    return ""
 
 
 def is_slow_to_start(pod: KubeObject) -> bool:
@@ -59,24 +91,31 @@ def is_slow_to_start(pod: KubeObject) -> bool:
     status = pod.get("status", {})
     if status.get("phase") != "Pending" or "startTime" not in status:
         return False
-    return _age(status["startTime"]) > SLOW
+    return is_older(status["startTime"])
+
+
+def is_older(since: str | None) -> bool:
+    """Say whether something has lasted longer than what starts by itself; never where it has not begun."""
+    if since is None:
+        return False
+    return datetime.now(UTC) - datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) > SLOW
 
 
 async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:
     """Say what the kubelet waits for before it can create the pod's containers."""
     meta = pod["metadata"]
-    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], NOT_MOUNTED)
-    return Trouble("PodNotStarted", f"pod {meta['name']}: {warnings[-1]}") if warnings else None
+    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], but=PROBES)
+    return Trouble(ConditionReason.POD_NOT_STARTED, f"pod {meta['name']}: {warnings[-1]}") if warnings else None
 
 
-async def refused_pods(cluster: Cluster, job: KubeObject) -> Trouble | None:
-    """Say why a Job that should have pods has none: a quota, or another refusal at admission."""
-    meta, status = job["metadata"], job.get("status", {})
-    ended = any(condition["status"] == "True" for condition in status.get("conditions", []))
-    if ended or job["spec"].get("suspend") or "startTime" not in status or _age(status["startTime"]) <= SLOW:
+def _ended_by_the_cluster(pod: KubeObject) -> Trouble | None:
+    """Say who ended a pod that failed or goes: the kubelet in `status.reason`, a disruption in its condition."""
+    meta, status = pod["metadata"], pod.get("status", {})
+    if status.get("phase") != "Failed" and "deletionTimestamp" not in meta:
         return None
-    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], ("FailedCreate",))
-    return Trouble("PodsRefused", f"Job {meta['name']} cannot make its pods: {warnings[-1]}") if warnings else None
+    told = ": ".join(" ".join(text.split()) for key in ("reason", "message") if (text := status.get(key, "")))
+    why = told or disruption(pod)
+    return Trouble(ConditionReason.POD_LOST, f"pod {meta['name']}: {why}") if why else None
 
 
 def _waits_for_a_node(pod: KubeObject, scheduler: str) -> str:
@@ -90,7 +129,3 @@ def _waits_for_a_node(pod: KubeObject, scheduler: str) -> str:
     return (
         f"pod {pod['metadata']['name']} waits for a node: {wanted} wanted on {where}; the scheduler says: {scheduler}"
     )
-
-
-def _age(since: str) -> timedelta:
-    return datetime.now(UTC) - datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -6,15 +6,15 @@ next one starts, so that two attempts never run at once (what users complain abo
 
 from dataclasses import dataclass, field
 
-from star_contracts.result import ErrorClass, JobResult
+from star_contracts.result import ExitCode, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, StepStatus
+from star_operator.core.reasons import AnyReason, ConditionReason, of_job
 from star_operator.core.views import JobView, PodView, RunView, ServerView
+from star_operator.policy import ending
 
 RETRY_BASE_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
-SHARDS_TRIED = {"FailedIndexes", "MaxFailedIndexesExceeded"}
-"""Reasons of a Job whose shards were retried one by one already (KEP-3850)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Hold:
     """Nothing to do but to wait; say why."""
 
     phase: Phase
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -56,7 +56,7 @@ class Finish:
 class Retry:
     """The attempt failed; remember it, clear it away and try again."""
 
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -74,11 +74,18 @@ class NextAttempt:
 class Fail:
     """The run ends here."""
 
-    reason: str
+    reason: AnyReason
     message: str
 
 
-Decision = Hold | Start | SetSuspended | SetDeadline | Finish | Retry | ClearAttempt | NextAttempt | Fail
+@dataclass(frozen=True)
+class EndPods:
+    """Delete pods that have failed and linger, so that the Job counts them and tries their shards again."""
+
+    pods: tuple[PodView, ...]
+
+
+Decision = Hold | Start | SetSuspended | SetDeadline | Finish | Retry | ClearAttempt | NextAttempt | Fail | EndPods
 
 
 @dataclass(frozen=True)
@@ -124,15 +131,19 @@ def decide(run: RunSpec, step: StepView) -> Decision:
     job = step.job
     if job is None:
         if run.suspend:
-            return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to start")
+            return Hold(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to start")
         return Start()
     if job.complete:
         return _completed(run, step)
+    if hopeless := ending.hopeless(step.name, step.pods, run.retries):
+        return Fail(hopeless.reason, hopeless.message)
     if job.failed:
         return _failed(run, step, job)
+    if ended := _lingering(run, step, job):
+        return ended
     broken = next((server for server in step.servers if server.fatal), None)
     if broken is not None and broken.fatal is not None:
-        return Fail(broken.fatal.reason, f"LLM server {broken.name} cannot start: {broken.fatal.message}")
+        return Fail(of_job(broken.fatal.reason), f"LLM server {broken.name} cannot start: {broken.fatal.message}")
     return _running(run, step, job)
 
 
@@ -143,30 +154,31 @@ def _completed(run: RunSpec, step: StepView) -> Decision:
     result = next((result for result in results if result.artifact is not None), None)
     if result is None:
         text = f"step {step.name} ended well but its result was lost with its pod; it is asked for again"
-        return _retry(run, step, "ResultLost", text)
+        return _retry(run, step, ConditionReason.RESULT_LOST, text)
     return Finish(result)
 
 
 def _failed(run: RunSpec, step: StepView, job: JobView) -> Decision:
-    if job.reason == "DeadlineExceeded":
-        return Fail("DeadlineExceeded", f"step {step.name} ran longer than spec.activeDeadlineSeconds; raise it")
-    errors = [pod.result.error for pod in step.pods if pod.result is not None and pod.result.error is not None]
-    terminal = next((error for error in errors if error.error_class is ErrorClass.TERMINAL), None)
-    if terminal is not None:
-        return Fail(terminal.reason, terminal.message)
-    if any(pod.oom_killed for pod in step.pods):
-        text = f"step {step.name} ran out of memory; raise spec.compute.resources.memoryLimit"
-        return _retry(run, step, "OutOfMemory", text)
-    if errors and job.reason in SHARDS_TRIED:
-        return Fail(errors[0].reason, f"{errors[0].message} (gave up on a shard; spec.retries is {run.retries})")
-    if errors:
-        return _retry(run, step, errors[0].reason, errors[0].message)
-    codes = sorted({pod.exit_code for pod in step.pods if pod.exit_code})
-    text = f"step {step.name} failed without a word (exit codes {codes or 'unknown'}): {job.message or job.reason}"
-    return _retry(run, step, "PodFailed", text)
+    why = ending.verdict(step.name, job, step.pods, run.retries)
+    return Fail(why.reason, why.message) if why.terminal else _retry(run, step, why.reason, why.message)
 
 
-def _retry(run: RunSpec, step: StepView, reason: str, message: str) -> Decision:
+def _lingering(run: RunSpec, step: StepView, job: JobView) -> Decision | None:
+    """End what only a side-car keeps going: a container that somebody gave the Job's pods, and that never ends.
+
+    What `main` has said counts. (A side-car that is an init container with restartPolicy Always goes with it, KEP-753.)
+    """
+    lingering = [pod for pod in step.pods if pod.lingers]
+    failed = [pod for pod in lingering if pod.exit_code]
+    well = {pod.index for pod in step.pods if pod.exit_code == 0 and (pod.lingers or pod.phase == "Succeeded")}
+    if lingering and len(well) == job.completions:
+        return _completed(run, step)
+    if failed and (not job.per_index or any(pod.exit_code == ExitCode.TERMINAL for pod in failed)):
+        return _failed(run, step, job)
+    return EndPods(tuple(failed)) if failed else None
+
+
+def _retry(run: RunSpec, step: StepView, reason: AnyReason, message: str) -> Decision:
     if step.attempt > run.retries:
         tries = f"{step.attempt} attempt{'s' if step.attempt > 1 else ''}"
         return Fail(reason, f"{message} (gave up after {tries}; spec.retries is {run.retries})")
@@ -179,38 +191,47 @@ def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
     if run.suspend != job.suspended and not job.queue:
         return SetSuspended(run.suspend)
     if run.suspend:
-        return Hold(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to go on")
+        return Hold(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to go on")
     if job.suspended:
-        return Hold(Phase.QUEUED, "Queued", f"Job {job.name} waits in queue {job.queue} to be admitted")
+        return Hold(Phase.QUEUED, ConditionReason.QUEUED, f"Job {job.name} waits in queue {job.queue} to be admitted")
     if run.active_deadline_seconds != job.deadline:
         return SetDeadline(run.active_deadline_seconds)
-    return _held_up(step, job) or Hold(Phase.RUNNING, "Running", f"step {step.name} is running")
+    return _held_up(step, job) or Hold(Phase.RUNNING, ConditionReason.RUNNING, _runs(step))
 
 
 def _held_up(step: StepView, job: JobView) -> Hold | None:
     """Say what a step that has been started still waits for, if anything."""
-    pending = [pod for pod in step.pods if pod.phase == "Pending"]
-    stuck = next((pod.trouble for pod in pending if pod.trouble is not None), None)
-    if not step.pods and job.trouble is not None:
-        return Hold(Phase.WAITING, job.trouble.reason, f"step {step.name}: {job.trouble.message}")
-    if stuck is not None and len(pending) == len(step.pods):
+    live = [pod for pod in step.pods if pod.phase not in ("Failed", "Succeeded")]
+    pending = [pod for pod in live if pod.phase == "Pending"]
+    stuck = next((pod.trouble for pod in pending if pod.trouble is not None), None) or job.trouble
+    if stuck is not None and len(pending) == len(live):
         return Hold(Phase.WAITING, stuck.reason, f"step {step.name}: {stuck.message}")
     unready = [server for server in step.servers if not server.ready]
     if unready:
         return _waits_for(step, next((server for server in unready if server.trouble), unready[0]))
     if stuck is not None:
-        some = f"{len(pending)} of {len(step.pods)} pods wait"
-        return Hold(Phase.RUNNING, "Running", f"step {step.name} is running; {some}: {stuck.message}")
+        some = f"{len(pending)} of {len(step.pods)} pods wait" if pending else "not all of its pods are there"
+        return Hold(Phase.RUNNING, ConditionReason.RUNNING, f"{_runs(step)}; {some}: {stuck.message}")
     return None
+
+
+def _runs(step: StepView) -> str:
+    """Say that a step runs, and what has become of the pods that it lost on the way."""
+    text = f"step {step.name} is running"
+    going = next((pod.trouble for pod in step.pods if pod.deleting and pod.trouble is not None), None)
+    if going is not None:
+        return f"{text}; {going.message}"
+    gone = [word for pod in step.pods if pod.phase == "Failed" and (word := ending.last_word(pod))]
+    return f"{text}; {len(gone)} pods had to be tried again, the last: {gone[-1]}" if gone else text
 
 
 def _waits_for(step: StepView, server: ServerView) -> Hold:
     text, trouble = f"step {step.name} waits for LLM server {server.name}: ", server.trouble
     if trouble is None:
-        return Hold(Phase.RUNNING, "ServerStarting", f"{text}starting")
+        return Hold(Phase.RUNNING, ConditionReason.SERVER_STARTING, f"{text}starting")
     if trouble.waits:
         return Hold(Phase.WAITING, trouble.reason, text + trouble.message)
-    return Hold(Phase.RUNNING, "ServerStarting", text + trouble.message)
+    return Hold(Phase.RUNNING, ConditionReason.SERVER_STARTING, text + trouble.message)
 
 
 def _sum_metrics(results: list[JobResult]) -> dict[str, float]:

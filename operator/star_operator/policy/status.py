@@ -15,6 +15,7 @@ from star_operator.api.meta import (
     StepStatus,
 )
 from star_operator.api.recdataset import RecDatasetStatus
+from star_operator.core.reasons import AnyReason
 from star_operator.policy.conditions import FAILED, READY, set_condition
 
 StatusT = TypeVar("StatusT", bound=Status)
@@ -36,7 +37,7 @@ def is_finished(status: Status) -> bool:
     return status.phase in FINISHED
 
 
-def told(status: StatusT, at: Moment, phase: Phase, reason: str, message: str) -> StatusT:
+def told(status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: str) -> StatusT:
     """Return the status with this phase, and the Ready condition that explains it."""
     ready = "True" if phase in (Phase.SUCCEEDED, Phase.READY) else "False"
     condition = Condition(

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from star_operator.api.common import SecretKeyRef
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import STORE_KEYS, Settings
 from star_operator.core.views import RunView, ServerView, Trouble
+from star_operator.policy.ending import limit_to_raise
 
 NO_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
 NO_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret \S+/(?P<name>[^\s/]+)")
@@ -39,14 +41,18 @@ def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
 
 
 def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]) -> Trouble | None:
-    """Return the trouble in words that name the field, where it is about one of these Secrets; else as it is."""
+    """Return the trouble in words that name the field, where it is about a Secret or a limit; else as it is."""
     if trouble is None:
         return None
+    if remedy := limit_to_raise(trouble.message, "its server's compute"):
+        return replace(trouble, message=f"{trouble.message.rstrip(' .')}; {remedy}")
     if found := NO_SECRET.search(trouble.message):
         use = next((use for use in uses if use.name == found["name"]), None)
         if use is not None:
             text = f"namespace {namespace} has no Secret {use.name}, which {use.field} names"
-            return Trouble("SecretMissing", f"{text}; create it with {' and '.join(use.keys)}, or correct the name")
+            return Trouble(
+                ConditionReason.SECRET_MISSING, f"{text}; create it with {' and '.join(use.keys)}, or correct the name"
+            )
     if found := NO_KEY.search(trouble.message) or NO_FILE.search(trouble.message):
         # Of a volume the kubelet tells the key alone: every Secret that should have it may be meant.
         key, name = found["key"], found.groupdict().get("name")
@@ -56,7 +62,10 @@ def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]
                 meant.setdefault(use.name, f"Secret {use.name} in namespace {namespace}, which {use.field} names")
         if meant:
             which = ", or ".join(meant.values())
-            return Trouble("SecretIncomplete", f"{which}, has no key {key}; add it to the Secret, or name another key")
+            return Trouble(
+                ConditionReason.SECRET_INCOMPLETE,
+                f"{which}, has no key {key}; add it to the Secret, or name another key",
+            )
     return trouble
 
 

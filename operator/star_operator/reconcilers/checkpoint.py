@@ -4,6 +4,7 @@ from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context, timestamp
@@ -33,7 +34,9 @@ class CheckpointReconciler:
                     Verdict(evaluation=evaluation.metadata.name, metrics=evaluation.status.metrics, report=report)
                 )
         at = Moment(timestamp(self._context.now()), checkpoint.metadata.generation)
-        status: CheckpointStatus = told(checkpoint.status, at, Phase.READY, "Ready", "the record is usable")
+        status: CheckpointStatus = told(
+            checkpoint.status, at, Phase.READY, ConditionReason.READY, "the record is usable"
+        )
         best = max((v.metrics["hrAvg"] for v in verdicts if "hrAvg" in v.metrics), default=None)
         update = {
             "verdicts": tuple(sorted(verdicts, key=lambda verdict: verdict.evaluation)),

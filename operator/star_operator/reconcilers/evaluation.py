@@ -1,6 +1,7 @@
 """Evaluation: its steps are in builders/evaluation.py."""
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.errors import Reason
 from star_contracts.settings import TaskSplit
 from star_operator.api.common import AgainstRef, Ref
 from star_operator.api.evaluation import Evaluation
@@ -8,6 +9,7 @@ from star_operator.api.teacherrun import TeacherRun
 from star_operator.builders import evaluation as builder
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.reconcilers.inputs import dataset_and_signals, get_resource, llm_models, produced
 from star_operator.reconcilers.run import RunKind
@@ -38,14 +40,14 @@ async def _other(cluster: Cluster, namespace: str, ref: AgainstRef, path: str) -
     _, made = await produced(cluster, maker, namespace, Ref(name=ref.name), field)
     if ref.digest is not None and ref.digest != made.digest:
         text = f"{path}.digest is {ref.digest}, but {maker.INFO.kind} {ref.name} made {made.digest}"
-        raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
+        raise InvalidSpec(ConditionReason.DIGEST_MISMATCH, f"{text}; correct one of them")
     return made
 
 
 def _refuse_training(teacher: TeacherRun, field: str) -> None:
     if teacher.spec.split is not TaskSplit.TEST:
         text = f"{field} names TeacherRun {teacher.metadata.name}, which runs on training tasks"
-        raise InvalidSpec("NotComparable", f"{text}; name one with split: Test and filter: None")
+        raise InvalidSpec(Reason.NOT_COMPARABLE, f"{text}; name one with split: Test and filter: None")
 
 
 def headline(metrics: dict[str, float]) -> str:

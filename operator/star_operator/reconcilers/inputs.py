@@ -12,6 +12,7 @@ from star_operator.api.recdataset import RecDataset
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.verbalization import Verbalization
 from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.conditions import READY, find
@@ -27,7 +28,7 @@ async def get_resource(cluster: Cluster, model: type[ResourceT], namespace: str,
         text = (
             f"{field} names {kind} {name}, which does not exist in namespace {namespace}; create it or correct the name"
         )
-        raise Waiting("InputMissing", text)
+        raise Waiting(ConditionReason.INPUT_MISSING, text)
     return model.parse(body)
 
 
@@ -65,7 +66,7 @@ async def model_source(cluster: Cluster, namespace: str, ref: ModelRef, field: s
     checkpoint = await _checkpoint(cluster, namespace, ref.checkpoint, f"{field}.checkpoint")
     if ref.digest is not None and ref.digest != checkpoint.spec.digest:
         text = f"{field}.digest is {ref.digest}, but Checkpoint {ref.checkpoint} is {checkpoint.spec.digest}"
-        raise InvalidSpec("DigestMismatch", f"{text}; correct one of them")
+        raise InvalidSpec(ConditionReason.DIGEST_MISMATCH, f"{text}; correct one of them")
     return ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
 
 
@@ -96,7 +97,8 @@ def _not_ready(resource: Resource[Any, Any], field: str) -> Waiting:
     why = find(status.conditions, READY)
     if status.phase is Phase.FAILED:
         text = f"{field}: {kind} {name} failed: {why.message if why else 'no reason recorded'}"
-        return Waiting("InputFailed", text)
+        return Waiting(ConditionReason.INPUT_FAILED, text)
     return Waiting(
-        "InputNotReady", f"{field}: {kind} {name} is {status.phase} ({status.progress_text or 'no progress yet'})"
+        ConditionReason.INPUT_NOT_READY,
+        f"{field}: {kind} {name} is {status.phase} ({status.progress_text or 'no progress yet'})",
     )

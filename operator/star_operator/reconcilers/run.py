@@ -22,6 +22,7 @@ from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.labels import resource_labels
 from star_operator.core.queue import Key
+from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.settings import Settings
 from star_operator.core.views import RunView, ServerView
 from star_operator.kube import servers
@@ -33,11 +34,14 @@ from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, parse_timestamp, timestamp
+from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.write import write_status
 
 log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+SIDE_CAR_GRACE_SECONDS = 30
+"""Time for a container that somebody added to end, once `main` has."""
 
 
 async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
@@ -86,7 +90,7 @@ class RunReconciler(Generic[ResourceT]):
             resource = self._kind.model.parse(body)
         except ValidationError as error:
             log.error("resource does not fit its model", key=str(key), errors=error.error_count())
-            raise InvalidSpec("InvalidSpec", f"{key}: {error}") from error
+            raise InvalidSpec(ConditionReason.INVALID_SPEC, f"{key}: {error}") from error
         if state.is_finished(resource.status):
             await self._after(resource)
             return
@@ -107,9 +111,17 @@ class RunReconciler(Generic[ResourceT]):
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
         view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
         try:
-            plan = await self._plan(resource, status, name)
+            inputs = await self._kind.inputs(self._context.cluster, resource)
+            commits = await pinned(inputs, status.models, resource.spec, self._context.settings)
+            if commits != status.models:  # written down before anything is made of it: a later look may find another
+                status = status.model_copy(update={"models": commits})
+                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {name} is starting")
+            plan = self._plan(resource, status, name, with_commits(inputs, commits))
         except Waiting as waiting:
-            self._context.waiting[meta.namespace].add(Key(owner.kind, owner.namespace, owner.name))
+            key = Key(owner.kind, owner.namespace, owner.name)
+            self._context.waiting[meta.namespace].add(key)
+            if waiting.reason is ConditionReason.HUB_UNREACHABLE:
+                self._context.queue.add_after(key, UNWATCHED_SECONDS)
             if view.job(status.attempt, name) is None:
                 return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
             plan = None
@@ -125,8 +137,7 @@ class RunReconciler(Generic[ResourceT]):
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
 
-    async def _plan(self, resource: ResourceT, status: Status, name: str) -> Step:
-        inputs = await self._kind.inputs(self._context.cluster, resource)
+    def _plan(self, resource: ResourceT, status: Status, name: str, inputs: Inputs) -> Step:
         done = {
             step.name: ArtifactRef(uri=step.artifact.uri, digest=step.artifact.digest)
             for step in status.steps
@@ -173,11 +184,13 @@ class RunReconciler(Generic[ResourceT]):
                 return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
             case policy.Start():
                 await self._start(seen, status.attempt, run)
-                return state.told(status, at, Phase.RUNNING, "Starting", f"step {seen.step} is starting")
+                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {seen.step} is starting")
             case policy.SetSuspended(suspended):
                 await self._suspend(seen, status.attempt, suspended)
-                phase = Phase.SUSPENDED if suspended else Phase.RUNNING
-                return state.told(status, at, phase, str(phase), "spec.suspend is " + str(suspended).lower())
+                text = "spec.suspend is " + str(suspended).lower()
+                if suspended:
+                    return state.told(status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text)
+                return state.told(status, at, Phase.RUNNING, ConditionReason.RUNNING, text)
             case policy.SetDeadline(seconds):
                 await self._set_deadline(seen, status.attempt, seconds)
                 return status
@@ -185,6 +198,12 @@ class RunReconciler(Generic[ResourceT]):
                 return await self._finish_step(seen, state.step_done(status, seen.step, result))
             case policy.Retry(reason, message):
                 return self._schedule_retry(seen, status, reason, message)
+            case policy.EndPods(pods):
+                for pod in pods:
+                    await self._context.cluster.delete_pod(
+                        seen.owner.namespace, pod.name, uid=pod.uid, grace_seconds=SIDE_CAR_GRACE_SECONDS
+                    )
+                return status
             case policy.ClearAttempt():
                 await self._clear(seen, status.attempt)
                 return status
@@ -219,15 +238,17 @@ class RunReconciler(Generic[ResourceT]):
         """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
         job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
         silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
-        if job is not None and not job.suspended and (silent or (not pods and job.trouble is None)):
+        lacking = job is not None and job.trouble is None and len(pods) < job.completions
+        if job is not None and not job.suspended and (silent or lacking):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
         await self._release_step(seen)
+        await self._clear_running(seen, status.attempt)  # only a side-car would still run
         if state.current_step(status, self._kind.steps) is None:
             return await self._complete(seen.resource, status, seen.at)
-        return state.told(status, seen.at, Phase.RUNNING, "StepDone", f"step {seen.step} is done")
+        return state.told(status, seen.at, Phase.RUNNING, ConditionReason.STEP_DONE, f"step {seen.step} is done")
 
     async def _complete(self, resource: ResourceT, status: Status, at: state.Moment) -> Status:
         done = state.run_done(status, at)
@@ -238,9 +259,9 @@ class RunReconciler(Generic[ResourceT]):
             return _failed(status, at, error.reason, error.message)
         reused = all(step.reused for step in done.steps)
         text = "artifact of equal work reused" if reused else "artifact stored"
-        return state.told(done, at, Phase.SUCCEEDED, "Succeeded", text)
+        return state.told(done, at, Phase.SUCCEEDED, ConditionReason.SUCCEEDED, text)
 
-    def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: str, message: str) -> Status:
+    def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: AnyReason, message: str) -> Status:
         delay = policy.retry_delay(status.attempt)
         due = timestamp(self._context.now() + timedelta(seconds=delay))
         text = f"attempt {status.attempt} failed: {message}; next attempt at {due}"
@@ -294,6 +315,6 @@ class RunReconciler(Generic[ResourceT]):
             await self._context.cluster.delete(JOB, meta.namespace, job["metadata"]["name"])
 
 
-def _failed(status: Status, at: state.Moment, reason: str, message: str) -> Status:
+def _failed(status: Status, at: state.Moment, reason: AnyReason, message: str) -> Status:
     ended = status.model_copy(update={"completion_time": at.now, "retry_at": None})
     return state.told(ended, at, Phase.FAILED, reason, message)

@@ -25,8 +25,10 @@ from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
+from star_operator.kube.refused import refused_of_deployment
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
 from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
@@ -74,6 +76,8 @@ class Seen:
     servers: list[ServerView]
     """Of each revision."""
     gateways_ready: int
+    gateway_refused: Trouble | None
+    """Why the gateway lacks pods."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Awaited:
 
     name: str
     """As the message calls it."""
-    reason: str
+    reason: ConditionReason
     """Of the condition, as long as the part only takes its time."""
     trouble: Trouble | None
     """What its pods wait for."""
@@ -203,7 +207,7 @@ class StarDeploymentReconciler:
             "url": gateway_url(resource, self._context.settings) if revisions else "",
             "headline": served.gate.headline,
         }
-        return Seen(resource.status.model_copy(update=update), views, front)
+        return Seen(resource.status.model_copy(update=update), views, front, refused_of_deployment(gateway))
 
     def _held_back(self, served: Served, seen: Seen, wanted: Revision) -> StarDeploymentStatus:
         """Say what keeps the wanted revision from being served."""
@@ -218,28 +222,36 @@ class StarDeploymentReconciler:
         status = seen.status.model_copy(update={"revisions": (candidate, *listed.values())})
         still = _still(served)
         if gate.verdict == "Running":
-            return told(status, at, Phase.RUNNING, "GateRunning", gate.message + still)
-        return told(status, at, Phase.GATED, "GateFailed", f"revision {wanted.name}: {gate.message}{still}")
+            return told(status, at, Phase.RUNNING, ConditionReason.GATE_RUNNING, gate.message + still)
+        return told(
+            status, at, Phase.GATED, ConditionReason.GATE_FAILED, f"revision {wanted.name}: {gate.message}{still}"
+        )
 
     async def _rollout(self, served: Served, seen: Seen) -> StarDeploymentStatus:
         """Say how far the wanted revision is."""
         status, at, gate = seen.status, served.at, served.gate
         if served.resource.spec.suspend:
-            return told(status, at, Phase.SUSPENDED, "Suspended", "spec.suspend is true: nothing is served")
+            return told(
+                status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true: nothing is served"
+            )
         newest = served.revisions[-1]
         needed = (view for one, view in zip(served.revisions, seen.servers, strict=True) if one.weight or one is newest)
         waiting = next((view for view in needed if not view.ready), None)
         if waiting is not None:
-            return self._starting(status, served, Awaited(f"server {waiting.name}", "ServerStarting", waiting.trouble))
+            return self._starting(
+                status, served, Awaited(f"server {waiting.name}", ConditionReason.SERVER_STARTING, waiting.trouble)
+            )
         if not seen.gateways_ready:
-            trouble = await why_not_started(self._cluster, served.gateways)
-            return self._starting(status, served, Awaited("the gateway", "GatewayStarting", trouble))
+            trouble = seen.gateway_refused or await why_not_started(self._cluster, served.gateways)
+            return self._starting(status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble))
         if newest.weight < EVERYTHING:
             others = f"revision {_serving(served.revisions).name} the others"
             text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
-            return told(status, at, Phase.RUNNING, "RollingOut", text)
-        text = f"revision {newest.name} serves at {status.url} ({gate.message})"
-        return told(status, at, Phase.READY, "Serving", text)
+            return told(status, at, Phase.RUNNING, ConditionReason.ROLLING_OUT, text)
+        lacks = next((why for why in (*(view.trouble for view in seen.servers), seen.gateway_refused) if why), None)
+        but = f"; not all of it: {lacks.message}" if lacks else ""
+        text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}"
+        return told(status, at, Phase.READY, ConditionReason.SERVING, text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
         """Say what is starting, or what it waits for."""

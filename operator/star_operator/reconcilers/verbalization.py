@@ -5,6 +5,7 @@ from star_operator.api.verbalization import Verbalization
 from star_operator.builders import verbalization as builder
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.reconcilers.inputs import llm_models, produced
 from star_operator.reconcilers.run import RunKind
@@ -21,7 +22,9 @@ async def inputs(cluster: Cluster, resource: Verbalization) -> Inputs:
     if spec.previous is not None:
         if spec.previous.name == resource.metadata.name:
             text = f"spec.previous names {spec.previous.name} itself, which can only wait for its own end"
-            raise InvalidSpec("InvalidReference", f"{text}; name an earlier Verbalization or leave previous out")
+            raise InvalidSpec(
+                ConditionReason.INVALID_REFERENCE, f"{text}; name an earlier Verbalization or leave previous out"
+            )
         _, artifacts["previous"] = await produced(cluster, Verbalization, namespace, spec.previous, "spec.previous")
     return Inputs(artifacts, await llm_models(cluster, namespace, spec.llm))
 

@@ -2,11 +2,12 @@
 
 from star_operator.api.meta import Status
 from star_operator.core.objects import KubeObject
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import post_event
 from star_operator.policy.conditions import READY, find
 
-QUIET = {"StepDone", "ServerStarting"}
+QUIET = {ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
 
 
 async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: str) -> None:

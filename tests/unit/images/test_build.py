@@ -172,7 +172,7 @@ def test_a_failed_build_ends_with_its_last_words_and_its_log(tmp_path: Path) -> 
 
 def test_without_an_engine_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ImagesError, match="install one: apt-get install buildah"):
+    with pytest.raises(ImagesError, match="run: make host NEEDS=images"):
         choose(tmp_path)
 
 

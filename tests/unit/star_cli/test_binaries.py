@@ -3,6 +3,7 @@ import io
 import os
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from star_cli.local.binaries import Binaries
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.progress import Silent, Step
 from star_cli.local.sources import Downloader, SourceUnavailable, expected_checksum, extract
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE, TOOLS, GoModule, Release, Tool
+from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE, TOOLS, GoProgram, Release, Tool
 
 
 def script(path: Path, text: str) -> Path:
@@ -107,9 +108,11 @@ def test_each_way_is_tried_in_order_and_the_result_is_cached(tmp_path: Path, mon
         tried.append("release")
         raise SourceUnavailable("offline")
 
-    def build(module: GoModule, target: Path, cache: Path, step: Step) -> None:
+    def build(programs: Sequence[GoProgram], target: Path, cache: Path, step: Step) -> None:
         tried.append("go")
-        target.write_text("program")
+        target.mkdir()
+        for program in programs:
+            (target / program.package.rpartition("/")[2]).write_text("program")
 
     monkeypatch.setattr(Downloader, "fetch", offline)
     monkeypatch.setattr(binaries, "build_go", build)
@@ -120,6 +123,37 @@ def test_each_way_is_tried_in_order_and_the_result_is_cached(tmp_path: Path, mon
     assert path.stat().st_mode & 0o111
     assert Binaries(tmp_path).ensure("etcd") == path
     assert tried == ["release", "go"]
+
+
+def test_programs_of_one_module_are_built_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[list[str]] = []
+
+    def build(programs: Sequence[GoProgram], target: Path, cache: Path, step: Step) -> None:
+        built.append([program.package.rpartition("/")[2] for program in programs])
+        target.mkdir()
+        for name in built[-1]:
+            (target / name).write_text(name)
+
+    monkeypatch.setattr(Downloader, "offline", "no network")
+    monkeypatch.setattr(binaries, "build_go", build)
+    monkeypatch.setattr(binaries, "find", lambda tool: None)
+    paths = Binaries(tmp_path).ensure_all(("etcd", "kube-apiserver", "registry"))
+    assert built == [["etcd", "kube-apiserver", "registry"]]
+    assert {name: path.read_text() for name, path in paths.items()} == {name: name for name in paths}
+    assert [tool.name for tool in Binaries(tmp_path).missing(("etcd", "kubelet"))] == ["kubelet"]
+
+
+def test_a_package_is_built_under_its_programs_name() -> None:
+    for tool in TOOLS.values():
+        assert tool.go is None or tool.go.package.rpartition("/")[2] == tool.name
+
+
+def test_the_whole_module_is_laid_out_for_the_compiler(tmp_path: Path) -> None:
+    folder = sources._lay_out("cluster", tmp_path)
+    committed = resources.files("star_cli.local") / "gomods" / "cluster"
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"go.mod", "go.sum", "etcd/main.go", "coredns/main.go", "registry/main.go", "pause/main.go"} <= names
+    assert all((folder / name).read_bytes() == committed.joinpath(name).read_bytes() for name in names)
 
 
 def test_error_gives_the_reason_of_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ import yaml
 from typer.testing import CliRunner
 
 from star_cli import main
+from star_cli.host.facts import docker_reachable
 from star_cli.local import cluster as cluster_module
 from star_cli.local import embedded, kind
 from star_cli.local.cluster import ClusterStatus, ComponentStatus, Engine, LocalCluster
 from star_cli.local.errors import LocalClusterError
-from star_cli.local.kind import create_command, docker_reachable, kind_config, registry_command, s3_command
+from star_cli.local.kind import create_command, kind_config, registry_command, s3_command
 from star_cli.local.objectstore import load_credentials
 from star_cli.local.paths import Layout
 

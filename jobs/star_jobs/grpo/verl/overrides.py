@@ -90,9 +90,10 @@ def _algorithm(stage: TrainGRPO) -> dict[str, Value]:
         "algorithm.adv_estimator": "grpo",
         "algorithm.use_kl_in_reward": False,
         "critic.enable": False,
-        # Our CPU rollout and the trainer compute the very same probabilities (float32, one model code), so the
+        # Our CPU rollout and a trainer in float32 compute the very same probabilities (one model code), so the
         # rollout's are taken instead of computing them again.
-        "algorithm.rollout_correction.bypass_mode": stage.devices_per_node == 0,
+        "algorithm.rollout_correction.bypass_mode": stage.devices_per_node == 0
+        and stage.hyperparameters.precision is Precision.FP32,
     }
 
 

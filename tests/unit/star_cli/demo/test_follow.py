@@ -7,8 +7,9 @@ from rich.console import Console
 
 from star_cli import follow as module
 from star_cli.errors import StarctlError
-from star_cli.follow import Lines, Tracker, Watch, all_ended, clock_text, follow, table
+from star_cli.follow import Lines, Tracker, Watch, all_ended, follow, table
 from star_cli.local.errors import LocalClusterError
+from star_cli.local.progress import clock_text
 from star_cli.resources import StarResource, list_resources
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment

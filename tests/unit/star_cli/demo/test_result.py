@@ -179,4 +179,4 @@ def test_a_gateway_that_refuses_is_quoted(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(serving.httpx, "post", post)
     with pytest.raises(StarctlError, match="item 7 is unknown"):
-        serving.recommend("http://gateway", Question("u", ("7", "8"), "7"))
+        serving.recommend("http://gateway", Question("u", ("7", "8"), "7"), 60)

@@ -13,6 +13,7 @@ from star_jobs.grpo import context
 from star_jobs.grpo.difficulty import Difficulty, Instance
 from star_jobs.grpo.verl import run as verl_run
 from star_jobs.storage import ObjectStore
+from tests.support import processors
 from tests.support.jobs import JobRunner
 from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks
 
@@ -70,6 +71,24 @@ def test_the_last_steps_model_is_the_artifact(inputs: TrainingInputs, jobs: JobR
     assert {"steps": 5.0, "instances": 5.0, "reward": 0.5}.items() <= done.result.metrics.items()
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert set(manifest["inputs"]) == {"dataset", "model", "samples", "signals"}
+
+
+@pytest.mark.parametrize(("backend", "bits"), [(GRPOBackend.VERL, 32.0), (GRPOBackend.SWIFT, 16.0)])
+def test_the_precision_that_was_chosen_is_recorded_and_a_cpus_weights_stay_whole(
+    inputs: TrainingInputs,
+    jobs: JobRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    backend: GRPOBackend,
+    bits: float,
+) -> None:
+    processors.pretend(monkeypatch, tmp_path, processors.AVX512_BF16)
+    job = stage(inputs, backend)
+    auto = job.hyperparameters.model_copy(update={"precision": Precision.AUTO})
+    done = jobs.run(job.model_copy(update={"hyperparameters": auto}))
+    assert done.code == ExitCode.DONE, done.result
+    assert done.result.metrics["precisionBits"] == bits
+    assert json.loads((jobs.fetch(done.artifact) / "config.json").read_text())["dtype"] == "float32"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -30,7 +30,7 @@ def settings(found: list[str]) -> dict[str, str]:
 
 
 def test_the_papers_table_5_on_two_nodes() -> None:
-    found = settings(overrides(stage(devices=8, nodes=2), replace(PLAN, ray_address="auto")))
+    found = settings(overrides(stage(devices=8, nodes=2, precision=Precision.BF16), replace(PLAN, ray_address="auto")))
     assert {
         "algorithm.adv_estimator": "'grpo'",
         "actor_rollout_ref.actor.optim.lr": "1e-06",

@@ -30,7 +30,7 @@ def pairs(found: list[str]) -> dict[str, str]:
 
 
 def test_the_papers_table_4() -> None:
-    found = pairs(arguments(stage(devices=8), MODEL, Path("/d.jsonl"), Path("/o"), None))
+    found = pairs(arguments(stage(devices=8, precision=Precision.BF16), MODEL, Path("/d.jsonl"), Path("/o"), None))
     assert {
         "--bf16": "true",
         "--num_train_epochs": "2",

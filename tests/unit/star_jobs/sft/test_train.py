@@ -10,9 +10,10 @@ from star_contracts.job import ModelSource, TrainSFT
 from star_contracts.result import ExitCode
 from star_contracts.settings import Precision, SFTHyperparameters, Sharding, Variant
 from star_jobs.sft import train as stage_module
+from star_jobs.sft.arguments import arguments
 from star_jobs.sft.data import Row
 from star_jobs.storage import ObjectStore
-from tests.support import world
+from tests.support import processors, world
 from tests.support.jobs import JobRunner
 from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory
 
@@ -92,6 +93,25 @@ def test_the_student_learns_from_the_summaries_that_its_teacher_read(
     assert json.loads((jobs.fetch(done.artifact) / "manifest.json").read_bytes())["inputs"]["signals"] == (
         job.signals.digest
     )
+
+
+@pytest.mark.parametrize(("cpuinfo", "bits"), [(processors.AVX2, 32.0), (processors.AVX512_BF16, 16.0)])
+def test_the_precision_follows_the_processor_and_is_recorded(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str, bits: float
+) -> None:
+    processors.pretend(monkeypatch, tmp_path, cpuinfo)
+    given: list[Precision] = []
+    monkeypatch.setattr(
+        stage_module,
+        "arguments",
+        lambda stage, *rest: given.append(stage.hyperparameters.precision) or arguments(stage, *rest),
+    )
+    job = stage(inputs)
+    auto = job.hyperparameters.model_copy(update={"precision": Precision.AUTO})
+    done = jobs.run(job.model_copy(update={"hyperparameters": auto}))
+    assert done.code == ExitCode.DONE, done.result
+    assert done.result.metrics["precisionBits"] == bits
+    assert given == [Precision.FP32 if bits == 32 else Precision.BF16]
 
 
 def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(

@@ -58,13 +58,22 @@ def test_a_hub_model_is_named_with_its_revision_and_fetches_nothing() -> None:
     assert "initContainers" not in made["Deployment", found.name]["spec"]["template"]["spec"]
 
 
-def test_cpu_pools_run_eager_in_float32_and_gpu_pools_do_not() -> None:
+def test_on_cpu_pools_the_node_chooses_the_number_format() -> None:
+    def container(pool: str, **server: Any) -> KubeObject:
+        found = plan(compute=Compute(pool=pool, gpus_per_node=int(pool == "h20")), **server)
+        made: KubeObject = objects(found)["Deployment", found.name]["spec"]["template"]["spec"]["containers"][0]
+        return made
+
+    for dtype in ("auto", "bfloat16", "float32"):
+        cpu, h20 = container("cpu", dtype=dtype), container("h20", dtype=dtype)
+        assert (cpu["command"], h20["command"]) == (["star-job", "vllm"], ["vllm", "serve"])
+        assert value(tuple(cpu["args"]), "--dtype") == value(tuple(h20["args"]), "--dtype") == dtype
+
+
+def test_cpu_pools_run_eager_and_gpu_pools_do_not() -> None:
     cpu, h20 = serve_args(plan(), CPU, "f"), serve_args(plan(), H20, "f")
-    assert value(cpu, "--dtype") == "float32"
     assert "--enforce-eager" in cpu
-    assert value(h20, "--dtype") == "auto"
     assert "--enforce-eager" not in h20
-    assert value(serve_args(plan(dtype="bfloat16"), CPU, "f"), "--dtype") == "bfloat16"
     assert serve_defaults(plan(), CPU)["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert not any(name.startswith("VLLM_CPU") for name in serve_defaults(plan(), H20))
 

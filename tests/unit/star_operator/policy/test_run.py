@@ -2,7 +2,8 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, StepStatus
-from star_operator.core.views import CONTAINER_FAILED, JobView, PodView, RunView, ServerView, Trouble
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import JobView, PodView, RunView, ServerView, Trouble
 from star_operator.policy import run as policy
 
 ARTIFACT = ArtifactRef(uri="s3://star/ns/sftjob/a/1/train", digest="sha256:" + "a" * 64)
@@ -86,9 +87,9 @@ def test_a_retryable_error_is_retried_until_the_attempts_are_used_up() -> None:
 
 
 def test_a_pod_that_died_without_a_word_is_retryable_and_says_its_exit_code() -> None:
-    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137))
-    assert isinstance(decision, policy.Retry)
-    assert "137" in decision.message
+    ended = "container main ended with exit code 137 (SIGKILL)"
+    decision = decide(job(failed=True, message="BackoffLimitExceeded"), pod(exit_code=137, ended=ended))
+    assert decision == policy.Retry(ConditionReason.POD_FAILED, f"step train: pod p: {ended}")
 
 
 def test_out_of_memory_names_the_field_to_raise() -> None:
@@ -144,7 +145,9 @@ def test_a_server_without_a_node_is_waited_for_and_one_that_starts_is_not_waitin
 
 
 def test_a_server_whose_container_failed_is_starting_again() -> None:
-    failed = ServerView("llm-1", ready=False, trouble=Trouble(CONTAINER_FAILED, "container main failed: exit code 1"))
+    failed = ServerView(
+        "llm-1", ready=False, trouble=Trouble(ConditionReason.CONTAINER_FAILED, "container main failed: exit code 1")
+    )
     decision = decide(job(), pod(), servers=(failed,))
     assert isinstance(decision, policy.Hold)
     assert (decision.phase, decision.reason) == (Phase.RUNNING, "ServerStarting")

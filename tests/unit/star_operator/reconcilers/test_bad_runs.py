@@ -77,7 +77,7 @@ def test_a_process_that_dies_without_a_word_says_its_exit_code_and_gives_up_as_w
     world.ends(None, exitCode=139)
     world.passes()
     assert world.status["phase"] == "Failed"
-    assert "failed without a word (exit codes [139])" in ready_message(world.status)
+    assert "container main ended with exit code 139 (SIGSEGV)" in ready_message(world.status)
 
 
 @pytest.mark.parametrize("missing", ["the Secret", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])

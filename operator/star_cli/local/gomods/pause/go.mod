@@ -1,3 +1,0 @@
-module star.local/pause
-
-go 1.25.0

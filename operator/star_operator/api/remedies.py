@@ -1,0 +1,340 @@
+"""What each reason of a condition means and what to do about it: all of them, in one table.
+
+A reason without an entry fails a unit test; docs/troubleshooting.md is generated from here (`api/troubleshooting.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from star_contracts.errors import Reason
+from star_operator.api.meta import Phase
+from star_operator.core.reasons import AnyReason, ConditionReason
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """An entry. All three columns are for people."""
+
+    phases: tuple[Phase, ...]
+    """With which phases it is seen."""
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Reasons of one sort."""
+
+    title: str
+    introduction: str
+    remedies: Mapping[AnyReason, Remedy]
+
+
+_WAITS = (Phase.WAITING,)
+_RUNS = (Phase.RUNNING,)
+_FAILED = (Phase.FAILED,)
+_TRIED_AGAIN = (Phase.WAITING, Phase.FAILED)
+"""Waiting for the next attempt, and failed after the last one."""
+
+WELL = Section(
+    "Nothing is wrong",
+    "These tell how far it is. Nothing has to be done.",
+    {
+        ConditionReason.STARTING: Remedy(_RUNS, "The step's Job was made just now.", "Wait for its pods."),
+        ConditionReason.RUNNING: Remedy(
+            _RUNS, "Pods work on it.", "See `status.progress`; `kubectl logs` of the pods says more."
+        ),
+        ConditionReason.STEP_DONE: Remedy(_RUNS, "A step has ended well, the next one follows.", "Wait."),
+        ConditionReason.SUCCEEDED: Remedy(
+            (Phase.SUCCEEDED,), "`status.artifact` is what it made.", "Use it by its name or by its digest."
+        ),
+        ConditionReason.SUSPENDED: Remedy(
+            (Phase.SUSPENDED,), "`spec.suspend` is true.", "Set it to false to go on; nothing that was done is lost."
+        ),
+        ConditionReason.QUEUED: Remedy(
+            (Phase.QUEUED,),
+            "The Job waits in the queue that `spec.compute.queueName` names.",
+            "Wait, or give it another queue or priority: both may change while it is queued.",
+        ),
+        ConditionReason.SERVER_STARTING: Remedy(
+            _RUNS,
+            "The vLLM server loads its model, or a container of it ended and is started again.",
+            "Wait; if the message tells of a failing container, read that pod's log.",
+        ),
+        ConditionReason.GATEWAY_STARTING: Remedy(
+            _RUNS, "The servers answer, the gateway not yet.", "Wait; if it stays, read the gateway's log."
+        ),
+        ConditionReason.GATE_RUNNING: Remedy(
+            _RUNS, "The Evaluation that the gates ask for has not ended.", "Look at the Evaluation the message names."
+        ),
+        ConditionReason.ROLLING_OUT: Remedy(
+            _RUNS, "The new revision has a part of the users (`spec.rollout`).", "Wait for the last step."
+        ),
+        ConditionReason.SERVING: Remedy((Phase.READY,), "The deployment serves as asked.", "Use `status.url`."),
+        ConditionReason.READY: Remedy((Phase.READY,), "The Checkpoint can be used.", "Name it where it is wanted."),
+    },
+)
+
+WAITS = Section(
+    "It waits",
+    "Nothing has failed. It goes on by itself as soon as what it waits for is there.",
+    {
+        ConditionReason.INPUT_MISSING: Remedy(
+            _WAITS, "A field names a resource that does not exist in this namespace.", "Create it, or correct the name."
+        ),
+        ConditionReason.INPUT_NOT_READY: Remedy(
+            _WAITS, "A resource that it needs has not ended yet.", "Wait, or look at the resource the message names."
+        ),
+        ConditionReason.INPUT_FAILED: Remedy(
+            _WAITS,
+            "A resource that it needs has failed; the message has that one's own sentence.",
+            "Mend and re-create that resource under the same name, or name another one.",
+        ),
+        ConditionReason.SECRET_MISSING: Remedy(
+            _WAITS,
+            "A Secret that the spec or the chart's values name is not in this namespace.",
+            "Create it with the keys the message names, or correct the name.",
+        ),
+        ConditionReason.SECRET_INCOMPLETE: Remedy(
+            _WAITS, "The Secret is there, but lacks a key or has an empty one.", "Add the key to the Secret."
+        ),
+        ConditionReason.HUB_UNREACHABLE: Remedy(
+            _WAITS,
+            "The operator asks the hub for the commit that a model's name stands for, and gets no answer.",
+            "Open the way to the hub (`HF_ENDPOINT` of the pool, `proxy`, `caBundle`), or name the commit in the spec.",
+        ),
+        ConditionReason.UNSCHEDULABLE: Remedy(
+            _WAITS,
+            "No node has room for the pod; the message has the scheduler's words.",
+            "Lower `spec.compute.resources` or `gpusPerNode`, choose another pool, or add nodes.",
+        ),
+        ConditionReason.POD_NOT_STARTED: Remedy(
+            _WAITS,
+            "The kubelet cannot start the pod: its image, a volume, or its configuration; the message has its words.",
+            "Mend what the message names: the image's reference and pull secrets are in the chart's values.",
+        ),
+        ConditionReason.PODS_REFUSED: Remedy(
+            _WAITS,
+            "The API server refuses the pods: a ResourceQuota, a LimitRange, Pod Security, or an admission webhook.",
+            "Set what the message asks for in `compute.resources`, or have the namespace's limits changed.",
+        ),
+    },
+)
+
+REFUSED = Section(
+    "The spec cannot be acted on",
+    "The operator refuses it before anything runs. A run keeps its spec: correct it and create it anew.",
+    {
+        ConditionReason.INVALID_SPEC: Remedy(
+            _FAILED,
+            "The resource does not fit the schema of this operator's version.",
+            "Apply the CRDs of this version, then the resource again.",
+        ),
+        ConditionReason.INVALID_REFERENCE: Remedy(
+            _FAILED, "A field names the resource itself.", "Name another one, or leave the field out."
+        ),
+        ConditionReason.MODEL_NOT_FOUND: Remedy(
+            _FAILED,
+            "The hub has no such model or revision, or shows it to nobody without a token.",
+            "Correct the name; of a private model name the commit.",
+        ),
+        ConditionReason.DIGEST_MISMATCH: Remedy(
+            _FAILED,
+            "A field pins a digest, and the resource it names made another one.",
+            "Correct the digest or the name.",
+        ),
+        ConditionReason.NOT_PINNED: Remedy(
+            _FAILED, "A model of a hub has no digest that could be promoted.", "Name a Checkpoint, or a URI and digest."
+        ),
+        ConditionReason.NO_GATES: Remedy(_FAILED, "There are no gates to measure.", "Set `spec.gates`."),
+        ConditionReason.UNKNOWN_POOL: Remedy(
+            _FAILED,
+            "`compute.pool` names no pool of this cluster.",
+            "Name one that the message lists, or define it in the chart's values (`pools`).",
+        ),
+        ConditionReason.NO_IMAGE_VARIANT: Remedy(
+            _FAILED,
+            "The chart names no images of the variant that runs on this pool.",
+            "Set `images` of that variant in the chart's values, or choose another pool.",
+        ),
+        ConditionReason.NOT_A_GROUP: Remedy(
+            _FAILED,
+            "More than one node is asked for where pods work independently.",
+            "Set `compute.nodes` to 1, and `shards` to the number of pods.",
+        ),
+        ConditionReason.RESERVED_ENGINE_FLAG: Remedy(
+            _FAILED, "`engineArgs` sets what a field of the spec sets.", "Use the field the message names."
+        ),
+        ConditionReason.API_SERVER_REFUSED: Remedy(
+            _FAILED,
+            "The API server refuses an object of this resource; the message has its sentence.",
+            "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
+        ),
+    },
+)
+
+RAN = Section(
+    "It ran, and did not end well",
+    "What may pass is tried again `spec.retries` times: phase Waiting with the time of the next attempt, then Failed.",
+    {
+        ConditionReason.GATE_FAILED: Remedy(
+            (Phase.GATED,),
+            "The checkpoint's figures miss a rule of `spec.gates`; what served before goes on serving.",
+            "Promote a better checkpoint, or change the rule.",
+        ),
+        ConditionReason.DEADLINE_EXCEEDED: Remedy(
+            _FAILED,
+            "The step took longer than `spec.activeDeadlineSeconds`.",
+            "Raise it; unfinished work is kept and continued.",
+        ),
+        ConditionReason.RESULT_LOST: Remedy(
+            _TRIED_AGAIN,
+            "The step ended well, and its pod went before its result was read.",
+            "Nothing: the next attempt finds the artifact.",
+        ),
+        ConditionReason.POD_FAILED: Remedy(
+            _TRIED_AGAIN,
+            "A pod ended without saying why.",
+            "Read its log (`kubectl logs`), and the pod's events (`kubectl describe pod`).",
+        ),
+        ConditionReason.POD_LOST: Remedy(
+            _TRIED_AGAIN,
+            "The cluster ended a pod: its node was lost, drained or short of something, or its kubelet refused it.",
+            "Nothing, as a rule; if it comes again, look at the node the message speaks of.",
+        ),
+        ConditionReason.CONTAINER_FAILED: Remedy(
+            _WAITS, "A container that prepares the pod ended badly; it is started again.", "Read that container's log."
+        ),
+        ConditionReason.JOB_FAILED: Remedy(
+            _TRIED_AGAIN,
+            "A job failed with a word that this operator does not know: its image is newer.",
+            "See the message; use images of the operator's own version.",
+        ),
+    },
+)
+
+JOBS = Section(
+    "A job's own error",
+    "The pod that did the work says why it ended. Errors that would come again are not tried again.",
+    {
+        Reason.STORE_UNREACHABLE: Remedy(
+            _TRIED_AGAIN,
+            "The artifact store did not answer, or answered with an error that may pass.",
+            "Check `store` in the chart's values, and the network from the namespace to it.",
+        ),
+        Reason.STORE_ACCESS_DENIED: Remedy(
+            _FAILED,
+            "The store refuses the credentials, or what they ask for.",
+            "Correct the Secret that `store.secretName` names, or the rights behind it; the message says which.",
+        ),
+        Reason.STORE_CREDENTIALS_EXPIRED: Remedy(
+            _TRIED_AGAIN,
+            "Temporary credentials of the store came to their end.",
+            "Put new ones into the Secret, with `AWS_SESSION_TOKEN`; pods read it when they start. A role of the "
+            "service account renews itself.",
+        ),
+        Reason.STORE_CLOCK_SKEWED: Remedy(
+            _TRIED_AGAIN,
+            "The node's clock and the store's are too far apart for a signature to hold.",
+            "Set both by NTP.",
+        ),
+        Reason.STORE_FULL: Remedy(
+            _TRIED_AGAIN, "The store has no room, or the bucket's quota is used up.", "Free space, or raise the quota."
+        ),
+        Reason.STORE_MISCONFIGURED: Remedy(
+            _FAILED,
+            "The endpoint is no S3 API, its certificate is not trusted, or the bucket is missing or in another region.",
+            "Correct `store` or `caBundle` in the chart's values; the message says which.",
+        ),
+        Reason.STORE_REFUSED: Remedy(
+            _FAILED,
+            "The store will not do this: Object Lock, an archive class, a KMS key, a size limit, a missing feature.",
+            "The message has the store's own sentence, and what to change.",
+        ),
+        Reason.SOURCE_CHANGED: Remedy(
+            _TRIED_AGAIN,
+            "Raw files changed while they were read, or are not those that `spec.source.digest` pins.",
+            "Let their writer finish, or write each version under a prefix of its own; pin the one you mean.",
+        ),
+        Reason.ARTIFACT_NOT_FOUND: Remedy(
+            _FAILED, "What the spec names is not in the store.", "Correct the URI, or make the artifact again."
+        ),
+        Reason.ARTIFACT_CORRUPTED: Remedy(
+            _FAILED,
+            "A file of an artifact is not what its digest says: it was changed or cut.",
+            "Restore the file, or make the artifact again with `cachePolicy: Never`.",
+        ),
+        Reason.INVALID_JOB_SPEC: Remedy(
+            _FAILED,
+            "The job cannot do what the spec asks for.",
+            "Correct the field the message names; else the images are of another version than the operator.",
+        ),
+        Reason.INVALID_DATASET: Remedy(
+            _FAILED,
+            "The data cannot be used: a file, a line or a column; the message names it.",
+            "Correct the source, or the spec's format and task types.",
+        ),
+        Reason.INVALID_MODEL: Remedy(
+            _FAILED,
+            "The model's files cannot be used: a part is missing, or its tokenizer or chat template.",
+            "Complete the model's folder, or name another model.",
+        ),
+        Reason.LLM_UNREACHABLE: Remedy(
+            _TRIED_AGAIN,
+            "The LLM endpoint did not answer, or was too busy for too long.",
+            "Check `llm.endpoint`, its limits (`llm.rateLimits`) and the network to it.",
+        ),
+        Reason.LLM_ACCESS_DENIED: Remedy(
+            _FAILED, "The LLM endpoint refuses the key.", "Correct the Secret that `llm.endpoint` names."
+        ),
+        Reason.LLM_OUTPUT_INVALID: Remedy(
+            _FAILED,
+            "The model returned nothing that could be used.",
+            "Name a model that follows instructions, or raise `sampling.maxTokens`.",
+        ),
+        Reason.NOT_COMPARABLE: Remedy(
+            _FAILED,
+            "What it is compared with was measured on other tasks, or runs on training tasks.",
+            "Measure both on the same dataset, suites and samples; of a TeacherRun, `split: Test` and `filter: None`.",
+        ),
+        Reason.TOKEN_BUDGET_SPENT: Remedy(
+            _FAILED, "The run has used all tokens it may use.", "Raise the budget; what was done is kept."
+        ),
+        Reason.NOTHING_KEPT: Remedy(
+            _FAILED,
+            "No trajectory passed the filter.",
+            "Use a stronger teacher or more passes, or `filter: None`.",
+        ),
+        Reason.NOTHING_TO_TRAIN_ON: Remedy(
+            _FAILED,
+            "No sequence is left to train on.",
+            "Raise `hyperparameters.maxLength`, or make more trajectories.",
+        ),
+        Reason.TRAINER_FAILED: Remedy(
+            _TRIED_AGAIN,
+            "The training engine ended; the message has its last error.",
+            "If it comes again, read the pod's log and correct what the message names.",
+        ),
+        Reason.OUT_OF_MEMORY: Remedy(
+            _TRIED_AGAIN,
+            "The pod or its GPU had not enough memory.",
+            "Raise `compute.resources.memoryLimit`, or lower batch sizes and lengths.",
+        ),
+        Reason.OUT_OF_DISK: Remedy(
+            _TRIED_AGAIN, "The pod's scratch space is full.", "Raise `compute.resources.scratch`."
+        ),
+        Reason.INTERRUPTED: Remedy(
+            _TRIED_AGAIN, "The pod was told to stop: a drained node, or a preemption.", "Nothing: it is continued."
+        ),
+        Reason.INTERNAL: Remedy(
+            _TRIED_AGAIN,
+            "An error that nobody foresaw.",
+            "Read the pod's log and report it; it has the whole trace.",
+        ),
+    },
+)
+
+SECTIONS = (WAITS, REFUSED, RAN, JOBS, WELL)
+REMEDIES: Mapping[AnyReason, Remedy] = {
+    reason: remedy for section in SECTIONS for reason, remedy in section.remedies.items()
+}

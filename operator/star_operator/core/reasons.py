@@ -1,0 +1,66 @@
+"""The reasons that a condition can have: stable words for machines.
+
+A job's own errors (`star_contracts.errors.Reason`) become reasons as they are; the rest is here. What each one means
+and what to do about it is in `api/remedies.py`, which docs/troubleshooting.md is made of.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from star_contracts.errors import Reason
+
+
+class ConditionReason(StrEnum):
+    """Reasons that the operator gives; it gives some of the jobs' as well."""
+
+    # All is well.
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STEP_DONE = "StepDone"
+    SUCCEEDED = "Succeeded"
+    SUSPENDED = "Suspended"
+    QUEUED = "Queued"
+    SERVER_STARTING = "ServerStarting"
+    GATEWAY_STARTING = "GatewayStarting"
+    GATE_RUNNING = "GateRunning"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "Serving"
+    READY = "Ready"
+    # It waits.
+    INPUT_MISSING = "InputMissing"
+    INPUT_NOT_READY = "InputNotReady"
+    INPUT_FAILED = "InputFailed"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason
+    SECRET_INCOMPLETE = "SecretIncomplete"  # noqa: S105 - a reason
+    HUB_UNREACHABLE = "HubUnreachable"
+    UNSCHEDULABLE = "Unschedulable"
+    POD_NOT_STARTED = "PodNotStarted"
+    PODS_REFUSED = "PodsRefused"
+    # The spec cannot be acted on.
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_REFERENCE = "InvalidReference"
+    DIGEST_MISMATCH = "DigestMismatch"
+    NOT_PINNED = "NotPinned"
+    NO_GATES = "NoGates"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    UNKNOWN_POOL = "UnknownPool"
+    NO_IMAGE_VARIANT = "NoImageVariant"
+    NOT_A_GROUP = "NotAGroup"
+    RESERVED_ENGINE_FLAG = "ReservedEngineFlag"
+    API_SERVER_REFUSED = "ApiServerRefused"
+    # It ran.
+    GATE_FAILED = "GateFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RESULT_LOST = "ResultLost"
+    POD_FAILED = "PodFailed"
+    POD_LOST = "PodLost"
+    CONTAINER_FAILED = "ContainerFailed"
+    JOB_FAILED = "JobFailed"
+
+
+AnyReason: TypeAlias = ConditionReason | Reason
+
+
+def of_job(word: str) -> AnyReason:
+    """Return the reason that a job's error names; JobFailed for a word that this operator does not know."""
+    return Reason(word) if word in set(Reason) else ConditionReason.JOB_FAILED

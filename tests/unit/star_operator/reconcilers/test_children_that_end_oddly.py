@@ -1,0 +1,54 @@
+"""Pods that end in other ways than by themselves: what the resource says, and what is left of them."""
+
+from typing import Any
+
+import pytest
+
+from star_contracts.artifact import ArtifactRef
+from star_contracts.result import JobResult
+from star_operator.reconcilers import recdataset
+from tests.support.star import DATASET, ready_message, star
+from tests.unit.star_operator.reconcilers.conftest import NAMESPACE, World
+
+DONE = JobResult(artifact=ArtifactRef(uri="s3://star/team/d", digest="sha256:" + "a" * 64), bytes=1)
+
+
+def run_of_a_dataset(**spec: Any) -> World:
+    world = World(recdataset.KIND, star("RecDataset", NAMESPACE, "d", DATASET | spec))
+    world.passes(1)
+    return world
+
+
+def main_has_ended(world: World, code: int, message: str) -> None:
+    """The pod's container `main` has ended, another one goes on."""
+    ended = {"exitCode": code, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}
+    statuses = [
+        {"name": "main", "state": {"terminated": ended}},
+        {"name": "side-car", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+    ]
+    world.pod({"phase": "Running", "containerStatuses": statuses, "conditions": []})
+
+
+@pytest.mark.case("side-car")
+def test_a_side_car_that_never_ends_does_not_keep_the_run_from_its_end() -> None:
+    world = run_of_a_dataset()
+    main_has_ended(world, 0, DONE.termination_message())
+    world.passes(1)
+    assert world.status["phase"] == "Succeeded"
+    assert world.status["artifact"]["digest"] == DONE.artifact.digest if DONE.artifact else False
+    assert world.cluster.of("Job") == world.cluster.of("Pod") == [], "nothing goes on"
+
+
+@pytest.mark.case("evicted-scratch")
+def test_scratch_that_is_too_small_fails_at_once_and_names_its_field() -> None:
+    world = run_of_a_dataset(compute={"resources": {"scratch": "20Mi"}}, retries=5)
+    [job] = world.cluster.of("Job")
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "has reached the limit"}
+    job["status"] = {"conditions": [failed]}
+    message = 'Usage of EmptyDir volume "work" exceeds the limit "20Mi". '
+    world.pod({"phase": "Failed", "reason": "Evicted", "message": message})
+    world.passes(1)
+    assert (world.status["phase"], world.status["attempt"]) == ("Failed", 1)
+    text = ready_message(world.status)
+    assert 'evicted: Usage of EmptyDir volume "work" exceeds the limit "20Mi"' in text
+    assert "raise spec.compute.resources.scratch" in text
