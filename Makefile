@@ -16,6 +16,8 @@ VARIANT ?= cpu
 IMAGES_FILE ?= $(STAR_CACHE)/images-$(VARIANT).yaml
 # Test processes side by side; each brings its own S3 server and, for the integration tests, its own control plane.
 WORKERS ?= 2
+# How long `make fuzz` tries each property.
+FUZZ_MINUTES ?= 10
 UV := $(STAR_CACHE)/bootstrap/bin/uv
 BIN := .venv/bin
 MIRRORS := $(PYTHON) -I operator/star_cli/mirrors.py
@@ -25,7 +27,7 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e test demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -92,6 +94,9 @@ e2e: host setup binaries images ## The whole chain with real pods on the embedde
 
 test: NEEDS = tests
 test: host lint types imports unit contract integration e2e ## Everything CI runs
+
+fuzz: setup ## Nightly: the properties of every border over new generated input, FUZZ_MINUTES (10) each
+	@$(BIN)/pytest -q --numprocesses $(WORKERS) -m fuzz --fuzz-minutes $(FUZZ_MINUTES) tests/unit
 
 demo: NEEDS = demo
 demo: host setup ## From YAML to a served recommendation, on this machine

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.result import JobResult
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
 from star_jobs import runtime
 from star_jobs.errors import TerminalFailure
+from star_jobs.models.folder import describe
 from star_jobs.storage import ObjectStore, fetch, read_manifest
 
 STAGES = {
@@ -51,7 +53,10 @@ def load_entry(stage: str) -> runtime.Entry:
 
 
 def fetch_artifact(_stopping: threading.Event) -> JobResult:
-    """Download the artifact of the fetch spec into its destination. Raises JobFailure."""
+    """Download the artifact of the fetch spec into its destination, and look at a model before it is loaded.
+
+    Raises JobFailure.
+    """
     path = Path(os.environ.get("STAR_FETCH_SPEC", FETCH_SPEC_PATH))
     try:
         spec = FetchSpec.model_validate_json(path.read_bytes())
@@ -60,8 +65,10 @@ def fetch_artifact(_stopping: threading.Event) -> JobResult:
             Reason.INVALID_JOB_SPEC, f"the fetch spec {path} cannot be used ({error}); set STAR_FETCH_SPEC"
         ) from error
     store = ObjectStore(spec.store)
-    fetch(store, spec.artifact, Path(spec.destination))
+    folder = fetch(store, spec.artifact, Path(spec.destination))
     manifest = read_manifest(store, spec.artifact)
+    if manifest.kind is ArtifactKind.CHECKPOINT:
+        describe(folder, spec.artifact.uri, template=spec.chat_template is None)
     return JobResult(artifact=spec.artifact, bytes=manifest.total_bytes(), metrics=manifest.metrics)
 
 

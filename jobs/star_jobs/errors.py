@@ -4,7 +4,7 @@
     ├── TerminalFailure         the same input fails again: exit 65, the operator does not retry
     │     INVALID_JOB_SPEC, INVALID_DATASET, INVALID_MODEL, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPTED,
     │     STORE_ACCESS_DENIED, STORE_MISCONFIGURED, STORE_REFUSED, LLM_ACCESS_DENIED, LLM_OUTPUT_INVALID,
-    │     NOTHING_KEPT, NOTHING_TO_TRAIN_ON
+    │     NOTHING_KEPT, NOTHING_TO_TRAIN_ON, TRAINING_DIVERGED, OUT_OF_MEMORY
     └── RetryableFailure        running again can help: exit 75
           STORE_UNREACHABLE, STORE_CLOCK_SKEWED, STORE_CREDENTIALS_EXPIRED, STORE_FULL, SOURCE_CHANGED,
           LLM_UNREACHABLE, TRAINER_FAILED, OUT_OF_DISK, INTERRUPTED, INTERNAL
@@ -32,7 +32,8 @@ class JobFailure(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        # What it quotes may be half an emoji, which no JSON can carry.
+        self.message = message.encode(errors="backslashreplace").decode()
 
     def to_error(self) -> JobError:
         """Return the wire form for the termination message."""
@@ -62,12 +63,12 @@ def as_failure(error: BaseException) -> JobFailure:
     if _is_out_of_disk(error):
         return RetryableFailure(
             Reason.OUT_OF_DISK,
-            "the pod's disk is full (no space left on device): give the stage more ephemeral storage "
-            "(compute.resources ephemeral-storage) or a smaller input",
+            "the pod's disk is full (no space left on device): give the stage more room "
+            "(compute.resources.scratch) or a smaller input",
         )
     if isinstance(error, MemoryError):
         return RetryableFailure(
-            Reason.INTERNAL, "the job ran out of memory: raise compute.resources memory for this stage"
+            Reason.INTERNAL, "the job ran out of memory: raise compute.resources.memoryLimit of this stage"
         )
     detail = " ".join(str(error).split())[:500]
     return RetryableFailure(

@@ -1,6 +1,7 @@
 """Progress reports to the operator: a hint for people, so they never fail, block or slow a job."""
 
 import contextlib
+import math
 import threading
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Reporter:
             self._thread.start()
 
     def report(self, done: int, total: int, unit: str, metrics: dict[str, float]) -> None:
-        """Note the newest figures. Returns at once; invalid figures are dropped."""
+        """Note the newest figures. Returns at once; metrics that are no numbers are left out, odd reports dropped."""
         if self._target is None:
             return
         with contextlib.suppress(ValueError):
@@ -40,7 +41,7 @@ class Reporter:
                 done=done,
                 total=total,
                 unit=unit,
-                metrics=metrics,
+                metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             )
             with self._lock:
                 self._newest = report

@@ -5,6 +5,7 @@ writes files with `job.output`, keeps resumable state in `job.work`, and raises 
 manifest (last), remembers the work in the memo object, writes the termination message and picks the exit code.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -259,6 +260,7 @@ def _reused(manifest: Manifest, ref: ArtifactRef, log: Logger) -> JobResult:
 
 
 def _commit(job: JobContext, outcome: Outcome) -> JobResult:
+    _require_finite(outcome.metrics)
     if outcome.kind is None:
         return JobResult(metrics=dict(outcome.metrics))
     inputs = {**job.spec.inputs, **outcome.inputs}
@@ -271,6 +273,15 @@ def _commit(job: JobContext, outcome: Outcome) -> JobResult:
             job.log.warning("could not remember the artifact", memo=job.spec.memo, error=failure.message)
     job.log.info("artifact written", uri=ref.uri, digest=ref.digest, bytes=manifest.total_bytes())
     return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=dict(outcome.metrics))
+
+
+def _require_finite(metrics: Mapping[str, float]) -> None:
+    """Raise for a figure that is NaN or infinite: JSON has no such numbers, and the same work makes it again."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TerminalFailure(
+                Reason.INTERNAL, f"metric {name} of the finished work is {value}; report it with this pod's log"
+            )
 
 
 def _shard_index() -> int:

@@ -1,11 +1,14 @@
-"""Rewrite what is generated: CRDs, values schema, pages, rendered install. Run by `make generate` in the root."""
+"""Rewrite what is generated: CRDs, values schema, pages, kustomize configuration, rendered install.
+
+Run by `make generate` in the root.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from star_cli.local.binaries import Binaries
-from star_operator.api import crd, reference, troubleshooting, values
+from star_operator.api import crd, kustomize, reference, troubleshooting, values
 from star_operator.api.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +34,8 @@ def pure_files() -> dict[Path, str]:
         Path("docs/reference.md"): reference.render(),
         Path("docs/troubleshooting.md"): troubleshooting.render(),
     }
-    return crds | schema | pages
+    renaming = {Path("manifests/kustomize") / name: text for name, text in kustomize.files().items()}
+    return crds | schema | pages | renaming
 
 
 def install_manifest() -> str:

@@ -8,7 +8,7 @@ manifest, and the manifest lists every file's sha256: pinning the digest pins ev
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, FiniteFloat, StringConstraints
 
 from star_contracts.base import Model, canonical_json, sha256_digest
 
@@ -93,7 +93,7 @@ class Manifest(Model):
     producer: Producer
     inputs: dict[str, Digest] = {}
     """Digests of the artifacts this one was made from, by role; `source` is the inventory of raw files."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     """Headline figures, e.g. `hrAvg`."""
 
     def canonical(self) -> bytes:

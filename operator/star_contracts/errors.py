@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NOTHING_KEPT = "NothingKept"  # terminal: no trajectory passed the filter
     NOTHING_TO_TRAIN_ON = "NothingToTrainOn"  # terminal
     TRAINER_FAILED = "TrainerFailed"  # retryable
+    TRAINING_DIVERGED = "TrainingDiverged"  # terminal: the same settings diverge again
     OUT_OF_MEMORY = "OutOfMemory"  # terminal: the same batch needs the same memory again
     OUT_OF_DISK = "OutOfDisk"  # retryable
     INTERRUPTED = "Interrupted"  # retryable: SIGTERM from the kubelet

@@ -3,13 +3,25 @@
 A report is a hint for people. A lost one never fails a job, and the operator writes status at most every few seconds.
 """
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from star_contracts.base import Model
 
 PROGRESS_PATH = "/v1/progress"
 TOKEN_AUDIENCE = "star-operator"  # noqa: S105 - an audience, not a secret
+MAX_SHARDS = 10_000
+"""As many as any kind's `shards` allows."""
+MAX_COUNT = 2**53
+"""The largest count that JSON readers agree on."""
+MAX_METRICS = 64
 TOKEN_PATH = "/var/run/secrets/star/token"  # noqa: S105
+
+
+ShortText = Annotated[str, Field(max_length=253)]
+Figure = Annotated[float, Field(allow_inf_nan=False)]
+MetricName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class ProgressTarget(Model):
@@ -17,23 +29,32 @@ class ProgressTarget(Model):
 
     url: str
     """Full URL of the operator's progress endpoint."""
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    attempt: int
-    step: str
+    kind: ShortText
+    namespace: ShortText
+    name: ShortText
+    uid: ShortText
+    attempt: int = Field(ge=0, le=MAX_COUNT)
+    step: ShortText
 
 
 class ProgressReport(Model):
-    """One report. Counts are of this shard alone; the operator adds the shards up."""
+    """One report. Counts are of this shard alone; the operator adds the shards up.
+
+    All is bounded: the operator keeps reports in memory and writes their sum into a status.
+    """
 
     target: ProgressTarget
     shard: int = Field(default=0, ge=0)
-    shards: int = Field(default=1, ge=1)
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-    unit: str
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
+    done: int = Field(ge=0, le=MAX_COUNT)
+    total: int = Field(ge=0, le=MAX_COUNT)
+    unit: ShortText
     """What is counted: `trajectories`, `steps`, `entries`, `tasks`."""
-    metrics: dict[str, float] = {}
+    metrics: dict[MetricName, Figure] = Field(default={}, max_length=MAX_METRICS)
     """Live figures such as `loss` or `reward`; shown in status.metrics."""
+
+    @model_validator(mode="after")
+    def _one_of_the_shards(self) -> "ProgressReport":
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} is none of {self.shards}: they are counted from 0")
+        return self

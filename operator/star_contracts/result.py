@@ -6,7 +6,7 @@ EX_TEMPFAIL). A Job's podFailurePolicy maps them, so Kubernetes itself retries o
 
 from enum import IntEnum, StrEnum
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import Model
@@ -46,7 +46,7 @@ class JobResult(Model):
     artifact: ArtifactRef | None = None
     bytes: int = 0
     """Total size of the artifact's files."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     reused: bool = False
     """True when the artifact was found by its work hash and nothing was run."""
     source: Inventory | None = None

@@ -21,6 +21,8 @@ class FetchSpec(Model):
     artifact: ArtifactRef
     destination: str
     """Local folder; it appears whole or not at all."""
+    chat_template: str | None = None
+    """vLLM's `--chat-template`, where a server is given one: the model then needs none of its own."""
 
 
 class Backend(Model):
@@ -48,6 +50,8 @@ class GatewayConfig(Model):
     signals: ArtifactRef | None = None
     """The look-up store of summaries, and of the answers to the student's tool calls."""
     backends: tuple[Backend, ...] = Field(min_length=1)
+    hold: bool = False
+    """The servers are scaled to nothing, or on their way back: a request waits for one until its deadline."""
     sampling: Sampling = Sampling()
     best_of: int = Field(default=1, ge=1, le=16)
     max_tool_calls: int = Field(default=MAX_TOOL_CALLS, ge=0)
@@ -58,6 +62,8 @@ class GatewayConfig(Model):
     """Requests admitted at once; more are answered 429 at once with Retry-After."""
     api_keys_file: str | None = None
     """Mounted file with one key a line; None admits everybody."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as `https://shop.example`, or `*` for all; none by default."""
     max_candidates: int = Field(default=100, ge=2, le=1000)
     """Candidates in one request at most: they all have to fit into the student's prompt."""
     max_batch: int = Field(default=64, ge=1, le=1000)

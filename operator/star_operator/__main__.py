@@ -7,10 +7,8 @@ restarted by the kubelet - when it loses its lease or any of its parts.
 import argparse
 import asyncio
 import contextlib
-import importlib
 import logging
 import os
-import pkgutil
 import signal
 import socket
 import sys
@@ -19,23 +17,22 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import kopf
 import structlog
 import yaml
 from aiohttp import web
 from pydantic import ValidationError
 
-from star_operator import handlers
 from star_operator.app import App
 from star_operator.core.queue import WorkQueue
 from star_operator.core.settings import Settings
-from star_operator.handlers.intake import REGISTRY, Intake
+from star_operator.handlers.intake import Intake
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.lease import LeaderLease
 from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
 from star_operator.server import health_app, progress_app
+from star_operator.watches import keep_watching, register_handlers
 
 log = structlog.get_logger("star_operator")
 
@@ -81,38 +78,19 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         LEADER.set(1)
         stack.push_async_callback(lease.give_up)
-        watching = _watch(intake)
-        parts = [asyncio.create_task(lease.keep(stop.set)), asyncio.create_task(app.run()), watching]
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
-        # kopf takes the signal handlers over; told to stop, it ends in peace and cancels all other tasks of the loop.
-        told = watching.done() and not watching.cancelled() and watching.exception() is None
-        broken = [] if told else [part for part in parts if part.done()]
+        register_handlers()
+        parts = [
+            asyncio.create_task(work) for work in (lease.keep(stop.set), app.run(), keep_watching(intake), stop.wait())
+        ]
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        *_, stopped = parts
+        broken = [part for part in parts if part.done() and part is not stopped]
         for part in broken:
             log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         return 1 if broken else 0
-
-
-def _watch(intake: Intake) -> asyncio.Task[None]:
-    """Start kopf: watches only. Its state, peering, events and finalizers are not used."""
-    for module in pkgutil.iter_modules(handlers.__path__):
-        importlib.import_module(f"{handlers.__name__}.{module.name}")
-    options = kopf.OperatorSettings()
-    options.posting.enabled = False
-    options.scanning.disabled = True
-    options.peering.standalone = True
-    options.watching.server_timeout = 300
-    options.watching.client_timeout = 330
-    kopf.on.login(registry=REGISTRY)(_login)
-    running = kopf.operator(registry=REGISTRY, settings=options, clusterwide=True, standalone=True, memo=intake)
-    return asyncio.create_task(running)
-
-
-def _login(**kwargs: Any) -> Any:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
 async def _serve(stack: contextlib.AsyncExitStack, application: web.Application, port: int) -> None:

@@ -27,8 +27,11 @@ class App:
         self._context = context
         self._intake = intake
         self._reconcilers: dict[str, Reconcile] = reconcilers(context)
+        self._behind: set[str] = set()
+        """Kinds whose watch had not delivered all of the last listing."""
         self._stale: set[str] = set()
-        self._last_resync = time.monotonic()
+        """Kinds of which that held twice in a row."""
+        self._last_round = time.monotonic()
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
@@ -40,11 +43,12 @@ class App:
                 tasks.create_task(self._work())
 
     def trouble(self) -> str | None:
-        """Return what is wrong with this process that a restart would mend."""
+        """Return what is wrong with this process that a restart would mend: not that the API server is in trouble."""
         if self._stale:
-            return f"the watch of {', '.join(sorted(self._stale))} no longer delivers"
-        if time.monotonic() - self._last_resync > 3 * self._context.settings.resync_seconds + 60:
-            return "the resync loop has stopped"
+            kinds = ", ".join(sorted(self._stale))
+            return f"the watch of {kinds} has twice not delivered what a LIST shows for {WATCH_GRACE_SECONDS:.0f} s"
+        if time.monotonic() - self._last_round > 3 * self._context.settings.resync_seconds + 60:
+            return "the loop that looks at everything now and then has stopped"
         return None
 
     async def _work(self) -> None:
@@ -85,17 +89,20 @@ class App:
     async def _resync(self) -> None:
         """Look at everything now and then, and hold what the watches delivered against a fresh LIST."""
         while True:
+            self._last_round = time.monotonic()
             try:
+                self._intake.begin_round()
                 listed = await self._list_all()
             except StarError as error:
                 log.warning("resync failed", reason=error.reason, message=error.message)
+                self._behind, self._stale = set(), set()  # who cannot list tells nothing of the watches
                 await asyncio.sleep(5)
                 continue
             self.synced.set()
             await asyncio.sleep(WATCH_GRACE_SECONDS)
             self._check_watches(listed)
-            self._last_resync = time.monotonic()
-            await asyncio.sleep(self._context.settings.resync_seconds)
+            if not self._behind:
+                await asyncio.sleep(self._context.settings.resync_seconds)
 
     async def _list_all(self) -> dict[str, dict[str, int]]:
         listed: dict[str, dict[str, int]] = {}
@@ -110,12 +117,13 @@ class App:
         return listed
 
     def _check_watches(self, listed: dict[str, dict[str, int]]) -> None:
-        self._stale = {
+        behind = {
             kind
             for kind, versions in listed.items()
             if any(not self._intake.has_seen(uid, version) for uid, version in versions.items())
         }
+        self._stale, self._behind = behind & self._behind, behind
         for kind in BY_KIND:
             WATCH_STALE.labels(kind).set(kind in self._stale)
-        if self._stale:
-            log.error("watch no longer delivers", kinds=sorted(self._stale))
+        if behind:
+            log.warning("watch behind a LIST", kinds=sorted(behind), twice=sorted(self._stale))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from star_contracts.progress import PROGRESS_PATH, ProgressReport
 from star_operator.core.errors import StarError
 from star_operator.core.queue import Key
+from star_operator.kube.resources import STAR_TYPES
 from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import PROGRESS_REPORTS
 from star_operator.reconcilers.context import Context
@@ -63,20 +64,35 @@ def progress_app(context: Context, reviewer: TokenReviewer) -> web.Application:
 
 async def _take(request: web.Request, context: Context, reviewer: TokenReviewer) -> tuple[str, web.Response]:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not token:
-        return "unauthorized", web.Response(status=401, text="send the pod's token as Authorization: Bearer\n")
+    if scheme.lower() != "bearer" or not token or not token.isascii():
+        wanted = {"WWW-Authenticate": "Bearer"}
+        text = "send the pod's token as Authorization: Bearer\n"
+        return "unauthorized", web.Response(status=401, text=text, headers=wanted)
     try:
         report = ProgressReport.model_validate_json(await request.read())
     except ValidationError as error:
-        return "invalid", web.Response(status=400, text=f"not a progress report: {error.error_count()} errors\n")
+        return "invalid", web.Response(status=400, text=f"not a progress report: {_first(error)}\n")
+    except web.HTTPRequestEntityTooLarge:
+        return "invalid", web.Response(status=413, text=f"a report has at most {MAX_REPORT_BYTES} bytes\n")
+    target = report.target
+    if target.kind not in STAR_TYPES:
+        return "invalid", web.Response(
+            status=400, text="not a progress report: target.kind is none of the operator's\n"
+        )
     try:
         namespace = await reviewer.namespace_of(token)
     except StarError as error:
         log.warning("token not reviewed", reason=error.reason)
-        return "error", web.Response(status=503, text="the token could not be reviewed; try again\n")
-    target = report.target
+        text, later = "the token could not be reviewed; try again\n", {"Retry-After": "5"}
+        return "error", web.Response(status=503, text=text, headers=later)
     if namespace is None or namespace != target.namespace:
         return "forbidden", web.Response(status=403, text="the token is not of the resource's namespace\n")
     context.progress.report(report)
     context.queue.add_after(Key(target.kind, target.namespace, target.name), STATUS_INTERVAL_SECONDS)
     return "accepted", web.Response(status=202)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "body"
+    return f"{field}: {first['msg']}".encode(errors="backslashreplace").decode()

@@ -76,6 +76,10 @@ def test_the_values_are_those_of_the_schemas_model() -> None:
         ("storage.uri=s3://x", "additional properties 'storage' not allowed"),
         ("settings.workers=0", "'/settings/workers'"),
         ("imagePullPolicy=Sometimes", "'/imagePullPolicy'"),
+        ("pools.h20.shmSize=64 GB", "'/pools/h20/shmSize'"),
+        ("podSecurity.runAsUser=0", "'/podSecurity/runAsUser'"),
+        ("pods.labels.a=-", "'/pods/labels/a'"),
+        ("pods.labels.-a=b", "invalid propertyName '-a'"),
         ("caBundle=/etc/ssl/ca.pem", "'/caBundle'"),
         ("caBundle=-----BEGIN CERTIFICATE----- -----BEGIN PRIVATE KEY-----", "'/caBundle'"),
         ("proxy.https=http://user:password@proxy:3128", "'/proxy/https'"),
@@ -119,6 +123,40 @@ def test_a_registry_goes_in_front_of_every_image() -> None:
     references.append(only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"])
     assert len(references) == 11
     assert all(reference.startswith("registry.example.com:5000/mirror/star/") for reference in references)
+
+
+@pytest.mark.parametrize("user", [65532, 1000680000, None])
+def test_ids_are_those_of_the_values_for_every_pod(user: int | None) -> None:
+    """Null leaves them to the cluster: OpenShift's ids are of ten digits, and other ones are refused there."""
+    value = "null" if user is None else str(user)
+    ids = [f"podSecurity.{key}={value}" for key in ("runAsUser", "runAsGroup", "fsGroup")]
+    objects = render("--set", ",".join(ids))
+    settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))
+    assert {getattr(settings.pod_security, field) for field in type(settings.pod_security).model_fields} == {user}
+    operator = only(objects, "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    test = only(objects, "Pod", "star-operator-test")["spec"]["securityContext"]
+    wanted = {} if user is None else dict.fromkeys(["runAsUser", "runAsGroup", "fsGroup"], user)
+    assert operator == test == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **wanted}
+
+
+@pytest.mark.case("side-car")
+def test_what_pods_carry_is_set_for_the_cluster_and_for_a_pool() -> None:
+    values = {
+        "pods": {"labels": {"sidecar.istio.io/inject": "false"}, "serviceAccountName": "star"},
+        "pools": {"h20": {"pods": {"annotations": {"cost": "gpu"}}}},
+    }
+    arguments = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    text = only(render(*(part for one in arguments for part in ("--set-json", one))), "ConfigMap")["data"]
+    settings = Settings.model_validate(yaml.safe_load(text["settings.yaml"]))
+    assert settings.pods.labels == {"sidecar.istio.io/inject": "false"}
+    assert settings.pods.service_account_name == "star"
+    assert settings.pools["h20"].pods.annotations == {"cost": "gpu"}
+
+
+@pytest.mark.case("unquoted-quantity")
+def test_quantities_of_pools_need_no_quotes() -> None:
+    text = only(render("--set-json", "pools.h20.shmSize=1073741824"), "ConfigMap")["data"]["settings.yaml"]
+    assert Settings.model_validate(yaml.safe_load(text)).pools["h20"].shm_size == "1073741824"
 
 
 def test_new_settings_start_new_pods() -> None:

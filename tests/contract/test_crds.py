@@ -86,9 +86,9 @@ def test_what_rules_look_at_is_bounded(kind: type[Resource[Any, Any]]) -> None:
     """Cost estimates of CEL, and of the store, need an end to every text, list and map a person writes."""
     spec = crd.crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     for path, node in nodes("spec", spec):
-        if node["type"] == "string":
+        if node.get("type", "string") == "string":
             assert "maxLength" in node or "enum" in node, path
-        if node["type"] == "array":
+        if node.get("type") == "array":
             assert "maxItems" in node or node["items"].get("enum"), path
         if "additionalProperties" in node:
             assert "maxProperties" in node, path

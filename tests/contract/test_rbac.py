@@ -10,7 +10,7 @@ from tests.support.kubectl import Kubectl
 
 OPERATOR = "system:serviceaccount:star-system:star-operator"
 ROLES = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-SPECIAL = (resources.SECRET, resources.TOKEN_REVIEW, resources.LEASE)
+SPECIAL = (resources.SECRET, resources.NAMESPACE, resources.TOKEN_REVIEW, resources.LEASE)
 
 
 @pytest.fixture(scope="module")

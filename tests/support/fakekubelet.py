@@ -17,9 +17,10 @@ from kubernetes import client, config
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
+from star_contracts.errors import Reason
 from star_contracts.job import JobSpec
 from star_contracts.names import LABEL_STEP
-from star_contracts.result import JobResult
+from star_contracts.result import ErrorClass, ExitCode, JobError, JobResult
 
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
@@ -91,7 +92,10 @@ class FakeKubelet:
 
     def _play(self, pod: dict[str, Any], pods: Pods) -> None:
         status, meta = pod.get("status", {}), pod["metadata"]
-        if status.get("phase") not in (None, "Pending", "Running") or "deletionTimestamp" in meta:
+        if status.get("phase") not in (None, "Pending", "Running"):
+            return
+        if "deletionTimestamp" in meta:
+            self._end_deleted(pod)
             return
         if self.ignored(pod):
             return
@@ -121,6 +125,14 @@ class FakeKubelet:
             "reason": "Completed" if not code else "Error",
         }
         self._write(pod, "Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    def _end_deleted(self, pod: dict[str, Any]) -> None:
+        """A job's pod that is told to stop says so and ends; until its end is counted a finalizer keeps it."""
+        if LABEL_STEP not in pod["metadata"]["labels"]:
+            return
+        error = JobError(error_class=ErrorClass.RETRYABLE, reason=Reason.INTERRUPTED, message="told to stop")
+        ended = {"exitCode": int(ExitCode.RETRYABLE), "message": JobResult(error=error).termination_message()}
+        self._write(pod, "Failed", {"terminated": {**ended, "reason": "Error"}}, ready=False)
 
     def _play_server(self, pod: dict[str, Any], pods: Pods) -> None:
         """A server is ready at once; the pods of a group are when all of them run and none has formed before."""

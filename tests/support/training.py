@@ -9,6 +9,7 @@ from typing import Any
 from star_contracts.artifact import ArtifactKind, ArtifactRef
 from star_contracts.data import AgentStep, GroundTruth, RankingTask, SignalKind, TaskType, ToolExchange, Trajectory
 from star_contracts.job import ModelSource
+from star_jobs.models.chat_template import CHATML
 from star_jobs.storage import ObjectStore, write_jsonl
 from tests.support import world
 
@@ -40,7 +41,7 @@ def write_model(folder: Path, **config: Any) -> Path:
     settings = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "dtype": "float32", **config}
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": CHATML_TOKENS}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": CHATML}))
     write_safetensors(folder / "model.safetensors", {"w": (2, 2)})
     return folder
 

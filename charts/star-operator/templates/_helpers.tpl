@@ -61,6 +61,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "proxy" .Values.proxy
       "imagePullPolicy" .Values.imagePullPolicy
       "imagePullSecrets" .Values.imagePullSecrets
+      "pods" .Values.pods
+      "podSecurity" (include "star-operator.podSecurity" . | fromYaml)
       "clusterDomain" .Values.settings.clusterDomain
       "llmIdleSeconds" .Values.settings.llmIdleSeconds
       "workers" .Values.settings.workers
@@ -68,6 +70,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "progressUrl" (default (printf "http://%s:8081/v1/progress" $service) .Values.settings.progressUrl)
 }}
 {{- toYaml $settings }}
+{{- end }}
+
+{{/* User and groups: null is said, as Helm takes a value that is null for one that is not there. */}}
+{{- define "star-operator.podSecurity" -}}
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
+{{ $key }}: {{ get ($.Values.podSecurity | default dict) $key | default "null" }}
+{{- end }}
+{{- end }}
+
+{{/* A pod's security context, as far as it is the same everywhere. */}}
+{{- define "star-operator.podSecurityContext" -}}
+runAsNonRoot: true
+{{- range $key, $id := include "star-operator.podSecurity" . | fromYaml }}
+{{- with $id }}
+{{ $key }}: {{ . | int64 }}
+{{- end }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
 {{- end }}
 
 {{/* The plurals of STAR's kinds, as a YAML list: from the names of the CRDs' files, so that no kind is forgotten. */}}

@@ -9,7 +9,6 @@ from star_jobs.datasets.snapshot import ITEMS, Dataset
 from star_jobs.grpo.difficulty import SAMPLES, Instance
 from star_jobs.grpo.rows import PromptSet, Tasks, batch_size, build, steps
 from star_jobs.lookup import SignalStore
-from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder
 from star_jobs.models.source import resolve
 from star_jobs.models.tokens import token_counter
@@ -69,14 +68,14 @@ def prepare(stage: TrainGRPO, job: JobContext, node: Node) -> Prepared:
         items=dataset.items,
     )
     instances = read_jsonl(job.fetch(stage.samples) / SAMPLES, Instance)
-    prompts = build(instances, source, variant, token_counter(model.path), h.max_prompt_length)
+    prompts = build(instances, source, variant, token_counter(model.path, model.name), h.max_prompt_length)
     batch, mini_batch = batch_size(h.train_batch_size, h.mini_batch_size, len(prompts.rows))
     total, epochs = steps(len(prompts.rows), batch, h.epochs, h.max_steps)
     return Prepared(
         stage=stage,
         node=node,
         model=model,
-        answer_prefix=answer_prefix(model.path) if model.chatml else "",
+        answer_prefix=model.answer_prefix(),
         prompts=prompts,
         variant=variant,
         items=folder / ITEMS,

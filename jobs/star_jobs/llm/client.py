@@ -14,6 +14,7 @@ results take more than a third of a call's processor time (2.8 ms instead of 1.7
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from star_contracts.data import Usage
 from star_contracts.job import LLMEndpoint
 from star_contracts.settings import Sampling
 from star_jobs.llm.budget import TokenBudget
+from star_jobs.llm.connections import KEPT_SECONDS, ReconnectingClient, is_in_cluster
 from star_jobs.llm.failures import (
     Backoff,
+    EndpointBusy,
     RequestRefused,
     as_failure,
     cannot_ask,
@@ -51,6 +54,8 @@ _CONNECT_TIMEOUT = 30.0
 _CALLS_PER_POOL = 16
 _SERVER_ERRORS_PER_CALL = 8
 """A request that makes the server fail this often is given up, even while the server answers others."""
+_MOST_TOKENS = 2**31 - 1
+_KEY = re.compile(r"[!-~]+")
 _CHARS_A_TOKEN = 4
 """Of a prompt, roughly: what a call is expected to take of a limit on tokens before the server has counted them."""
 
@@ -79,8 +84,13 @@ class LLMClient:
     `usage` and `retries` add up what all calls spent.
     """
 
-    def __init__(self, endpoint: LLMEndpoint, *, pods: int = 1, budget: TokenBudget | None = None) -> None:
+    def __init__(
+        self, endpoint: LLMEndpoint, *, pods: int = 1, budget: TokenBudget | None = None, interactive: bool = False
+    ) -> None:
         """Read the key; `pods` clients share the endpoint's rate limits, all clients of a pod its budget.
+
+        `interactive` is for people who wait for an answer: an endpoint that is busy is said to be so at once, and it is
+        one of the cluster's, so that no proxy is asked.
 
         Raises TerminalFailure(LLMAccessDenied) when the key's file cannot be read.
         """
@@ -93,7 +103,9 @@ class LLMClient:
         self._answered_at = 0.0
         self._asking: asyncio.Server | None = None
         self._ready: asyncio.Task[None] | None = None
-        self._apis = _open_pools(endpoint, _read_key(endpoint))
+        self._interactive = interactive
+        direct = interactive or is_in_cluster(endpoint.base_url)
+        self._apis = _open_pools(endpoint, _read_key(endpoint), proxies=not direct)
         self._slots: asyncio.Queue[openai.AsyncOpenAI] = asyncio.LifoQueue()
         for slot in range(endpoint.concurrency):
             self._slots.put_nowait(self._apis[slot // _CALLS_PER_POOL])
@@ -135,7 +147,9 @@ class LLMClient:
         pause = min(_POLL_SECONDS, limit / 10)
         while True:
             try:
-                models = (await self._apis[0].models.list(timeout=_PROBE_TIMEOUT)).data or []
+                listed = await self._apis[0].get(
+                    "/models", cast_to=httpx2.Response, options={"timeout": _PROBE_TIMEOUT}
+                )
                 break
             except openai.APIError as error:
                 if isinstance(error, openai.NotFoundError):
@@ -145,9 +159,10 @@ class LLMClient:
                 if time.monotonic() + pause > deadline:
                     raise unreachable(error, self.endpoint, limit) from error
                 await asyncio.sleep(pause)
-        if models and self.endpoint.model not in {model.id for model in models}:
-            raise unknown_model(self.endpoint, [model.id for model in models])
-        if any(model.owned_by == "vllm" for model in models):
+        owners = _owners(listed.content)
+        if owners and self.endpoint.model not in owners:
+            raise unknown_model(self.endpoint, list(owners))
+        if "vllm" in owners.values():
             self._dialect = Dialect.VLLM
 
     async def _ask_for_model(self) -> None:
@@ -178,7 +193,7 @@ class LLMClient:
         assistant's own (vLLM only); `template_arguments` go to the chat template (vLLM only).
 
         Raises RetryableFailure(LLMUnreachable), TerminalFailure(LLMAccessDenied, InvalidModel, LLMOutputInvalid,
-        TokenBudgetSpent) or RequestRefused.
+        TokenBudgetSpent), RequestRefused or, to an interactive client, EndpointBusy.
         """
         self._budget.check()
         request: dict[str, Any] = {
@@ -228,6 +243,8 @@ class LLMClient:
             except openai.APIError as error:
                 if not is_transient(error):
                     raise as_failure(error, self.endpoint) from error
+                if self._interactive and isinstance(error, openai.RateLimitError):
+                    raise EndpointBusy(self.endpoint, retry_after(error)) from error
                 self._check_patience(error, started, backoff.attempts)
                 self.retries += 1
                 pause = backoff.delay()
@@ -277,21 +294,46 @@ def _read(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
         completion = json.loads(content)
         choices = completion["choices"]
         spent = completion.get("usage") or {}
-        texts = tuple(choice["message"].get("content") or "" for choice in choices)
+        texts = tuple(_text(choice["message"].get("content")) for choice in choices)
         usage = Usage(
-            prompt_tokens=spent.get("prompt_tokens") or 0,
-            completion_tokens=spent.get("completion_tokens") or 0,
+            prompt_tokens=_tokens(spent.get("prompt_tokens")),
+            completion_tokens=_tokens(spent.get("completion_tokens")),
             calls=1,
         )
-        finish_reason = choices[0].get("finish_reason") or "stop" if choices else ""
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        finish_reason = str(choices[0].get("finish_reason") or "stop") if choices else ""
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise not_an_api(endpoint, f"its answer is no chat completion ({type(error).__name__}: {error})") from error
     if not texts:
         raise not_an_api(endpoint, "it answered without any choice")
     return Reply(texts, finish_reason, usage, waited)
 
 
-def _open_pools(endpoint: LLMEndpoint, key: str) -> list[openai.AsyncOpenAI]:
+def _text(content: object) -> str:
+    """Return what a message says. Half a surrogate pair becomes U+FFFD, as in every decoder: it can be written then."""
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise TypeError(f"content is {type(content).__name__} and not text")
+    return content if content.isascii() else content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _tokens(count: object) -> int:
+    if count is None:
+        return 0
+    if not isinstance(count, int) or not 0 <= count <= _MOST_TOKENS:
+        raise ValueError(f"usage counts {str(count)[:20]} tokens")
+    return count
+
+
+def _owners(content: bytes) -> dict[str, object]:
+    """Return the models that an endpoint lists, with their owners; none when it lists them in no way that is known."""
+    try:
+        return {str(model["id"]): model.get("owned_by") for model in json.loads(content)["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # The first call will tell.
+
+
+def _open_pools(endpoint: LLMEndpoint, key: str, *, proxies: bool) -> list[openai.AsyncOpenAI]:
     """Return API clients with a connection for each call in flight between them.
 
     Several, as httpx looks through all connections of a pool for each request: with 3000 calls in flight one pool costs
@@ -299,14 +341,17 @@ def _open_pools(endpoint: LLMEndpoint, key: str) -> list[openai.AsyncOpenAI]:
     """
     pools = -(-endpoint.concurrency // _CALLS_PER_POOL)
     tls = httpx2.create_ssl_context()
-    limits = httpx2.Limits(max_connections=_CALLS_PER_POOL + 1, max_keepalive_connections=_CALLS_PER_POOL + 1)
+    most = _CALLS_PER_POOL + 1
+    limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=KEPT_SECONDS)
     timeout = httpx2.Timeout(endpoint.timeout_seconds, connect=_CONNECT_TIMEOUT)
     return [
         openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=key,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, verify=tls),
+            http_client=ReconnectingClient(
+                limits=limits, timeout=timeout, verify=tls, trust_env=proxies, follow_redirects=True
+            ),
         )
         for _ in range(pools)
     ]
@@ -323,9 +368,14 @@ def _read_key(endpoint: LLMEndpoint) -> str:
     if endpoint.api_key_file is None:
         return "none"
     try:
-        key = Path(endpoint.api_key_file).read_text().strip()
+        # Editors put a byte order mark in front, which is no part of the key.
+        key = Path(endpoint.api_key_file).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise unusable_key(endpoint.api_key_file, error.strerror or "unreadable") from error
+    except UnicodeDecodeError:
+        raise unusable_key(endpoint.api_key_file, "not UTF-8") from None
     if not key:
         raise unusable_key(endpoint.api_key_file, "empty")
+    if not _KEY.fullmatch(key):
+        raise unusable_key(endpoint.api_key_file, "not one word of plain ASCII")
     return key

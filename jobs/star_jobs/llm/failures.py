@@ -27,6 +27,15 @@ class RequestRefused(TerminalFailure):
         super().__init__(Reason.INVALID_JOB_SPEC, message)
 
 
+class EndpointBusy(RetryableFailure):
+    """The endpoint has too much to do just now (HTTP 429): it is well, and asks to be left alone for a while."""
+
+    def __init__(self, endpoint: LLMEndpoint, seconds: float | None) -> None:
+        super().__init__(Reason.LLM_UNREACHABLE, f"llm endpoint {endpoint.base_url} is busy (HTTP 429)")
+        self.seconds = seconds
+        """What it asked for with Retry-After; None when it did not say."""
+
+
 class Backoff:
     """Delays between tries: doubling, with jitter, up to half a minute."""
 
@@ -59,6 +68,12 @@ def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
             Reason.INVALID_MODEL,
             f"llm endpoint {endpoint.base_url} has no model {endpoint.model!r} (HTTP 404: {_detail(error)}); check "
             "llm.endpoint.model and that the URL ends in /v1",
+        )
+    if error.status_code == 400 and "chat template" in (detail := _detail(error)).lower():
+        return TerminalFailure(
+            Reason.INVALID_MODEL,
+            f"llm endpoint {endpoint.base_url} serves a model without a usable chat template (HTTP 400: {detail}); "
+            "serve a chat model, or one whose tokenizer has a chat template",
         )
     return RequestRefused(
         f"llm endpoint {endpoint.base_url} refused a request (HTTP {error.status_code}: {_detail(error)}); check "

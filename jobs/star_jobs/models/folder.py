@@ -4,17 +4,17 @@ Nothing here imports torch or transformers, so that adapters and their tests can
 """
 
 import json
-import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star_contracts.errors import Reason
-from star_jobs.errors import TerminalFailure
+from star_jobs.models.chat_template import answer_prefix, prompt_of
+from star_jobs.models.files import ModelFiles
+from star_jobs.models.weights import INDEX, check_weights
 
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+ADAPTER = "adapter_config.json"
 IM_START = "<|im_start|>"
 
 _MODEL_FILES = (
@@ -22,7 +22,7 @@ _MODEL_FILES = (
     "generation_config.json",
     "*.safetensors",
     INDEX,
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "tokenizer.model",
     "special_tokens_map.json",
@@ -32,6 +32,16 @@ _MODEL_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+_OTHER_TASKS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "ForMaskedLM",
+    "ForImageClassification",
+    "RewardModel",
+)
+"""Ends of names of architectures that write no text."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +55,42 @@ class ModelFolder:
     """First of `architectures`, e.g. `LlamaForCausalLM`."""
     chatml: bool
     """Its tokenizer has ChatML's role tokens, as Qwen's and SmolLM's have."""
+    name: str = ""
+    """What its user calls it."""
+    prompt: str = ""
+    """What its chat template makes of the probe."""
+
+    def answer_prefix(self) -> str:
+        """Return what a ChatML model's template puts before an answer; empty for other models.
+
+        Raises TerminalFailure(InvalidModel) when a model with ChatML's tokens has a template of another form.
+        """
+        return answer_prefix(self.prompt, ModelFiles(self.path, self.name)) if self.chatml else ""
 
 
-def describe(path: Path) -> ModelFolder:
-    """Look at a model folder.
+def describe(path: Path, name: str = "", *, template: bool = True) -> ModelFolder:
+    """Look at a model folder. `name` is what its user calls it.
 
-    Raises TerminalFailure(InvalidModel) when it is not one: no configuration, no tokenizer, or weights cut short.
+    Raises TerminalFailure(InvalidModel) when it is not one that can be trained and asked: an adapter, no configuration,
+    no tokenizer, weights that lack a part, or, unless `template` is False, no chat template that renders.
     """
-    config = _read_json(path / CONFIG)
-    architectures = config.get("architectures") or [""]
-    tokenizer = _read_json(path / "tokenizer.json")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise _invalid(path, "has no *.safetensors weights", "convert it to safetensors")
-    for file in weights:
-        if not is_whole_safetensors(file):
-            raise _invalid(path, f"has a file {file.name} that is cut short", "upload it again")
-    added = {str(token.get("content")) for token in tokenizer.get("added_tokens", [])}
-    return ModelFolder(path, str(config.get("model_type", "")), str(architectures[0]), IM_START in added)
+    files = ModelFiles(path, name or path.name)
+    if files.has(ADAPTER):
+        raise files.problem(f"is an adapter ({ADAPTER}), not a whole model", "merge it into its base model")
+    config = files.json(CONFIG)
+    added = _added_tokens(files, files.json(TOKENIZER))
+    check_weights(files)
+    for file in checkpoint_files(path):
+        if file.suffix == ".json":
+            files.json(file.name)  # the engines read them all
+    return ModelFolder(
+        path=path,
+        model_type=_model_type(files, config),
+        architecture=_architecture(files, config),
+        chatml=IM_START in added,
+        name=files.name,
+        prompt=prompt_of(files) if template else "",
+    )
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -72,57 +100,30 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def set_dtype(folder: Path, dtype: str) -> None:
     """Make the configuration name the number format that the weights are to be loaded in."""
-    config = _read_json(folder / CONFIG)
+    config = ModelFiles(folder, folder.name).json(CONFIG)
     config.pop("torch_dtype", None)
     config["dtype"] = dtype
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def parameter_count(weights: Iterable[Path]) -> int:
-    """Return the number of parameters in safetensors files, from their headers alone."""
-    total = 0
-    for file in weights:
-        for name, entry in _safetensors_header(file).items():
-            if name != "__metadata__":
-                size = 1
-                for length in entry["shape"]:
-                    size *= int(length)
-                total += size
-    return total
+def _model_type(files: ModelFiles, config: dict[str, Any]) -> str:
+    found = config.get("model_type")
+    if not isinstance(found, str) or not found:
+        raise files.problem(f"has a {CONFIG} without model_type", "upload the configuration it was saved with")
+    return found
 
 
-def is_whole_safetensors(file: Path) -> bool:
-    """Tell whether a safetensors file has all the bytes its header promises (safetensors format, README)."""
-    try:
-        header = _safetensors_header(file)
-        ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        with file.open("rb") as data:
-            (length,) = struct.unpack("<Q", data.read(8))
-        return file.stat().st_size == 8 + int(length) + max(ends, default=0)
-    except (OSError, ValueError, KeyError, struct.error):
-        return False
+def _architecture(files: ModelFiles, config: dict[str, Any]) -> str:
+    found = config.get("architectures")
+    if not isinstance(found, list) or not found or not isinstance(found[0], str):
+        raise files.problem(f"has a {CONFIG} without a list of architectures", "upload the one it was saved with")
+    if found[0].endswith(_OTHER_TASKS):
+        raise files.problem(f"is a {found[0]!r} ({CONFIG}), which writes no text", "take a causal language model")
+    return found[0]
 
 
-def _safetensors_header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as data:
-        (length,) = struct.unpack("<Q", data.read(8))
-        if length > 100_000_000:
-            raise ValueError("not a safetensors header")
-        header: dict[str, Any] = json.loads(data.read(length))
-    return header
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise _invalid(file.parent, f"has no {file.name}", "point to a Hugging Face model folder") from None
-    except ValueError as error:
-        raise _invalid(file.parent, f"has a {file.name} that is not JSON ({error})", "upload it again") from error
-    if not isinstance(value, dict):
-        raise _invalid(file.parent, f"has a {file.name} that is not a JSON object", "upload it again")
-    return value
-
-
-def _invalid(folder: Path, what: str, advice: str) -> TerminalFailure:
-    return TerminalFailure(Reason.INVALID_MODEL, f"the model in {folder.name} {what}: {advice}")
+def _added_tokens(files: ModelFiles, tokenizer: dict[str, Any]) -> set[str]:
+    tokens = tokenizer.get("added_tokens") or []
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        raise files.problem(f"has a {TOKENIZER} whose added_tokens is no list of tokens", "upload it again")
+    return {str(token.get("content")) for token in tokens}

@@ -14,7 +14,8 @@ from star_contracts.errors import Reason
 from star_contracts.job import ImportModel
 from star_jobs.errors import TerminalFailure
 from star_jobs.models.chat_template import CHATML, END_OF_TURN
-from star_jobs.models.folder import IM_START, checkpoint_files, describe, parameter_count
+from star_jobs.models.folder import IM_START, checkpoint_files, describe
+from star_jobs.models.weights import parameter_count
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.files import sha256_file
 

@@ -26,12 +26,12 @@ def resolve(source: ModelSource, job: JobContext) -> ModelFolder:
             raise TerminalFailure(
                 Reason.INVALID_MODEL, f"model: {source.artifact.uri} is a {kind} artifact; point to a checkpoint"
             )
-        return describe(job.fetch(source.artifact))
+        return describe(job.fetch(source.artifact), source.artifact.uri)
     if source.hub is None:
         raise TerminalFailure(
             Reason.INVALID_JOB_SPEC, "model: neither an artifact nor a hub id is set; set one of them"
         )
-    return describe(_from_hub(source.hub, work_dir() / "hub"))
+    return describe(_from_hub(source.hub, work_dir() / "hub"), source.hub)
 
 
 def inputs_of(source: ModelSource) -> dict[str, str]:

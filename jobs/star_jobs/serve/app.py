@@ -1,19 +1,24 @@
 """The gateway's HTTP endpoints. What they do is in the modules they call; see docs/gateway.md."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from star_jobs.serve.cors import Cors
 from star_jobs.serve.disconnect import ClientGone, unless_gone
 from star_jobs.serve.edge import Edge, request_id
 from star_jobs.serve.gateway import Gateway
+from star_jobs.serve.guard import Guard
 from star_jobs.serve.models import (
     BatchRequest,
     BatchResponse,
@@ -23,16 +28,61 @@ from star_jobs.serve.models import (
     Recommendation,
     RecommendRequest,
 )
-from star_jobs.serve.problems import Problem, http_handler, problem_handler, validation_handler
-from star_jobs.serve.proxy import StreamedAnswer, model_list, open_upstream, parse_call
+from star_jobs.serve.problems import Problem, http_handler, no_server, problem_handler, validation_handler
+from star_jobs.serve.proxy import call_of, model_list
 from star_jobs.serve.recommend import Caller, Recommender
+from star_jobs.serve.strictjson import JsonObject
+from star_jobs.serve.upstream import StreamedAnswer, open_awake, whole_answer
 
 REVISION_HEADER = "x-star-revision"
 USER_HEADER = "x-star-user"
 CLIENT_CLOSED_REQUEST = 499
 """nginx's code for a client that went away; only the access log and the metrics ever see it."""
 
-router = APIRouter()
+
+class _BodyRoute(APIRoute):
+    """Has the gateway read an endpoint's body, where FastAPI would read it whole and validate it on the event loop."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint with its body read (FastAPI: custom Request and APIRoute class)."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+        annotation: Any = self.body_field.field_info.annotation
+        model: TypeAdapter[Any] = TypeAdapter(annotation)
+
+        def understand(body: JsonObject) -> Any:
+            try:
+                return model.validate_python(body)
+            except ValidationError as error:
+                errors = error.errors(include_url=False, include_context=False, include_input=False)
+                raise RequestValidationError([one | {"loc": ("body", *one["loc"])} for one in errors]) from None
+
+        async def read_and_handle(request: Request) -> Response:
+            gateway: Gateway = request.app.state.gateway
+            body = await gateway.bodies.read(request, understand, gateway.config.deadline_seconds)
+            return await handle(_Read(request, body))
+
+        return read_and_handle
+
+
+class _Read(Request):
+    """A request whose body is read and validated already."""
+
+    def __init__(self, request: Request, value: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._value = value
+
+    async def body(self) -> bytes:
+        """Return that there is a body."""
+        return b"{}"
+
+    async def json(self) -> Any:
+        """Return what it says."""
+        return self._value
+
+
+router = APIRouter(route_class=_BodyRoute)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -44,15 +94,23 @@ def create_app(gateway: Gateway) -> FastAPI:
             yield
 
     # No documentation pages: they load scripts from the internet. /openapi.json has it all.
-    app = FastAPI(title="STAR gateway", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="STAR gateway",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
     app.state.gateway = gateway
     app.include_router(router)
     app.add_exception_handler(Problem, problem_handler)
     app.add_exception_handler(RequestValidationError, validation_handler)
     app.add_exception_handler(HTTPException, http_handler)
     app.add_exception_handler(ClientGone, _client_gone)
-    app.add_exception_handler(Exception, _internal_error)
-    app.add_middleware(Edge, gateway=gateway)
+    for middleware in (Guard, Cors, Edge):  # the last is the outermost
+        app.add_middleware(middleware, gateway=gateway)
     return app
 
 
@@ -116,21 +174,23 @@ async def completions(request: Request, gateway: Gate) -> Response:
 
 
 async def _pass_through(path: str, request: Request, gateway: Gateway) -> Response:
-    call = parse_call(path, await request.body(), _caller(request), request.headers.get(USER_HEADER))
+    understand = partial(call_of, path, caller=_caller(request), user_header=request.headers.get(USER_HEADER))
+    call = await gateway.bodies.read(request, understand, gateway.config.deadline_seconds)
     ends_at = asyncio.get_running_loop().time() + gateway.config.deadline_seconds
     async with AsyncExitStack() as stack:
         stack.enter_context(gateway.admitted())
         try:
             async with asyncio.timeout_at(ends_at):
-                upstream = await unless_gone(request.receive, open_upstream(call, gateway.pool, stack))
+                upstream = await unless_gone(request.receive, open_awake(call, gateway.pool, stack))
                 request.scope["state"]["revision"] = upstream.backend.revision
-                if call.stream:
+                if upstream.is_stream:
                     return StreamedAnswer(upstream, stack.pop_all(), ends_at)
-                content = await unless_gone(request.receive, upstream.response.aread())
+                return await unless_gone(request.receive, whole_answer(upstream))
         except TimeoutError:
+            if gateway.pool.asleep:
+                raise no_server(gateway.config.deadline_seconds) from None
             detail = f"no answer within {gateway.config.deadline_seconds:g} s; ask for fewer tokens, or for a stream."
             raise Problem(504, "deadline", detail) from None
-        return Response(content, status_code=upstream.response.status_code, headers=upstream.headers)
 
 
 @router.get("/v1/models")
@@ -186,8 +246,3 @@ def _caller(request: Request) -> Caller:
 
 async def _client_gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-
-async def _internal_error(request: Request, _error: Exception) -> JSONResponse:
-    detail = f"an error that is ours; look for request {request_id(request.scope)} in the gateway's log."
-    return Problem(500, "internal", detail).response()

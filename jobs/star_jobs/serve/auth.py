@@ -26,9 +26,12 @@ class ApiKeys:
         if path is None:
             return cls(digests=(), required=False)
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            # Editors put a byte order mark in front, which is no part of the first key.
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
             raise ValueError(f"apiKeysFile {path} cannot be read ({type(error).__name__}); mount the secret") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"apiKeysFile {path} is not UTF-8; write the secret's keys as plain text") from None
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
             raise ValueError(f"apiKeysFile {path} has no key; put one key on each line")
@@ -39,7 +42,7 @@ class ApiKeys:
         if not self.required:
             return
         scheme, _, key = (authorization or "").partition(" ")
-        digest = _digest(key.strip())
+        digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()  # as the header's bytes came
         # Every key is compared whatever the outcome of the others: the time taken tells nothing.
         matches = [hmac.compare_digest(digest, known) for known in self.digests]
         if scheme.lower() != _SCHEME or not any(matches):

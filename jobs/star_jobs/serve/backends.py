@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import structlog
 
 from star_contracts.job import LLMEndpoint
 from star_contracts.serving import Backend
 from star_jobs.llm.client import LLMClient
+from star_jobs.llm.connections import KEPT_SECONDS, ReconnectingClient
 from star_jobs.serve.metrics import Metrics
 from star_jobs.serve.problems import Problem
 from star_jobs.serve.routing import preference
@@ -58,7 +59,8 @@ class BackendHandle:
                 timeout_seconds=_CALL_TIMEOUT,
                 concurrency=_CALLS_IN_FLIGHT,
                 startup_seconds=_CONNECT_TIMEOUT,
-            )
+            ),
+            interactive=True,
         )
         self.health = Health(up=False, detail="not probed yet")
         self.leases = 0
@@ -90,15 +92,19 @@ class BackendPool:
         self._metrics = metrics
         self.has_generated = False
         """Whether a backend that takes traffic has ever been up."""
-        self.http = httpx.AsyncClient(
+        self.hold = False
+        """Whether a request waits for a backend while none is up: the servers are scaled to nothing."""
+        self._answers = asyncio.Event()
+        self.http = ReconnectingClient(
             trust_env=False,
-            timeout=httpx.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
+            timeout=httpx2.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEPT_SECONDS),
         )
         """For probes and for the OpenAI-compatible pass-through."""
 
-    async def update(self, backends: Sequence[Backend]) -> None:
+    async def update(self, backends: Sequence[Backend], *, hold: bool = False) -> None:
         """Take over a new list. Backends that stay keep their connections and health; requests in flight go on."""
+        self.hold = hold
         before, self._handles = self._handles, {}
         for backend in backends:
             key = (backend.revision, backend.base_url, backend.model)
@@ -113,6 +119,7 @@ class BackendPool:
                 self._metrics.backend_weight.remove(handle.backend.revision)
                 with contextlib.suppress(KeyError):
                     self._metrics.backend_up.remove(handle.backend.revision)
+        self._note_answers()
 
     @property
     def handles(self) -> list[BackendHandle]:
@@ -133,6 +140,16 @@ class BackendPool:
             return [by_revision[pinned]]
         preferred = [by_revision[b.revision] for b in preference(key, [handle.backend for handle in self.handles])]
         return sorted(preferred, key=lambda handle: not handle.health.up)
+
+    async def awake(self) -> None:
+        """Return at once, or, while requests are held, as soon as a backend that takes traffic is up."""
+        if self.hold:
+            await self._answers.wait()
+
+    @property
+    def asleep(self) -> bool:
+        """Say whether requests are held and no backend is up."""
+        return self.hold and not self._answers.is_set()
 
     def failed(self, handle: BackendHandle, detail: str) -> None:
         """Take note that a request could not be answered: the backend is down until a probe generates again."""
@@ -160,7 +177,7 @@ class BackendPool:
                 await self._light_probe(handle.backend)
             else:
                 await self._generate_probe(handle.backend)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError, TypeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, AttributeError, TypeError) as error:
             failures = handle.health.failures + 1
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             up = handle.health.up and failures < _FAILURES_TO_GO_DOWN
@@ -190,6 +207,13 @@ class BackendPool:
         handle.health = health
         self.has_generated |= health.up and handle.backend.weight > 0
         self._metrics.backend_up.labels(handle.backend.revision).set(1 if health.up else 0)
+        self._note_answers()
+
+    def _note_answers(self) -> None:
+        if any(handle.health.up and handle.backend.weight > 0 for handle in self.handles):
+            self._answers.set()
+        else:
+            self._answers.clear()
 
     async def close(self) -> None:
         """Close every client."""

@@ -1,4 +1,4 @@
-"""Around every request: its id, the API key, the access log, metrics, and how a draining process says goodbye.
+"""Around every request: its id, the access log, metrics, and how a draining process says goodbye.
 
 A plain ASGI middleware, as Starlette's BaseHTTPMiddleware hides a client's disconnect from the endpoint.
 """
@@ -11,9 +11,6 @@ from uuid import uuid4
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from star_jobs.serve.auth import unauthorized
-from star_jobs.serve.problems import Problem
 
 if TYPE_CHECKING:
     from star_jobs.serve.gateway import Gateway
@@ -29,6 +26,7 @@ ROUTES = (
     "/v1/feedback",
     "/openapi.json",
 )
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _log = structlog.get_logger("star.gateway.access")
@@ -53,46 +51,17 @@ class Edge:
             return
         # A copy: uvicorn hands the same lifespan state to every request.
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(Headers(scope=scope))}
-        if scope["path"] in OPEN_PATHS:
-            await self._app(scope, receive, send)
-            return
-        await self._observed(scope, receive, send)
-
-    async def _observed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(scope, receive, send, draining=self._gateway.draining)
         started = time.monotonic()
-        code = 500
-
-        async def answer(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                self._add_headers(scope, message)
-            await send(message)
-
         try:
-            if self._allowed(scope):
-                await self._app(scope, receive, answer)
-            else:
-                await unauthorized().response()(scope, receive, answer)
+            await self._app(exchange.inner_scope, exchange.receive, exchange.send)
         finally:
-            self._record(scope, 499 if scope["state"].get("gone") else code, time.monotonic() - started)
-
-    def _allowed(self, scope: Scope) -> bool:
-        try:
-            self._gateway.keys.check(Headers(scope=scope).get("authorization"))
-        except Problem:
-            self._gateway.metrics.rejected.labels("unauthorized").inc()
-            return False
-        return True
-
-    def _add_headers(self, scope: Scope, message: Message) -> None:
-        headers = MutableHeaders(scope=message)
-        headers["x-request-id"] = request_id(scope)
-        if self._gateway.draining:
-            # Kept-alive connections would otherwise stay with a process that is about to go.
-            headers["connection"] = "close"
+            self._gateway.bodies.release(scope["state"])
+            if scope["path"] not in OPEN_PATHS:
+                self._record(scope, exchange.code, time.monotonic() - started)
 
     def _record(self, scope: Scope, code: int, seconds: float) -> None:
+        code = 499 if scope["state"].get("gone") else code
         route = scope["path"] if scope["path"] in ROUTES else "other"
         revision = scope["state"].get("revision", "")
         self._gateway.metrics.requests.labels(route, str(code), revision).inc()
@@ -100,12 +69,49 @@ class Edge:
         _log.info(
             "request",
             route=route,
-            method=scope["method"],
+            method=scope["method"] if scope["method"] in _METHODS else "other",
             code=code,
             seconds=round(seconds, 4),
             revision=revision,
             request_id=request_id(scope),
         )
+
+
+class _Exchange:
+    """One request with its answer, as HTTP wants them beyond what an endpoint knows."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, draining: bool) -> None:
+        self.code = 500
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._draining = draining
+        self._head = scope["method"] == "HEAD"
+        self._awaits_continue = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+
+    @property
+    def inner_scope(self) -> Scope:
+        """The request as endpoints see it: HEAD is GET whose content is left out (RFC 9110, 9.3.2)."""
+        return {**self._scope, "method": "GET"} if self._head else self._scope
+
+    async def receive(self) -> Message:
+        """Pass a part of the request on."""
+        self._awaits_continue = False
+        return await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on."""
+        if message["type"] == "http.response.start":
+            self.code = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = request_id(self._scope)
+            # Kept-alive connections would otherwise stay with a process that is about to go. And a client that waits to
+            # be asked for its body may now send it or not: what comes next could be either.
+            if self._draining or self._awaits_continue:
+                headers["connection"] = "close"
+        elif self._head:
+            message = {**message, "body": b""}
+        await self._send(message)
 
 
 def _request_id(headers: Headers) -> str:

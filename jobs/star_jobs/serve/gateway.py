@@ -16,6 +16,7 @@ from star_jobs.errors import JobFailure, TerminalFailure, as_failure
 from star_jobs.serve.admission import Admission
 from star_jobs.serve.auth import ApiKeys
 from star_jobs.serve.backends import BackendPool
+from star_jobs.serve.body import Bodies
 from star_jobs.serve.catalogue import Catalogue, load_catalogue, same_data
 from star_jobs.serve.config import FileSignature, InvalidConfig, load_config
 from star_jobs.serve.feedback import FeedbackSink
@@ -47,6 +48,7 @@ class Gateway:
         self.metrics = Metrics()
         self.pool = BackendPool(self.metrics)
         self.admission = Admission(self.config.max_in_flight)
+        self.bodies = Bodies()
         self.feedback = FeedbackSink(self.metrics, _instance())
         self.feedback.configure(self.config.store, self.config.feedback)
         self.catalogue: Catalogue | None = None
@@ -60,7 +62,7 @@ class Gateway:
 
     async def __aenter__(self) -> "Gateway":
         """Start the background work: probes, watching, loading the data."""
-        await self.pool.update(self.config.backends)
+        await self.pool.update(self.config.backends, hold=self.config.hold)
         self._load_in_background()
         self._background = [
             asyncio.create_task(self.pool.probe_for_ever(), name="probe"),
@@ -113,7 +115,7 @@ class Gateway:
             return "draining: the process was told to stop"
         if self.catalogue is None:
             return self.notes.get("data", "the dataset is being loaded")
-        if not self.pool.has_generated:
+        if not self.pool.has_generated and not self.pool.hold:
             states = (f"{h.backend.revision}: {h.health.detail}" for h in self.pool.handles if h.backend.weight > 0)
             return f"no backend generates yet ({'; '.join(states)})"
         return None
@@ -140,7 +142,7 @@ class Gateway:
         self.notes.pop("config", None)
         self.admission.limit = config.max_in_flight
         self.feedback.configure(config.store, config.feedback)
-        await self.pool.update(config.backends)
+        await self.pool.update(config.backends, hold=config.hold)
         if not same_data(before, config):
             self._load_in_background()
         self.metrics.reloads.labels("applied").inc()

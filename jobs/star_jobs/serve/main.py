@@ -8,6 +8,7 @@ at once. When it can never become ready (bad configuration, missing artifact) it
 termination message.
 """
 
+import math
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ import uvicorn
 
 from star_contracts.errors import Reason
 from star_contracts.result import JobResult
+from star_contracts.serving import GatewayConfig
 from star_jobs import runtime
 from star_jobs.errors import TerminalFailure
 from star_jobs.serve.app import create_app
@@ -26,7 +28,10 @@ from star_jobs.serve.config import InvalidConfig, config_path
 from star_jobs.serve.gateway import Gateway
 
 DEFAULT_PORT = 8080
+MAX_HEADER_BYTES = 64 * 1024
 _FINISH_MARGIN_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than the load balancers in front keep an idle connection (60 s are common): theirs is the end that closes."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -51,6 +56,8 @@ class DrainingServer(uvicorn.Server):
         """Leave when the drain time is over, or when the gateway is beyond help."""
         drained = self._leave_at is not None and self._clock() >= self._leave_at
         if drained or self._gateway.fatal is not None:
+            # As it is by now: the configuration may have been read again since the start.
+            self.config.timeout_graceful_shutdown = finish_seconds(self._gateway.config)
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -73,6 +80,11 @@ def _serve(_stopping: threading.Event) -> JobResult:
     return JobResult()
 
 
+def finish_seconds(config: GatewayConfig) -> int:
+    """Return how long requests in flight may take to finish once the socket is closed."""
+    return math.ceil(config.deadline_seconds) + _FINISH_MARGIN_SECONDS
+
+
 def server_config(gateway: Gateway) -> uvicorn.Config:
     """Return uvicorn's settings: our own access log, and time for requests in flight to finish."""
     return uvicorn.Config(
@@ -81,6 +93,10 @@ def server_config(gateway: Gateway) -> uvicorn.Config:
         port=int(os.environ.get("STAR_GATEWAY_PORT", DEFAULT_PORT)),
         access_log=False,
         log_level="warning",
-        timeout_graceful_shutdown=int(gateway.config.deadline_seconds) + _FINISH_MARGIN_SECONDS,
+        timeout_graceful_shutdown=finish_seconds(gateway.config),
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        http="h11",
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         server_header=False,
     )

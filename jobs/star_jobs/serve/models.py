@@ -9,20 +9,26 @@ from star_contracts.data import Interaction, SignalKind
 
 ShortText = Annotated[str, StringConstraints(max_length=256)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MAX_INTEGER = 2**31 - 1
+LATEST_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999: larger numbers are no Unix times in seconds."""
 
 
 class ApiModel(BaseModel):
-    """A request or an answer: unknown fields are refused, so that a typo is an error and not a default."""
+    """A request or an answer: unknown fields are refused, so that a typo is an error and not a default.
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    Lists stop at their first bad element: a body may hold hundreds of thousands, and each error is an object.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class HistoryEvent(ApiModel):
     """One thing the user did."""
 
     item_id: Identifier
-    timestamp: Annotated[int, Field(ge=0)] | None = None
-    """Unix time in seconds; without it, the order in the list counts (oldest first)."""
+    timestamp: Annotated[int, Field(ge=0, le=LATEST_TIMESTAMP)] | None = None
+    """Unix time in seconds, not milliseconds; without it, the order in the list counts (oldest first)."""
     rating: float | None = None
     text: Annotated[str, StringConstraints(max_length=20_000)] = ""
     """The user's review."""
@@ -38,13 +44,13 @@ class RecommendRequest(ApiModel):
 
     user_id: Identifier | None = None
     """Routes the user to the same revision each time, and finds the history of a user the dataset knows."""
-    history: Annotated[list[HistoryEvent], Field(max_length=10_000)] | None = None
+    history: Annotated[list[HistoryEvent], Field(max_length=10_000, fail_fast=True)] | None = None
     """Oldest first. Needed for a user the dataset does not know; replaces the stored history of one it does."""
     profile: Annotated[dict[ShortText, ShortText], Field(max_length=32)] | None = None
     """What is known about the user, e.g. `age`; replaces the stored profile of a user the dataset knows."""
-    candidates: Annotated[list[Identifier], Field(min_length=2, max_length=1000)]
+    candidates: Annotated[list[Identifier], Field(min_length=2, max_length=1000, fail_fast=True)]
     """Item ids to rank. Their order does not matter: the gateway shuffles them before the student sees them."""
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
     """Ranked items to return; all by default."""
     best_of: Annotated[int, Field(ge=1, le=16)] | None = None
     """Answers to sample and merge into one ranking (paper C); the deployment's setting by default."""
@@ -126,7 +132,7 @@ class Recommendation(ApiModel):
 class BatchRequest(ApiModel):
     """Several independent requests."""
 
-    requests: Annotated[list[RecommendRequest], Field(min_length=1, max_length=1000)]
+    requests: Annotated[list[RecommendRequest], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class BatchResult(ApiModel):
@@ -164,7 +170,7 @@ class Feedback(ApiModel):
     event: FeedbackEvent
     user_id: Identifier | None = None
     revision: Identifier | None = None
-    rank: Annotated[int, Field(ge=1)] | None = None
+    rank: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
     """Place at which the item was shown."""
     value: float | None = None
     """A rating, a price, seconds watched: whatever goes with the event."""

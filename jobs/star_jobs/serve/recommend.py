@@ -14,6 +14,7 @@ from star_contracts.errors import Reason
 from star_contracts.serving import GatewayConfig
 from star_contracts.settings import Sampling
 from star_jobs.errors import JobFailure
+from star_jobs.llm.failures import EndpointBusy
 from star_jobs.serve.backends import BackendHandle, BackendPool
 from star_jobs.serve.catalogue import Catalogue
 from star_jobs.serve.consensus import closest, merged
@@ -26,7 +27,7 @@ from star_jobs.serve.models import (
     TokenUsage,
     ToolCallMade,
 )
-from star_jobs.serve.problems import Problem, of_failure
+from star_jobs.serve.problems import Problem, no_server, of_failure
 from star_jobs.serve.reasoning import sections
 from star_jobs.serve.task import PreparedTask, prepare
 from star_jobs.trajectory.student import StudentAnswer, answer
@@ -57,8 +58,10 @@ class Recommender:
         deadline = min(request.deadline_seconds or self.config.deadline_seconds, self.config.deadline_seconds)
         try:
             async with asyncio.timeout(deadline):
-                handle, answers = await self._ask(request, caller, prepared)
+                handle, answers = await self._ask_awake(request, caller, prepared)
         except TimeoutError:
+            if self.pool.asleep:
+                raise no_server(deadline) from None
             raise Problem(
                 504,
                 "deadline",
@@ -67,6 +70,18 @@ class Recommender:
             ) from None
         seconds = asyncio.get_running_loop().time() - started
         return self._response(request, caller, prepared, Answered(handle, answers, seconds))
+
+    async def _ask_awake(
+        self, request: RecommendRequest, caller: Caller, prepared: PreparedTask
+    ) -> tuple[BackendHandle, list[StudentAnswer]]:
+        """Ask once a backend is up, where the servers are scaled to nothing; one that goes meanwhile is waited for."""
+        while True:
+            await self.pool.awake()
+            try:
+                return await self._ask(request, caller, prepared)
+            except Problem:
+                if not self.pool.asleep:
+                    raise
 
     async def _ask(
         self, request: RecommendRequest, caller: Caller, prepared: PreparedTask
@@ -81,7 +96,7 @@ class Recommender:
                     return handle, await self._sample(handle, prepared, count)
             except JobFailure as error:
                 failure = of_failure(error, handle.backend.revision)
-                if error.reason is not Reason.LLM_UNREACHABLE:
+                if error.reason is not Reason.LLM_UNREACHABLE or isinstance(error, EndpointBusy):
                     break
                 self.pool.failed(handle, error.message)
         assert failure is not None  # the configuration has at least one backend that takes traffic

@@ -18,7 +18,6 @@ from star_contracts.processor import this_processor
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import RetryableFailure
 from star_jobs.lookup import SignalStore
-from star_jobs.models.chat_template import answer_prefix
 from star_jobs.models.folder import ModelFolder, checkpoint_files
 from star_jobs.models.source import inputs_of, resolve
 from star_jobs.models.tokens import token_counter
@@ -34,7 +33,6 @@ from star_jobs.training.rows import write_rows
 from star_jobs.training.staging import CheckpointStager, LocalCheckpoint
 from star_jobs.trajectory.prompt import shown
 
-ENGINE = "ms-swift"
 TRAJECTORIES = "trajectories.jsonl"
 
 
@@ -52,7 +50,7 @@ class _Run:
     """The newest of each figure of the log."""
 
     def watch(self, log: JsonLinesFollower) -> None:
-        """Turn new log lines into progress."""
+        """Turn new log lines into progress. Raises Diverged."""
         for line in log.read():
             step = swift.parse_step(line)
             if step is not None:
@@ -99,8 +97,8 @@ def training_set(stage: TrainSFT, job: JobContext, model: ModelFolder) -> Traini
     trajectories = read_jsonl(job.fetch(stage.trajectories) / TRAJECTORIES, Trajectory)
     limits = Limits(
         max_length=stage.hyperparameters.max_length,
-        count=token_counter(model.path),
-        answer_prefix=answer_prefix(model.path) if model.chatml else "",
+        count=token_counter(model.path, model.name),
+        answer_prefix=model.answer_prefix(),
         samples=stage.samples,
     )
     store = SignalStore.open(job.fetch(stage.signals)) if stage.signals is not None else None
@@ -118,15 +116,12 @@ def train(this: _Run, layout: swift.SwiftLayout, rows: Path) -> None:
     found = arguments(this.stage, this.model, rows, this.output, resumed.path if resumed else None)
     env = swift.environment(os.environ, this.node, this.stage.devices_per_node, offline=True)
     log = JsonLinesFollower(this.output / swift.LOG_FILE)
-    stager.start()
-    try:
+    with stager.staging():
         engine = swift.command("sft", found, this.job.scratch, env)
         ended = process.run(engine, this.job.stopping, lambda: this.watch(log))
-    finally:
-        stager.close()
-    this.watch(log)
+        this.watch(log)
     if ended.returncode != 0:
-        raise classify(ENGINE, ended)
+        raise classify(swift.ENGINE, ended)
 
 
 def final_checkpoint(output: Path, layout: swift.SwiftLayout) -> LocalCheckpoint:
@@ -134,7 +129,8 @@ def final_checkpoint(output: Path, layout: swift.SwiftLayout) -> LocalCheckpoint
     found = layout.find(output)
     if not found or not layout.is_saved(found[-1]):
         raise RetryableFailure(
-            Reason.TRAINER_FAILED, f"{ENGINE} ended without an error and without a whole checkpoint in {output.name}"
+            Reason.TRAINER_FAILED,
+            f"{swift.ENGINE} ended without an error and without a whole checkpoint",
         )
     return found[-1]
 

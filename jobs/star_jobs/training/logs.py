@@ -30,5 +30,5 @@ class JsonLinesFollower:
 def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAIL_LINES = 400
+_LINE_CHARS = 1 << 16
+"""A longer line is taken in pieces: an engine may print anything."""
 CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -112,7 +114,7 @@ def _pump(child: "subprocess.Popen[str]", tail: deque[str]) -> None:
     """Copy the child's output to our stderr and remember its last lines."""
     if child.stdout is None:
         return
-    for line in child.stdout:
+    while line := child.stdout.readline(_LINE_CHARS):
         sys.stderr.write(line)
         tail.append(line.rstrip())
     sys.stderr.flush()

@@ -6,6 +6,8 @@ checkpoint counts only when the parts of all nodes are there, so half of one is 
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +16,7 @@ import structlog
 
 from star_jobs.errors import JobFailure
 from star_jobs.storage import WorkArea
+from star_jobs.training.figures import Diverged
 
 FOLDER = "checkpoints"
 _SAVED = ".saved"
@@ -67,6 +70,7 @@ class CheckpointStager:
         self._log = structlog.get_logger().bind(part="checkpoints", node=node)
         self._wake = threading.Event()
         self._closing = threading.Event()
+        self._abandoned = False
         self._thread = threading.Thread(target=self._loop, name="checkpoint-stager", daemon=True)
 
     def restore(self) -> LocalCheckpoint | None:
@@ -81,6 +85,18 @@ class CheckpointStager:
         self._layout.restored(self._folder, checkpoint)
         self._log.info("resuming", checkpoint=name)
         return checkpoint
+
+    @contextmanager
+    def staging(self) -> Iterator[None]:
+        """Stage while an engine runs. What a training saved once it had diverged is no checkpoint to resume from."""
+        self.start()
+        try:
+            yield
+        except Diverged as failure:
+            self._abandon(failure.step)
+            raise
+        finally:
+            self.close()
 
     def start(self, period_seconds: float = 5.0) -> None:
         """Look for finished checkpoints from now on."""
@@ -107,7 +123,19 @@ class CheckpointStager:
         while not self._closing.is_set():
             self.sync()
             self._wake.wait(self._period)
-        self.sync()
+        if not self._abandoned:
+            self.sync()
+
+    def _abandon(self, step: int) -> None:
+        """Stage nothing more, and remove what was staged of this step and later ones."""
+        self._abandoned = True
+        self.close()
+        try:
+            for name in self._complete():
+                if step_of(name) >= step:
+                    self._remove(name)
+        except (JobFailure, OSError) as error:
+            self._log.warning("could not remove the checkpoints of a diverged training", error=str(error))
 
     def _announce(self) -> None:
         for checkpoint in self._layout.find(self._folder):
@@ -133,9 +161,12 @@ class CheckpointStager:
         keep = newest(complete)
         for name in complete:
             if name != keep:
-                for node in range(self._nodes):
-                    self._work.delete_tree(f"{FOLDER}/{name}/node-{node}")
-                self._work.delete(f"{FOLDER}/{name}{_SAVED}")
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        for node in range(self._nodes):
+            self._work.delete_tree(f"{FOLDER}/{name}/node-{node}")
+        self._work.delete(f"{FOLDER}/{name}{_SAVED}")
 
     def _saved(self) -> set[str]:
         if self._nodes == 1:

@@ -5,6 +5,7 @@ without a GPU needs: no flash attention, no gradient checkpointing.
 """
 
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from star_contracts.settings import Precision, Sharding
-from star_jobs.models.folder import ModelFolder, is_whole_safetensors
+from star_jobs.models.folder import ModelFolder
+from star_jobs.models.weights import is_whole_safetensors
 from star_jobs.training.cluster import Node
+from star_jobs.training.figures import finite
 from star_jobs.training.process import Command, cpu_threads, engine_environment
 from star_jobs.training.staging import LocalCheckpoint, folders
 
+ENGINE = "ms-swift"
 LOG_FILE = "logging.jsonl"
 CHECKPOINTS = "checkpoint-*"
 _STATE = "trainer_state.json"
+_VITAL = ("loss", "grad_norm", "kl", "reward", "train_loss")
+"""Figures without which a training is lost. The trainer logs a loss that is NaN as 0 or as the one before it
+(transformers, TrainingArguments: logging_nan_inf_filter); its gradient's norm says so all the same."""
+_STEP_OF = re.compile(r"([0-9]{1,18})/([0-9]{1,18})")
 _MODEL_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _DEEPSPEED = {Sharding.ZERO2: "zero2", Sharding.ZERO3: "zero3"}
 
@@ -32,7 +40,7 @@ class SwiftStep:
     step: int
     total: int
     values: Mapping[str, float]
-    """Every figure of the line, e.g. `loss`, `grad_norm`, `learning_rate`, `reward`."""
+    """Every finite figure of the line, e.g. `loss`, `grad_norm`, `learning_rate`, `reward`."""
 
 
 def model_arguments(model: ModelFolder, precision: Precision, devices: int, sharding: Sharding) -> list[str]:
@@ -101,12 +109,12 @@ def accumulation(global_batch: int, micro_batch: int, devices: int, nodes: int) 
 
 
 def parse_step(line: Mapping[str, Any]) -> SwiftStep | None:
-    """Read one object of `logging.jsonl`; None for lines that are not about a step."""
-    done, _, total = str(line.get("global_step/max_steps", "")).partition("/")
-    if not done.isdigit() or not total.isdigit():
+    """Read one object of `logging.jsonl`; None for lines that are not about a step. Raises Diverged."""
+    found = _STEP_OF.fullmatch(str(line.get("global_step/max_steps", "")))
+    if found is None:
         return None
-    values = {str(name): number for name, value in line.items() if (number := _number(value)) is not None}
-    return SwiftStep(step=int(done), total=int(total), values=values)
+    step, total = int(found[1]), int(found[2])
+    return SwiftStep(step=step, total=total, values=finite(ENGINE, step, line, _VITAL))
 
 
 class SwiftLayout:
@@ -141,7 +149,8 @@ class SwiftLayout:
     def is_last(self, checkpoint: LocalCheckpoint) -> bool:
         """Tell whether training ends with this checkpoint."""
         state = _state(checkpoint.path)
-        return state is not None and 0 < int(state.get("max_steps", 0)) <= checkpoint.step
+        total = state.get("max_steps") if state is not None else None
+        return isinstance(total, int) and 0 < total <= checkpoint.step
 
     def restored(self, folder: Path, checkpoint: LocalCheckpoint) -> None:
         """Nothing to do: the checkpoint's path is an argument of the engine."""
@@ -150,17 +159,9 @@ class SwiftLayout:
 def _state(checkpoint: Path) -> dict[str, Any] | None:
     try:
         state = json.loads((checkpoint / _STATE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return state if isinstance(state, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    """Return a log's figure, which may be written as text; None for what is not a figure."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _flag(value: bool) -> str:

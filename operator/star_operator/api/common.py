@@ -8,10 +8,12 @@ from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.limits import RateLimits, TokenPrices
 from star_operator.api.meta import CEL
+from star_operator.api.references import refers_to
+from star_operator.core.podmeta import OWN_KEYS_PATTERN, Annotations, Labels
+from star_operator.core.quantity import Quantity
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 MODEL_URI_PATTERN = (
     r"^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?"
     r"|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9!_.*'()=@+-]+)+)$"
@@ -21,8 +23,10 @@ ENGINE_FLAG_PATTERN = r"^--[a-z][a-z0-9.-]*(=.*)?$"
 DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=253)]
+CheckpointName = Annotated[Name, refers_to("Checkpoint", "SFTJob", "GRPOJob")]
+"""A training job makes a Checkpoint of its own name."""
+SecretName = Annotated[Name, refers_to("Secret")]
 PoolName = Annotated[str, StringConstraints(pattern=DNS_LABEL, max_length=63)]
-Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN, max_length=32)]
 ModelUri = Annotated[str, StringConstraints(pattern=MODEL_URI_PATTERN, max_length=1024)]
 HttpUrl = Annotated[str, StringConstraints(pattern=HTTP_URL_PATTERN, max_length=1024)]
 EngineFlag = Annotated[str, StringConstraints(pattern=ENGINE_FLAG_PATTERN, max_length=512)]
@@ -86,9 +90,30 @@ OWN_FLAGS = (
 
 
 class Ref(Model):
-    """A resource of the same namespace."""
+    """A resource of the same namespace; of which kind, its subclasses say."""
 
     name: Name
+    """The resource's metadata.name."""
+
+
+class DatasetRef(Ref):
+    """A RecDataset of the same namespace."""
+
+    name: Annotated[Name, refers_to("RecDataset")]
+    """The resource's metadata.name."""
+
+
+class VerbalizationRef(Ref):
+    """A Verbalization of the same namespace."""
+
+    name: Annotated[Name, refers_to("Verbalization")]
+    """The resource's metadata.name."""
+
+
+class TeacherRunRef(Ref):
+    """A TeacherRun of the same namespace."""
+
+    name: Annotated[Name, refers_to("TeacherRun")]
     """The resource's metadata.name."""
 
 
@@ -104,9 +129,9 @@ class AgainstRef(Model):
         ("!has(self.uri) || has(self.digest)", "uri needs digest (sha256:...), so that what is compared is pinned"),
     ).config()
 
-    evaluation: Name | None = None
+    evaluation: Annotated[Name, refers_to("Evaluation")] | None = None
     """An Evaluation's metadata.name; it measured the same tasks of the same dataset."""
-    teacher_run: Name | None = None
+    teacher_run: Annotated[Name, refers_to("TeacherRun")] | None = None
     """A TeacherRun's metadata.name; it ran on at least these tasks, with `split` Test and `filter` None."""
     uri: S3Uri | None = Field(default=None, max_length=1024)
     """`s3://...` of a report or of trajectories, together with its digest."""
@@ -122,7 +147,7 @@ class AgainstRef(Model):
 class SecretKeyRef(Model):
     """A key of a Secret in the same namespace."""
 
-    name: Name
+    name: SecretName
     """The Secret's metadata.name."""
     key: str = Field(default="apiKey", pattern=DATA_KEY_PATTERN, max_length=253)
     """Key inside the Secret's data."""
@@ -141,6 +166,35 @@ class Resources(Model):
     """Size limit of the pod's work folder (emptyDir)."""
 
 
+class SecretRef(Model):
+    """A Secret of the same namespace."""
+
+    name: SecretName
+    """The Secret's metadata.name."""
+
+
+class PodTemplate(Model):
+    """What pods carry besides what the operator gives them. Where they run is the pool's matter."""
+
+    model_config = CEL(
+        (
+            f"self.labels.all(key, !key.matches(r'{OWN_KEYS_PATTERN}')) && "
+            f"self.annotations.all(key, !key.matches(r'{OWN_KEYS_PATTERN}'))",
+            "labels and annotations by which pods are found (star.recsys.dev/, batch.kubernetes.io/, kueue.x-k8s.io/, "
+            "app.kubernetes.io/name and their like) are set by the operator; use another key",
+        ),
+    ).config()
+
+    labels: Labels = {}
+    """Further labels, e.g. of a cost centre, or `sidecar.istio.io/inject: "false"`."""
+    annotations: Annotations = {}
+    """Further annotations."""
+    service_account_name: Annotated[Name, refers_to("ServiceAccount")] | None = None
+    """ServiceAccount of the pods, e.g. one that a cloud's workload identity knows. No API token is mounted."""
+    image_pull_secrets: tuple[SecretRef, ...] = Field(default=(), max_length=16)
+    """Secrets to pull images with, besides those of the cluster."""
+
+
 class Compute(Model):
     """Where and with what a stage runs."""
 
@@ -154,10 +208,12 @@ class Compute(Model):
     """GPUs of each pod, asked for by the pool's GPU resource; 0 runs on the CPU."""
     resources: Resources = Resources()
     """CPU, memory and scratch space of each pod."""
-    priority_class_name: Name | None = None
+    priority_class_name: Annotated[Name, refers_to("PriorityClass")] | None = None
     """PriorityClass of the pods; may change while the run waits."""
-    queue_name: Name | None = None
+    queue_name: Annotated[Name, refers_to("LocalQueue")] | None = None
     """Kueue LocalQueue; the Job is created suspended and starts when the queue admits it."""
+    pod_template: PodTemplate | None = None
+    """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
 
 
 class ModelRef(Model):
@@ -165,7 +221,7 @@ class ModelRef(Model):
 
     model_config = CEL(EXACTLY_ONE_MODEL, S3_NEEDS_DIGEST).config()
 
-    checkpoint: Name | None = None
+    checkpoint: CheckpointName | None = None
     """A Checkpoint's metadata.name."""
     uri: ModelUri | None = None
     """`hf://org/name[@revision]`, or `s3://...` of an artifact together with its digest."""

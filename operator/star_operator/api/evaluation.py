@@ -5,7 +5,16 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import EvaluationSettings
-from star_operator.api.common import LLM, MEASURED_VARIANT, ONE_POD, AgainstRef, Compute, Ref, RunSpec
+from star_operator.api.common import (
+    LLM,
+    MEASURED_VARIANT,
+    ONE_POD,
+    AgainstRef,
+    Compute,
+    DatasetRef,
+    RunSpec,
+    VerbalizationRef,
+)
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -42,9 +51,9 @@ class EvaluationSpec(RunSpec):
         ONE_POD,
     ).config()
 
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset whose test tasks are used."""
-    verbalization: Ref | None = None
+    verbalization: VerbalizationRef | None = None
     """The Verbalization that summaries and, where the student has tools, its tool calls are looked up in."""
     llm: LLM | None = None
     """The model to measure; without it the baselines alone."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from star_contracts.settings import DifficultySampling, GRPOBackend, GRPOHyperparameters, Rewards, Variant
-from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
+from star_operator.api.common import Compute, DatasetRef, ModelRef, RunSpec, VerbalizationRef
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 from star_operator.api.serving import ServerTemplate
 
@@ -49,9 +49,9 @@ class GRPOJobSpec(RunSpec):
 
     model: ModelRef
     """The checkpoint to start from, usually an SFTJob's."""
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset whose training tasks the RL set is chosen from."""
-    verbalization: Ref | None = None
+    verbalization: VerbalizationRef | None = None
     """Where summaries and the tool calls inside rollouts are looked up. Without it the student has no tools; one of
     variant WithoutTools is shown the summaries alone."""
     variant: Variant = Variant.FULL

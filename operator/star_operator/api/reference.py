@@ -14,6 +14,7 @@ from star_operator.api.crd import CATEGORY, crd
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import KindInfo, Resource, Status
 from star_operator.api.schema import RULES, Schema, structural
+from star_operator.core.quantity import WORDS as QUANTITY_WORDS
 
 INTRODUCTION = f"""# Reference
 
@@ -84,6 +85,8 @@ def _name(path: str, _: Schema, required: bool) -> str:
 
 
 def _type(schema: Schema) -> str:
+    if "type" not in schema:
+        return "string or number"
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}"
     if isinstance(schema.get("additionalProperties"), dict):
@@ -101,11 +104,13 @@ def _default(schema: Schema) -> str:
 def _text(schema: Schema) -> str:
     inner = schema.get("items", schema)
     text = [str(schema.get("description", ""))]
+    if "type" not in schema:
+        return f"{text[0]} ({QUANTITY_WORDS})"
     limits = [words.format(f"{schema[key]:g}") for key, words in RANGES.items() if key in schema]
     for side, words in (("minimum", "above {}"), ("maximum", "below {}")):
         if schema.get(f"exclusive{side.capitalize()}"):
             limits = [words.format(f"{schema[side]:g}"), *(limit for limit in limits if not limit.startswith("at "))]
-    limits += [rule["message"] for rule in inner.get(RULES, ()) if inner["type"] == "string"]
+    limits += [rule["message"] for rule in inner.get(RULES, ()) if inner.get("type") == "string"]
     if "enum" in inner:
         limits.append("one of " + ", ".join(f"`{value}`" for value in inner["enum"]))
     if limits:
@@ -136,7 +141,7 @@ def _mutability(info: KindInfo) -> str:
 
 def _all_rules(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the rules of objects, with their paths; those of strings stand at their fields."""
-    if schema["type"] == "string":
+    if schema.get("type") == "string":
         return
     for rule in schema.get(RULES, ()):
         yield path, rule

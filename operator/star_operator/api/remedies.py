@@ -71,6 +71,11 @@ WELL = Section(
             _RUNS, "The new revision has a part of the users (`spec.rollout`).", "Wait for the last step."
         ),
         ConditionReason.SERVING: Remedy((Phase.READY,), "The deployment serves as asked.", "Use `status.url`."),
+        ConditionReason.SCALED_TO_ZERO: Remedy(
+            (Phase.READY,),
+            "`server.replicas` is 0: a request waits while a server is started for it.",
+            "Let an autoscaler raise `server.replicas`, or raise it yourself.",
+        ),
         ConditionReason.READY: Remedy((Phase.READY,), "The Checkpoint can be used.", "Name it where it is wanted."),
     },
 )
@@ -79,6 +84,11 @@ WAITS = Section(
     "It waits",
     "Nothing has failed. It goes on by itself as soon as what it waits for is there.",
     {
+        ConditionReason.QUEUE_MISSING: Remedy(
+            (Phase.QUEUED,),
+            "Nobody admits the Job: there is no such LocalQueue, or no Kueue that looks after this namespace.",
+            "Correct `spec.compute.queueName` or leave it out: it may change while the run waits. Or create the queue.",
+        ),
         ConditionReason.INPUT_MISSING: Remedy(
             _WAITS, "A field names a resource that does not exist in this namespace.", "Create it, or correct the name."
         ),
@@ -117,6 +127,14 @@ WAITS = Section(
             _WAITS,
             "The API server refuses the pods: a ResourceQuota, a LimitRange, Pod Security, or an admission webhook.",
             "Set what the message asks for in `compute.resources`, or have the namespace's limits changed.",
+        ),
+        ConditionReason.REFUSED: Remedy(
+            _WAITS,
+            "The API server forbids what the operator has to do: a quota of objects, a policy, a webhook, a right.",
+            "Have the quota or the policy changed; the rights that the operator needs are in the chart's ClusterRole.",
+        ),
+        ConditionReason.NAMESPACE_TERMINATING: Remedy(
+            _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
         ),
     },
 )
@@ -165,9 +183,9 @@ REFUSED = Section(
         ConditionReason.RESERVED_ENGINE_FLAG: Remedy(
             _FAILED, "`engineArgs` sets what a field of the spec sets.", "Use the field the message names."
         ),
-        ConditionReason.API_SERVER_REFUSED: Remedy(
+        ConditionReason.INVALID_OBJECT: Remedy(
             _FAILED,
-            "The API server refuses an object of this resource; the message has its sentence.",
+            "The API server finds an object of this resource invalid; the message has its sentence.",
             "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
         ),
     },

@@ -6,6 +6,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema, to_jsonable_python
 
+from star_operator.api.references import REFERS
 from star_operator.api.sentences import SENTENCES
 
 Schema: TypeAlias = dict[str, Any]
@@ -24,13 +26,26 @@ Schema: TypeAlias = dict[str, Any]
 VALUES = "x-star-values"
 """Carries an enum's values and what they mean up to the field's description."""
 RULES = "x-kubernetes-validations"
+NUMBER_OR_TEXT = ["string", "number"]
+_NOTHING_ELSE: Schema = {
+    "x-kubernetes-preserve-unknown-fields": True,
+    "not": {"enum": [True, False]},
+    "minProperties": 1,
+    "maxProperties": 0,
+    "minItems": 1,
+    "maxItems": 0,
+}
+"""A structural schema has no union of number and text (int-or-string refuses 0.5): of a value without a type it takes
+away what is a truth value, a map or a list."""
 
 _COPIED = frozenset(
     {"type", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems"}
     | {"maxProperties", "required", "format", RULES, "x-kubernetes-list-type", "x-kubernetes-list-map-keys"}
 )
-_READ = frozenset({"$defs", "description", VALUES, "properties", "items", "additionalProperties", "const"})
-_DROPPED = frozenset({"title", "propertyNames"})
+_READ = frozenset(
+    {"$defs", "description", VALUES, REFERS, "propertyNames", "properties", "items", "additionalProperties", "const"}
+)
+_DROPPED = frozenset({"title"})
 _ALTERNATIVES = re.compile(r"\^\(([A-Za-z0-9|]+)\)\$")
 
 
@@ -58,9 +73,14 @@ def structural(model: type[BaseModel], *, status: bool = False) -> Schema:
 
     Raises ValueError on a JSON schema keyword that has no structural counterpart.
     """
-    raw = model.model_json_schema(by_alias=True, schema_generator=_Generator)
+    raw = json_schema(model)
     schema = _convert(raw, raw.get("$defs", {}))
-    return _each(schema, _as_status if status else _as_spec)
+    return _each(schema, _as_status) if status else _without_defaults_in_lists(_each(schema, _as_spec))
+
+
+def json_schema(model: type[BaseModel]) -> Schema:
+    """Return the JSON schema of a model, with `$defs`: optional fields are those that may be left out."""
+    return model.model_json_schema(by_alias=True, schema_generator=_Generator)
 
 
 def _convert(raw: Schema, defs: dict[str, Schema]) -> Schema:
@@ -78,7 +98,17 @@ def _convert(raw: Schema, defs: dict[str, Schema]) -> Schema:
             result["x-kubernetes-list-type"] = "set"
     if isinstance(node.get("additionalProperties"), dict):
         result["additionalProperties"] = _convert(node["additionalProperties"], defs)
+        result |= _key_rules(node.get("propertyNames", {}), result)
     return {**result, **_scalar(node)}
+
+
+def _key_rules(keys: Schema, schema: Schema) -> Schema:
+    """Return the rule that a pattern of a map's keys becomes: structural schemas have no `propertyNames`."""
+    pattern = keys.get("pattern")
+    if pattern is None:
+        return {}
+    rule = {"rule": f'self.all(key, key.matches(r"{pattern}"))', "message": f"keys {SENTENCES[pattern]}"}
+    return {RULES: [*schema.get(RULES, []), rule]}
 
 
 def _resolve(raw: Schema, defs: dict[str, Schema]) -> Schema:
@@ -102,8 +132,8 @@ def _scalar(node: Schema) -> Schema:
     if "const" in node:
         result["enum"] = [node["const"]]
     formats = {"integer": "int64", "number": "double"}
-    if node.get("type") in formats:
-        result["format"] = formats[node["type"]]
+    if (type_ := node.get("type")) in ("integer", "number"):
+        result["format"] = formats[type_]
     return result
 
 
@@ -144,6 +174,8 @@ def _as_spec(schema: Schema) -> Schema:
 
     Patterns that only list words become enums; the others become rules with the pattern's sentence.
     """
+    if schema.get("type") == NUMBER_OR_TEXT:
+        return {key: value for key, value in schema.items() if key != "type"} | _NOTHING_ELSE
     if "pattern" not in schema:
         return schema
     result = {key: value for key, value in schema.items() if key != "pattern"}
@@ -155,6 +187,28 @@ def _as_spec(schema: Schema) -> Schema:
         raise ValueError(f"pattern {pattern} has no sentence in star_operator/api/sentences.py: add one")
     rule = {"rule": f'self.matches(r"{pattern}")', "message": SENTENCES[pattern]}
     return {**result, RULES: [*result.get(RULES, []), rule]}
+
+
+def _without_defaults_in_lists(schema: Schema, inside: bool = False) -> Schema:
+    """Say the defaults of a list's entries in words alone: the operator knows them, and the API server fills in none.
+
+    A merge patch, which is what `kubectl apply` sends, replaces lists whole: a list with defaults filled in would
+    differ from its manifest for ever ("configured" at every apply, OutOfSync in Argo CD).
+    """
+    result = dict(schema)
+    if inside and "default" in result:
+        default = result.pop("default")
+        if default not in ({}, []):
+            shown = default if isinstance(default, str) else json.dumps(default)
+            result["description"] = f"{result.get('description', '')} Default: `{shown}`.".strip()
+    if "properties" in result:
+        properties = result["properties"].items()
+        result["properties"] = {name: _without_defaults_in_lists(item, inside) for name, item in properties}
+    if "items" in result:
+        result["items"] = _without_defaults_in_lists(result["items"], inside=True)
+    if isinstance(result.get("additionalProperties"), dict):
+        result["additionalProperties"] = _without_defaults_in_lists(result["additionalProperties"], inside)
+    return result
 
 
 def _as_status(schema: Schema) -> Schema:

@@ -12,9 +12,9 @@ from star_operator.api.common import (
     HTTP_URL_PATTERN,
     MODEL_URI_PATTERN,
     NAME_PATTERN,
-    QUANTITY_PATTERN,
 )
-from star_operator.api.stardeployment import METRIC_PATTERN
+from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
+from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN
 
 SENTENCES: dict[str, str] = {
     DIGEST_PATTERN: "must be a digest: sha256: and 64 lower-case hex digits, as in status.artifact.digest",
@@ -23,8 +23,10 @@ SENTENCES: dict[str, str] = {
     HTTP_URL_PATTERN: "must be an http:// or https:// URL without query and fragment, e.g. http://host:8000/v1",
     NAME_PATTERN: "must be a resource's name: lower-case letters, digits, - and ., with a letter or digit at both ends",
     DNS_LABEL: "must be a pool's name: lower-case letters, digits and -, with a letter or digit at both ends",
-    QUANTITY_PATTERN: "must be a quantity: a number with or without m, k, M, G, T, Ki, Mi, Gi or Ti, e.g. 500m or 16Gi",
     DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",
     ENGINE_FLAG_PATTERN: "must be one flag of vllm serve, --name or --name=value, each in an entry of its own",
+    LABEL_KEY_PATTERN: "must be name or prefix/name: letters, digits, -, _ and ., 63 at most in the name",
+    LABEL_VALUE_PATTERN: "must be a label's value: 63 letters, digits, -, _ and . at most, no sign at its ends",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
+    ORIGIN_PATTERN: "must be an origin as browsers send it, https://host or https://host:port without a path, or *",
 }

@@ -35,3 +35,10 @@ class ServerTemplate(Model):
     """Further `vllm serve` flags, each `--name` or `--name=value`."""
     compute: Compute = Compute()
     """Where one replica runs; more than one node makes a group that works as one."""
+
+
+class ServingTemplate(ServerTemplate):
+    """The vLLM servers of a StarDeployment: scaled as one likes, to nothing too."""
+
+    replicas: int = Field(default=1, ge=0, le=256)
+    """Independent copies of the server behind one Service. With 0 the gateway holds requests until a server answers."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import SFTHyperparameters, Variant
-from star_operator.api.common import Compute, ModelRef, Ref, RunSpec
+from star_operator.api.common import Compute, ModelRef, RunSpec, TeacherRunRef
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -27,7 +27,7 @@ class SFTJobSpec(RunSpec):
 
     model: ModelRef
     """The base model."""
-    trajectories: Ref
+    trajectories: TeacherRunRef
     """The TeacherRun whose kept trajectories are trained on."""
     variant: Variant = Variant.FULL
     """What the trajectories are serialized into."""

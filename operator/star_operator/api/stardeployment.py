@@ -1,7 +1,7 @@
 """StarDeployment: a checkpoint that passed its gates, served by vLLM behind the gateway."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -12,16 +12,21 @@ from star_operator.api.common import (
     ONE_POD,
     AgainstRef,
     Compute,
+    DatasetRef,
     ModelRef,
+    PodTemplate,
     PoolName,
-    Ref,
     Resources,
     SecretKeyRef,
+    VerbalizationRef,
 )
 from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Scale, Status, list_map
-from star_operator.api.serving import ServerTemplate
+from star_operator.api.serving import ServingTemplate
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
+ORIGIN_PATTERN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
+Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN, max_length=253)]
+"""Scheme, host and port as browsers send them in `Origin`: no path and no slash at the end."""
 
 
 class Comparison(StrEnum):
@@ -94,12 +99,14 @@ class Rollout(Model):
 class Gateway(Model):
     """The HTTP front of the deployment."""
 
-    replicas: int = Field(default=1, ge=0, le=64)
-    """Pods of the gateway."""
+    replicas: int | None = Field(default=None, ge=0, le=64)
+    """Pods of the gateway. Left out, its Deployment starts with one and is nobody's but an autoscaler's to scale."""
     resources: Resources = Resources()
     """CPU and memory of each."""
     pool: PoolName = "cpu"
     """Where they run."""
+    pod_template: PodTemplate | None = None
+    """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
     api_keys: SecretKeyRef | None = None
     """Secret key with one API key a line; without it everybody in the cluster may ask."""
     sampling: Sampling = Sampling()
@@ -113,6 +120,9 @@ class Gateway(Model):
     """A request that takes longer is answered 504."""
     max_in_flight: int = Field(default=256, ge=1, le=100000)
     """Requests admitted at once by one pod; more are answered 429 with Retry-After."""
+    allowed_origins: tuple[Origin, ...] = Field(default=(), max_length=32)
+    """Origins whose pages may call the gateway from a browser (CORS), as `https://shop.example`; `*` allows all. None
+    by default."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the gateway's Service."""
 
@@ -130,16 +140,16 @@ class StarDeploymentSpec(Model):
 
     checkpoint: ModelRef
     """A Checkpoint by name, optionally pinned by digest, or an artifact by URI and digest."""
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset the gateway takes titles and histories from, and the gates take test tasks from."""
-    verbalization: Ref | None = None
+    verbalization: VerbalizationRef | None = None
     """The Verbalization that summaries and the student's tool calls are looked up in; without it the student has no
     tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
     rollout: Rollout = Rollout()
     """How a new checkpoint that has passed takes over from the one that serves."""
-    server: ServerTemplate = ServerTemplate()
+    server: ServingTemplate = ServingTemplate()
     """The vLLM servers of each revision."""
     gateway: Gateway = Gateway()
     """The HTTP front."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import Agents, Sampling, TaskSplit, TrajectoryFilter
-from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, DatasetRef, RunSpec, VerbalizationRef
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 AGENTS = (
@@ -44,9 +44,9 @@ class TeacherRunSpec(RunSpec):
         PODS_BY_SHARDS,
     ).config()
 
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset whose tasks are worked on."""
-    verbalization: Ref | None = None
+    verbalization: VerbalizationRef | None = None
     """The Verbalization that collaborative signals (where the agents have tools) and summaries are looked up in."""
     llm: LLM
     """The model behind all agents but those in agentLlms."""

@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 
 from star_contracts.base import Model
 from star_operator.core.outside import CABundle, Proxy
+from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.settings import ImageSet, Pool, StoreSettings, Toleration
 
 Reference = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
@@ -111,6 +112,10 @@ class Values(Model):
     """Proxies for HTTP clients in pods."""
     pools: dict[str, Pool] = Field(min_length=1)
     """Kinds of nodes that `compute.pool` names."""
+    pods: PodDefaults = PodDefaults()
+    """What all pods carry that the operator starts; a pool's own `pods` adds to it."""
+    pod_security: PodSecurity = PodSecurity()
+    """User and groups of every pod, the operator's own among them."""
     settings: SettingsValues = SettingsValues()
     """How the operator works."""
     replicas: int = Field(default=1, ge=0, le=5)

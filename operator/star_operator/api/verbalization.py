@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import NeighbourSettings, Sampling, SignalScope
-from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, Ref, RunSpec
+from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, DatasetRef, RunSpec, VerbalizationRef
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 
@@ -14,7 +14,7 @@ class VerbalizationSpec(RunSpec):
 
     model_config = CEL(PODS_BY_SHARDS).config()
 
-    dataset: Ref
+    dataset: DatasetRef
     """The RecDataset whose interactions and tasks are used."""
     neighbours: NeighbourSettings = NeighbourSettings()
     """Which neighbours count, and how."""
@@ -28,7 +28,7 @@ class VerbalizationSpec(RunSpec):
     """Summarize the histories of the dataset's tasks that are longer than a prompt shows, for teacher and student."""
     limit: int | None = Field(default=None, ge=1)
     """Users and items each at most; for trying things out."""
-    previous: Ref | None = None
+    previous: VerbalizationRef | None = None
     """An earlier Verbalization to refresh: entries whose neighbours or history, item texts, model, prompt and sampling
     are unchanged are taken over from its store, and only the others are asked for."""
     shards: int = Field(default=1, ge=1, le=10000)

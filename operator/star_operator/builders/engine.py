@@ -12,6 +12,7 @@ from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import InvalidSpec
+from star_operator.core.quantity import amount
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool
 
@@ -93,6 +94,12 @@ def serve_defaults(plan: ServerPlan, pool: Pool) -> Mapping[str, str]:
     return env
 
 
+def flag_value(server: LLMServer, name: str) -> str | None:
+    """Return what engineArgs set a flag to; None where it is not among them. The last one counts."""
+    flags = (flag.partition("=") for flag in server.engine_args)
+    return next((value for flag, _, value in reversed([*flags]) if flag.replace("_", "-") == name), None)
+
+
 def _refuse_reserved(server: LLMServer, field: str) -> None:
     for flag in server.engine_args:
         name = flag.partition("=")[0]
@@ -118,5 +125,5 @@ def _group_args(nodes: int, peers: Peers) -> list[str]:
 
 def _whole_cpus(quantity: str) -> int:
     """Return the cores asked for, rounded up; 0 for less than one, which is a share of the node and not a width."""
-    cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    cores = amount(quantity)
     return ceil(cores) if cores >= 1 else 0

@@ -32,6 +32,8 @@ class GatewayPlan:
     inputs: Inputs
     """Artifacts `dataset` and, where one is named, `signals`."""
     backends: Sequence[Backend]
+    hold: bool = False
+    """Whether requests wait for a server."""
 
     @property
     def owner(self) -> Owner:
@@ -101,7 +103,7 @@ def gateway_objects(plan: GatewayPlan, settings: Settings) -> list[KubeObject]:
         "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode(), **ca_files(settings)},
     }
     objects = [config_map, _deployment(plan, config, settings), _service(plan)]
-    if plan.resource.spec.gateway.replicas > 1:
+    if plan.resource.spec.gateway.replicas not in (0, 1):
         objects.append(_disruption_budget(plan, name))
     return [compact(obj) for obj in objects]
 
@@ -114,11 +116,13 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
         dataset=plan.inputs.artifacts["dataset"],
         signals=plan.inputs.artifacts.get("signals"),
         backends=tuple(plan.backends),
+        hold=plan.hold,
         sampling=spec.sampling,
         best_of=spec.best_of,
         max_tool_calls=spec.max_tool_calls,
         deadline_seconds=spec.deadline_seconds,
         max_in_flight=spec.max_in_flight,
+        allowed_origins=spec.allowed_origins,
         api_keys_file=key_path(API_KEYS) if spec.api_keys else None,
         feedback=f"{settings.store.uri}/{owner.namespace}/{owner.kind.lower()}/{owner.name}/feedback",
     )
@@ -129,7 +133,9 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
     meta = plan.meta(service_name(plan.resource))
     pod = PodPlan(
         main=_container(),
-        compute=Compute(pool=spec.gateway.pool, resources=spec.gateway.resources),
+        compute=Compute(
+            pool=spec.gateway.pool, resources=spec.gateway.resources, pod_template=spec.gateway.pod_template
+        ),
         labels=meta["labels"],
         config_map=config_name(plan.resource),
         pool_field="spec.gateway.pool",
@@ -141,6 +147,7 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
         "kind": "Deployment",
         "metadata": meta,
         "spec": {
+            # Not said where the spec does not say it: server-side apply then leaves it to whoever scales.
             "replicas": 0 if spec.suspend else spec.gateway.replicas,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": plan.selector},

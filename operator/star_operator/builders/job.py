@@ -26,7 +26,7 @@ from star_operator.builders.placement import image_of
 from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import label_value
+from star_operator.core.labels import QUEUE_ANNOTATION, label_value
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
@@ -67,7 +67,7 @@ def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta | {"labels": meta["labels"] | _queue_label(step)},
+        "metadata": meta | _queue(step, meta["labels"]),
         "spec": _job_shape(step, run) | {"template": template},
     }
     service = [_group_service(meta)] if group else []
@@ -154,9 +154,11 @@ def _failure_rules() -> list[KubeObject]:
     ]
 
 
-def _queue_label(step: Step) -> dict[str, str]:
+def _queue(step: Step, labels: dict[str, str]) -> KubeObject:
     queue = step.compute.queue_name
-    return {} if queue is None else {QUEUE_LABEL: label_value(queue)}
+    if queue is None:
+        return {}
+    return {"labels": labels | {QUEUE_LABEL: label_value(queue)}, "annotations": {QUEUE_ANNOTATION: queue}}
 
 
 def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:

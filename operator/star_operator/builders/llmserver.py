@@ -20,6 +20,7 @@ from star_operator.builders.engine import (
     MODEL_DIR,
     PORT,
     Peers,
+    flag_value,
     serve_args,
     serve_command,
     serve_defaults,
@@ -102,7 +103,12 @@ def _config_files(server: VLLMServer, settings: Settings) -> dict[str, str]:
     artifact = server.plan.source.artifact
     if artifact is None:
         return ca_files(settings)
-    spec = FetchSpec(store=settings.store.connection, artifact=artifact, destination=MODEL_DIR)
+    spec = FetchSpec(
+        store=settings.store.connection,
+        artifact=artifact,
+        destination=MODEL_DIR,
+        chat_template=flag_value(server.plan.server, "--chat-template"),
+    )
     return {FETCH_FILE: canonical_json(spec.to_json_dict()).decode(), **ca_files(settings)}
 
 

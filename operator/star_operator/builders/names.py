@@ -8,7 +8,7 @@ from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import API_VERSION
 from star_operator.builders.step import Owner
-from star_operator.core.labels import label_value, resource_labels
+from star_operator.core.labels import OURS, label_value, resource_labels
 
 MAX_NAME = 52
 """Characters of a child's name: pods of an Indexed Job add `-<index>-<5 random>`, and host names end at 63."""
@@ -50,7 +50,7 @@ def common_labels(app: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": label_value(app),
         "app.kubernetes.io/part-of": "star",
-        "app.kubernetes.io/managed-by": "star-operator",
+        **OURS,
     }
 
 

@@ -1,6 +1,6 @@
 """Pods: one shape for every container this operator starts.
 
-Every pod satisfies the `restricted` Pod Security Standard (kubernetes.io, `Pod Security Standards`): user 65532, no
+Every pod satisfies the `restricted` Pod Security Standard (kubernetes.io, `Pod Security Standards`): not root, no
 capabilities, no privilege escalation, RuntimeDefault seccomp; besides, a read-only root and no API token. Writable are
 /tmp and /work (emptyDir) and /dev/shm (memory). Everything to read is one projected volume at /etc/star: the
 ConfigMap's files and, under `keys/`, the API keys.
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from star_contracts.names import CA_FILE, CA_VARIABLES, SPEC_DIR, WORK_DIR
 from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
-from star_operator.api.common import Compute, SecretKeyRef
+from star_operator.api.common import Compute, PodTemplate, SecretKeyRef
 from star_operator.builders.placement import image_of, pool_of, resources, scheduling
 from star_operator.core.objects import KubeObject, compact
-from star_operator.core.settings import STORE_KEYS, STORE_TOKEN, Settings
+from star_operator.core.podmeta import USER, PodDefaults, PodSecurity
+from star_operator.core.settings import STORE_KEYS, STORE_TOKEN, Pool, Settings
 
-USER = 65532
 MAIN = "main"
 TOKEN_SECONDS = 3600
 KEYS_DIR = f"{SPEC_DIR}/keys"
@@ -96,21 +96,37 @@ def pod_template(plan: PodPlan, settings: Settings) -> KubeObject:
     Raises InvalidSpec when the pool is unknown or has no images.
     """
     pool = pool_of(plan.compute.pool, settings, plan.pool_field)
+    carried = _carried(plan, pool, settings)
     spec = {
         "restartPolicy": plan.restart_policy,
         "terminationGracePeriodSeconds": plan.grace_seconds,
+        "serviceAccountName": carried.service_account_name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "subdomain": plan.subdomain,
-        "securityContext": _pod_security(),
-        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+        "securityContext": _pod_security(settings.pod_security),
+        "imagePullSecrets": _pull_secrets(plan, settings),
         **scheduling(plan.compute, pool, dict(plan.group)),
         "initContainers": [_container(plan, init, settings) for init in plan.init],
         "containers": [_container(plan, plan.main, settings)],
         "volumes": _volumes(plan, pool.shm_size),
     }
-    template: KubeObject = compact({"metadata": {"labels": dict(plan.labels)}, "spec": spec})
+    metadata = {"labels": {**carried.labels, **plan.labels}, "annotations": carried.annotations}
+    template: KubeObject = compact({"metadata": metadata, "spec": spec})
     return template
+
+
+def _carried(plan: PodPlan, pool: Pool, settings: Settings) -> PodDefaults:
+    """Return what the cluster, the pool and the resource, each over the one before, have the pod carry."""
+    own = plan.compute.pod_template or PodTemplate()
+    asked = PodDefaults(labels=own.labels, annotations=own.annotations, service_account_name=own.service_account_name)
+    return asked.over(pool.pods.over(settings.pods))
+
+
+def _pull_secrets(plan: PodPlan, settings: Settings) -> list[KubeObject]:
+    own = plan.compute.pod_template or PodTemplate()
+    names = dict.fromkeys([*settings.image_pull_secrets, *(ref.name for ref in own.image_pull_secrets)])
+    return [{"name": name} for name in names]
 
 
 def _container(plan: PodPlan, container: Container, settings: Settings) -> KubeObject:
@@ -137,6 +153,8 @@ def _environment(container: Container, pool_env: Mapping[str, str], settings: Se
     """Return each variable once (server-side apply refuses a name twice), the fixed ones last so that they stand."""
     values: dict[str, EnvValue] = {**container.defaults, **_outside(settings), **pool_env, **container.env}
     values |= {"HOME": "/tmp", "STAR_WORK_DIR": WORK_DIR}  # noqa: S108 - the pod's own emptyDir
+    if settings.pod_security.run_as_user != USER:
+        values["USER"] = "star"  # an id that /etc/passwd does not know has no name, which engines ask for
     for key in (*STORE_KEYS, STORE_TOKEN):
         values.pop(key, None)
     if container.store_access:
@@ -208,14 +226,8 @@ def _mounts(plan: PodPlan) -> list[KubeObject]:
     return mounts
 
 
-def _pod_security() -> KubeObject:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def _pod_security(security: PodSecurity) -> KubeObject:
+    return {"runAsNonRoot": True, **security.to_json_dict(), "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def _container_security() -> KubeObject:

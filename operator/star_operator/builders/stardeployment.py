@@ -57,7 +57,8 @@ def revision_of(resource: StarDeployment, source: ModelSource, weight: int = 100
             f"spec.checkpoint is the hub model {source.hub}, which has no digest to gate and to promote: "
             "name a Checkpoint, or an s3:// uri with its digest",
         )
-    plan = ServerPlan(server_for(resource.spec.server, _pinned(source.artifact)), source)
+    one_at_least = resource.spec.server.model_copy(update={"replicas": max(1, resource.spec.server.replicas)})
+    plan = ServerPlan(server_for(one_at_least, _pinned(source.artifact)), source)
     return Revision(_digits(source.artifact), source.artifact, weight, plan)
 
 
@@ -67,9 +68,11 @@ def server_name(resource: StarDeployment, revision: Revision) -> str:
 
 
 def serving_objects(
-    resource: StarDeployment, revisions: Sequence[Revision], inputs: Inputs, settings: Settings
+    resource: StarDeployment, revisions: Sequence[Revision], inputs: Inputs, settings: Settings, *, hold: bool = False
 ) -> list[KubeObject]:
     """Return all that serves these revisions, in the order to apply it; nothing when there are none.
+
+    With `hold` the gateway has requests wait for a server.
 
     Raises InvalidSpec naming the field: unknown pool, pool without images, reserved engine flag.
     """
@@ -79,7 +82,7 @@ def serving_objects(
     for revision in revisions:
         objects += vllm_objects(_server(resource, revision), settings)
     backends = [_backend(resource, revision, settings) for revision in revisions]
-    return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends), settings)]
+    return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends, hold), settings)]
 
 
 def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef, inputs: Inputs) -> KubeObject:
@@ -128,7 +131,7 @@ def _server(resource: StarDeployment, revision: Revision) -> VLLMServer:
         namespace=owner.namespace,
         name=server_name(resource, revision),
         plan=revision.plan,
-        replicas=0 if resource.spec.suspend else revision.plan.server.replicas,
+        replicas=0 if resource.spec.suspend else resource.spec.server.replicas,
         owners=(owner_reference(owner),),
         labels=resource_labels(owner.kind, owner.name),
         field="spec.server",

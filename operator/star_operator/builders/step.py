@@ -34,6 +34,8 @@ class ServerPlan:
     def name(self) -> str:
         """Return the server's name: equal specs give equal names, so that they are shared within a namespace."""
         spec = self.server.model_dump(mode="json", exclude={"model"})
+        if self.server.compute.pod_template is None:  # servers that were named before there was one keep their names
+            del spec["compute"]["pod_template"]
         source = self.source.artifact.digest if self.source.artifact else self.source.hub
         return "llm-" + value_hash({"spec": spec, "source": source}).removeprefix("sha256:")[:10]
 

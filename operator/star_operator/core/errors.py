@@ -5,6 +5,7 @@ StarError
 ├── Waiting       something that others bring is not there yet; looked at again when it changes
 ├── Terminal      the work failed and would fail again
 └── Retryable     the work or the API failed in a way that may pass; tried again with back-off
+    └── Refused   others forbid an API call: a quota, a policy, a webhook, a right; the condition tells it meanwhile
 """
 
 from star_operator.core.reasons import AnyReason
@@ -43,3 +44,7 @@ class Terminal(StarError):
 
 class Retryable(StarError):
     """The work or an API call failed in a way that may pass."""
+
+
+class Refused(Retryable):
+    """Others forbid an API call, and may come to allow it."""

@@ -3,12 +3,16 @@
 from star_contracts.base import value_hash
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME
 
+OURS = {"app.kubernetes.io/managed-by": "star-operator"}
+"""On everything that this operator makes."""
 LABEL_SERVER = f"{GROUP}/server"
 """Name of the vLLM server a pod belongs to."""
 LABEL_GROUP = f"{GROUP}/group"
 """Which replica of a multi-node server a pod works for."""
 LABEL_COMPONENT = f"{GROUP}/component"
 """What a pod does: one of the components below."""
+QUEUE_ANNOTATION = f"{GROUP}/queue"
+"""The queue that a Job was made for. Its label may be one that Kueue gives to Jobs without a queue."""
 LEADER = "vllm"
 """Answers requests."""
 WORKER = "vllm-worker"

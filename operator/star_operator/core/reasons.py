@@ -25,8 +25,10 @@ class ConditionReason(StrEnum):
     GATE_RUNNING = "GateRunning"
     ROLLING_OUT = "RollingOut"
     SERVING = "Serving"
+    SCALED_TO_ZERO = "ScaledToZero"
     READY = "Ready"
     # It waits.
+    QUEUE_MISSING = "QueueMissing"
     INPUT_MISSING = "InputMissing"
     INPUT_NOT_READY = "InputNotReady"
     INPUT_FAILED = "InputFailed"
@@ -36,6 +38,8 @@ class ConditionReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     POD_NOT_STARTED = "PodNotStarted"
     PODS_REFUSED = "PodsRefused"
+    REFUSED = "Refused"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
     # The spec cannot be acted on.
     INVALID_SPEC = "InvalidSpec"
     INVALID_REFERENCE = "InvalidReference"
@@ -47,7 +51,7 @@ class ConditionReason(StrEnum):
     NO_IMAGE_VARIANT = "NoImageVariant"
     NOT_A_GROUP = "NotAGroup"
     RESERVED_ENGINE_FLAG = "ReservedEngineFlag"
-    API_SERVER_REFUSED = "ApiServerRefused"
+    INVALID_OBJECT = "InvalidObject"
     # It ran.
     GATE_FAILED = "GateFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

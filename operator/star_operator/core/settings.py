@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints
 from star_contracts.base import Model
 from star_contracts.job import Store
 from star_operator.core.outside import CABundle, Proxy
+from star_operator.core.podmeta import PodDefaults, PodSecurity
+from star_operator.core.quantity import Quantity
 
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the store's Secret, and the environment variables that pods get them as."""
@@ -37,11 +39,13 @@ class Pool(Model):
     """Which variant of the images runs here."""
     topology_key: str | None = None
     """Label whose value should be equal among a group's nodes, e.g. `topology.kubernetes.io/zone`."""
-    shm_size: str = "1Gi"
+    shm_size: Quantity = "1Gi"
     """Size of /dev/shm."""
     runtime_class_name: str | None = None
     env: dict[str, str] = {}
     """Further environment of every container on this pool, e.g. NCCL settings."""
+    pods: PodDefaults = PodDefaults()
+    """What the pods of this pool carry, besides what all pods do."""
 
 
 class ImageSet(Model):
@@ -79,6 +83,10 @@ class Settings(Model):
     """By variant: `cpu`, `cuda`."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    pods: PodDefaults = PodDefaults()
+    """What all pods carry that this operator starts."""
+    pod_security: PodSecurity = PodSecurity()
+    """User and groups of every pod."""
     ca_bundle: CABundle = ""
     """Certificate authorities that pods trust, in PEM, in place of the public ones; empty for the public ones."""
     proxy: Proxy = Proxy()

@@ -4,9 +4,8 @@ from typing import Any
 
 import kopf
 
+from star_operator.core.labels import OURS
 from star_operator.handlers.intake import REGISTRY, Intake
-
-OURS = {"app.kubernetes.io/managed-by": "star-operator"}
 
 
 @kopf.on.event("batch", "v1", "jobs", labels=OURS, registry=REGISTRY)

@@ -29,12 +29,10 @@ class Intake:
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
         self._seen: dict[str, int] = {}
+        self._deleted: set[str] = set()
+        """UIDs of what was deleted since the last round began."""
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._by_label: dict[tuple[str, str, str], Key] = {}
-
-    def __copy__(self) -> "Intake":
-        """Stay one object: kopf copies its memo for every resource."""
-        return self
 
     def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
         """A resource of ours changed, or is listed at the start."""
@@ -42,6 +40,7 @@ class Intake:
         self._seen[meta["uid"]] = int(meta["resourceVersion"])
         if event["type"] == "DELETED":
             self._seen.pop(meta["uid"], None)
+            self._deleted.add(meta["uid"])
         key = Key(kind.INFO.kind, meta["namespace"], meta["name"])
         self._by_label[meta["namespace"], key.kind.lower(), label_value(key.name)] = key
         self._queue.add(key)
@@ -80,6 +79,10 @@ class Intake:
         for key in self._users.get((namespace, server), set()):
             self._queue.add(key)
 
+    def begin_round(self) -> None:
+        """A listing begins, of which `has_seen` will be asked."""
+        self._deleted.clear()
+
     def has_seen(self, uid: str, version: int) -> bool:
-        """Say whether the watch has delivered this version of the object, or a later one."""
-        return self._seen.get(uid, -1) >= version
+        """Say whether the watch has delivered this version of the object, a later one, or its end since the listing."""
+        return uid in self._deleted or self._seen.get(uid, -1) >= version

@@ -1,7 +1,8 @@
 """The cluster as the operator sees it: get, list, server-side apply, delete, each as one call on JSON objects.
 
-Errors of the API become the operator's own: 404 is None, 409 and the transient ones `Retryable`, 422 and other
-refusals `InvalidSpec` with the server's sentence. (API concepts: kubernetes.io/docs/reference/using-api.)
+Errors of the API become the operator's own, with the server's sentence: 404 is None, 409 and the transient ones are
+`Retryable`, what others forbid (403, a webhook that does not answer) `Refused`, 422 and other faults of the object
+`InvalidSpec`. (API concepts: kubernetes.io/docs/reference/using-api.)
 """
 
 import json
@@ -13,7 +14,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from star_contracts.names import FIELD_MANAGER
-from star_operator.core.errors import InvalidSpec, Retryable, StarError
+from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
@@ -21,7 +22,10 @@ from star_operator.kube.resources import BY_GVK, POD, ResourceType
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
-TRANSIENT = {408, 409, 410, 429, 500, 502, 503, 504}
+TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
+
+
+NO_WEBHOOK = "failed calling webhook"
 
 
 class Cluster:
@@ -164,9 +168,11 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
     message = f"{method} {path}: {details.get('message') or body[:500]}"
     if status == 404:
         return NotFound("NotFound", message)
+    if status == 403 or NO_WEBHOOK in message:
+        return Refused(ConditionReason.REFUSED, message)
     if status in TRANSIENT:
         return Retryable(reason, message)
-    return InvalidSpec(ConditionReason.API_SERVER_REFUSED, message)
+    return InvalidSpec(ConditionReason.INVALID_OBJECT, message)
 
 
 def _selector(wanted: Mapping[str, str] | None) -> str:

@@ -3,10 +3,11 @@
 from typing import Any
 
 from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
-from star_operator.core.labels import resource_labels
+from star_operator.core.labels import QUEUE_ANNOTATION, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import JobView, PodView, RunView, Trouble
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.kueue import QUEUE_LABEL, not_admitted
 from star_operator.kube.refused import refused_of_job
 from star_operator.kube.resources import JOB, POD
 from star_operator.kube.trouble import (
@@ -40,6 +41,8 @@ async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) ->
 
 
 async def _job_trouble(cluster: Cluster, job: KubeObject, pods: list[KubeObject]) -> Trouble | None:
+    if job["spec"].get("suspend"):
+        return await not_admitted(cluster, job)
     made = {_index(pod) for pod in pods if _labels(pod).get(JOB_NAME_LABEL) == job["metadata"]["name"]}
     return await refused_of_job(cluster, job, len(made))
 
@@ -62,7 +65,9 @@ def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
         message=failure.get("message", ""),
         active=status.get("active", 0),
         succeeded=status.get("succeeded", 0),
-        queue=labels.get("kueue.x-k8s.io/queue-name", ""),
+        queue=labels.get(QUEUE_LABEL, ""),
+        queue_asked=job["metadata"].get("annotations", {}).get(QUEUE_ANNOTATION, ""),
+        priority=job["spec"].get("template", {}).get("spec", {}).get("priorityClassName", ""),
         deleting="deletionTimestamp" in job["metadata"],
         deadline=job["spec"].get("activeDeadlineSeconds"),
         trouble=trouble,

@@ -8,7 +8,7 @@ from star_operator.api.meta import API_VERSION
 
 @dataclass(frozen=True)
 class ResourceType:
-    """A namespaced resource type."""
+    """A resource type; namespaced but for Namespace and TokenReview."""
 
     api_version: str
     kind: str
@@ -38,6 +38,8 @@ POD_DISRUPTION_BUDGET = ResourceType("policy/v1", "PodDisruptionBudget", "poddis
 HPA = ResourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORK_POLICY = ResourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
+NAMESPACE = ResourceType("v1", "Namespace", "namespaces")
+WORKLOAD = ResourceType("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
 TOKEN_REVIEW = ResourceType("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 
 STAR_TYPES = {kind.INFO.kind: ResourceType(API_VERSION, kind.INFO.kind, kind.INFO.plural) for kind in KINDS}
@@ -57,6 +59,8 @@ BY_GVK = {
         HPA,
         NETWORK_POLICY,
         LEASE,
+        NAMESPACE,
+        WORKLOAD,
         TOKEN_REVIEW,
         *STAR_TYPES.values(),
     )

@@ -2,6 +2,9 @@
 
 Ready   True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
         reason and message say why. Positive polarity.
+ScaledToZero
+        True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
+        Negative polarity; absent until then.
 Failed  True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
 """
 
@@ -9,6 +12,7 @@ from star_operator.api.meta import Condition
 
 READY = "Ready"
 FAILED = "Failed"
+IDLE = "ScaledToZero"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

@@ -7,7 +7,7 @@ next one starts, so that two attempts never run at once (what users complain abo
 from dataclasses import dataclass, field
 
 from star_contracts.result import ExitCode, JobResult
-from star_operator.api.common import RunSpec
+from star_operator.api.common import Compute, RunSpec
 from star_operator.api.meta import Phase, StepStatus
 from star_operator.core.reasons import AnyReason, ConditionReason, of_job
 from star_operator.core.views import JobView, PodView, RunView, ServerView
@@ -99,6 +99,8 @@ class StepView:
     view: RunView
     servers: tuple[ServerView, ...] = field(default=())
     """Those it uses; none before a pod has asked for them."""
+    compute: Compute | None = None
+    """Where it is to run now; None while its inputs are not there."""
 
     @property
     def job(self) -> JobView | None:
@@ -115,6 +117,17 @@ class StepView:
         """Whether the step's Job runs: only then may the step use servers."""
         job = self.job
         return job is not None and not job.complete and not job.failed and not job.suspended
+
+    @property
+    def wants_another_job(self) -> bool:
+        """Whether its Job has another queue or priority than the spec names by now, and nothing of it has started.
+
+        A Job's template never changes, and Kueue keeps the queue of what it has admitted; so the Job is made anew.
+        """
+        job, compute = self.job, self.compute
+        if job is None or compute is None or any(pod.phase != "Pending" for pod in self.pods):
+            return False
+        return (job.queue_asked, job.priority) != (compute.queue_name or "", compute.priority_class_name or "")
 
     @property
     def asks_for_servers(self) -> bool:
@@ -188,12 +201,17 @@ def _retry(run: RunSpec, step: StepView, reason: AnyReason, message: str) -> Dec
 def _running(run: RunSpec, step: StepView, job: JobView) -> Decision:
     if job.queue and run.suspend:
         return ClearAttempt()  # `suspend` of a queued Job belongs to the queue, which would undo a change
+    if step.wants_another_job:
+        return ClearAttempt()
     if run.suspend != job.suspended and not job.queue:
         return SetSuspended(run.suspend)
     if run.suspend:
         return Hold(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to go on")
     if job.suspended:
-        return Hold(Phase.QUEUED, ConditionReason.QUEUED, f"Job {job.name} waits in queue {job.queue} to be admitted")
+        text = f"Job {job.name} waits in queue {job.queue} to be admitted"
+        if job.trouble is not None:
+            return Hold(Phase.QUEUED, job.trouble.reason, f"{text}: {job.trouble.message}")
+        return Hold(Phase.QUEUED, ConditionReason.QUEUED, text)
     if run.active_deadline_seconds != job.deadline:
         return SetDeadline(run.active_deadline_seconds)
     return _held_up(step, job) or Hold(Phase.RUNNING, ConditionReason.RUNNING, _runs(step))

@@ -19,7 +19,7 @@ from star_operator.builders.job import step_job
 from star_operator.builders.llmserver import server_objects
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
-from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import resource_labels
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
@@ -27,6 +27,7 @@ from star_operator.core.settings import Settings
 from star_operator.core.views import RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
@@ -94,7 +95,12 @@ class RunReconciler(Generic[ResourceT]):
         if state.is_finished(resource.status):
             await self._after(resource)
             return
-        status = await self._advance(resource, at)
+        try:
+            status = await self._advance(resource, at)
+        except Refused as refused:
+            status = state.told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            await write_status(self._context.cluster, body, status, at.now)
+            raise
         await write_status(self._context.cluster, body, status, at.now)
         if state.is_finished(status):
             await self._release(resource, at)
@@ -127,9 +133,10 @@ class RunReconciler(Generic[ResourceT]):
             plan = None
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
-        seen = Pass(resource, owner, at, name, plan, view)
-        decision = policy.decide(resource.spec, await self._view_step(seen, status))
         try:
+            await let_go(self._context.cluster, meta.namespace, view)
+            seen = Pass(resource, owner, at, name, plan, view)
+            decision = policy.decide(resource.spec, await self._view_step(seen, status))
             return await self._act(decision, seen, status)
         except Waiting as waiting:
             self._context.queue.add_after(Key(owner.kind, owner.namespace, owner.name), UNWATCHED_SECONDS)
@@ -152,6 +159,7 @@ class RunReconciler(Generic[ResourceT]):
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
             remembered=state.find_step(status, seen.step),
+            compute=seen.plan.compute if seen.plan is not None else None,
             view=explain_run(seen.view, namespace, uses),
         )
         views = [explain_server(server, namespace, uses) for server in await self._use_servers(seen, step)]
@@ -215,6 +223,7 @@ class RunReconciler(Generic[ResourceT]):
 
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         assert seen.plan is not None
+        await require_living(self._context.cluster, seen.owner.namespace)
         secret = self._context.settings.store.secret_name
         await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
         for plan in seen.plan.servers:  # one that cannot be built is refused now, and not when a pod asks for it
@@ -235,11 +244,12 @@ class RunReconciler(Generic[ResourceT]):
         await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
-        """What keeps a pod from being made or mounted is told in Events, which are not watched; its end is."""
+        """What keeps a pod from being made or mounted, or a Job in its queue, is told where nobody watches."""
         job, pods = seen.view.job(attempt, seen.step), seen.view.pods_of(attempt, seen.step)
+        if job is None or (job.suspended and not job.queue):
+            return
         silent = any(pod.phase == "Pending" and pod.trouble is None for pod in pods)
-        lacking = job is not None and job.trouble is None and len(pods) < job.completions
-        if job is not None and not job.suspended and (silent or lacking):
+        if silent or (job.trouble is None and len(pods) < job.completions):
             key = Key(seen.owner.kind, seen.owner.namespace, seen.owner.name)
             self._context.queue.add_after(key, UNWATCHED_SECONDS)
 

@@ -21,7 +21,7 @@ from star_operator.builders.stardeployment import (
     serving_objects,
 )
 from star_operator.builders.step import Inputs
-from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
@@ -34,6 +34,7 @@ from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.gates import judge
+from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
@@ -115,6 +116,10 @@ class StarDeploymentReconciler:
             status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
             status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
+        except Refused as refused:
+            status = told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            await write_status(self._cluster, body, status, at.now)
+            raise
         await write_status(self._cluster, body, status, at.now)
 
     async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:
@@ -126,7 +131,10 @@ class StarDeploymentReconciler:
         revisions = await self._revisions(resource, wanted, gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
-        gateways = await self._apply(resource, revisions, Inputs(artifacts)) if revisions else []
+        idle = await self._is_idle(resource, revisions)
+        gateways = await self._apply(resource, revisions, Inputs(artifacts), hold=idle) if revisions else []
+        conditions = with_idle(resource.status.conditions, idle, spec, at.generation, at.now)
+        resource = resource.model_copy(update={"status": resource.status.model_copy(update={"conditions": conditions})})
         served = Served(resource, at, revisions, gate, gateways)
         seen = await self._observe(served)
         if gate.verdict != "Passed":
@@ -139,7 +147,9 @@ class StarDeploymentReconciler:
         namespace, now = resource.metadata.namespace, self._context.now()
         if gate.verdict == "Passed":
             target = wanted.name
-            ready = (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
+            # Scaled to nothing, a revision takes over without a server: there is none before it either.
+            none = resource.spec.server.replicas == 0
+            ready = none or (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
         elif serving := [one.name for one in known.values() if one.weight]:
             target, ready = serving[0], True  # whatever its server does, nothing else has passed
         else:
@@ -171,18 +181,26 @@ class StarDeploymentReconciler:
         verdict = judge(resource.spec.gates.rules, status.metrics)
         return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
 
-    async def _apply(self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs) -> list[KubeObject]:
+    async def _is_idle(self, resource: StarDeployment, revisions: list[Revision]) -> bool:
+        names = [server_name(resource, one) for one in revisions if one.weight]
+        views = [await view_server(self._cluster, resource.metadata.namespace, name) for name in names]
+        return is_idle(resource.spec, resource.status.conditions, ready=any(view.ready for view in views))
+
+    async def _apply(
+        self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs, *, hold: bool
+    ) -> list[KubeObject]:
         """Make it so, and return the gateway's pods."""
-        objects = serving_objects(resource, revisions, inputs, self._context.settings)
+        objects = serving_objects(resource, revisions, inputs, self._context.settings, hold=hold)
         for obj in objects:
             await self._cluster.apply(obj)
-        keep = {server_name(resource, revision) for revision in revisions}
+        keep = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
         namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
         for rtype in SERVER_TYPES:
             for obj in await self._cluster.list_objects(rtype, namespace, labels):
-                server = obj["metadata"]["labels"].get(LABEL_SERVER)
-                if server is not None and server not in keep:
-                    await self._cluster.delete(rtype, namespace, obj["metadata"]["name"])
+                name = obj["metadata"]["name"]
+                # What is left of a revision that has gone, or of a multi-node server's copies.
+                if LABEL_SERVER in obj["metadata"]["labels"] and (rtype.kind, name) not in keep:
+                    await self._cluster.delete(rtype, namespace, name)
         annotation = config_annotation(resource, objects)
         return await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
 
@@ -193,7 +211,8 @@ class StarDeploymentReconciler:
         gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource)) if revisions else None
         front: int = (gateway or {}).get("status", {}).get("readyReplicas", 0)
         pairs = list(zip(revisions, views, strict=True))
-        live = next((one for one, view in pairs if one.weight > 0 and view.ready), None)
+        none = resource.spec.server.replicas == 0
+        live = next((one for one, view in pairs if one.weight > 0 and (view.ready or none)), None)
         newest = revisions[-1] if served.gate.verdict == "Passed" else None
         update = {
             "revisions": tuple(
@@ -235,8 +254,9 @@ class StarDeploymentReconciler:
                 status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true: nothing is served"
             )
         newest = served.revisions[-1]
+        none = served.resource.spec.server.replicas == 0
         needed = (view for one, view in zip(served.revisions, seen.servers, strict=True) if one.weight or one is newest)
-        waiting = next((view for view in needed if not view.ready), None)
+        waiting = None if none else next((view for view in needed if not view.ready), None)
         if waiting is not None:
             return self._starting(
                 status, served, Awaited(f"server {waiting.name}", ConditionReason.SERVER_STARTING, waiting.trouble)
@@ -248,6 +268,10 @@ class StarDeploymentReconciler:
             others = f"revision {_serving(served.revisions).name} the others"
             text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
             return told(status, at, Phase.RUNNING, ConditionReason.ROLLING_OUT, text)
+        if none:
+            seconds = served.resource.spec.gateway.deadline_seconds
+            text = f"server.replicas is 0: requests to {status.url} wait for a server, for up to {seconds} s"
+            return told(status, at, Phase.READY, ConditionReason.SCALED_TO_ZERO, text)
         lacks = next((why for why in (*(view.trouble for view in seen.servers), seen.gateway_refused) if why), None)
         but = f"; not all of it: {lacks.message}" if lacks else ""
         text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}"

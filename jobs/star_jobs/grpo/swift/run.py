@@ -20,7 +20,6 @@ from star_jobs.training.logs import JsonLinesFollower
 from star_jobs.training.rows import write_rows
 from star_jobs.training.staging import CheckpointStager
 
-ENGINE = "ms-swift"
 PLUGIN = Path(__file__).parent / "plugin" / "star_student.py"
 
 _METRICS = {
@@ -41,16 +40,15 @@ def train(ready: Prepared, job: JobContext) -> Trained | None:
     watcher = Watcher(ready, plan, job)
     if resumed is None or not layout.is_last(resumed):
         watcher.begin(resumed.step if resumed else 0)
-        stager.start()
-        try:
+        with stager.staging():
             _run_engine(ready, replace(plan, resume=resumed.path if resumed else None), job, watcher)
-        finally:
-            stager.close()
     if not ready.node.leads:
         return None
     found = layout.find(plan.output)
     if not found or not layout.is_saved(found[-1]):
-        raise RetryableFailure(Reason.TRAINER_FAILED, f"{ENGINE} ended without an error and without a whole checkpoint")
+        raise RetryableFailure(
+            Reason.TRAINER_FAILED, f"{swift.ENGINE} ended without an error and without a whole checkpoint"
+        )
     return Trained(found[-1].path, ready.steps, dict(watcher.values))
 
 
@@ -111,4 +109,4 @@ def _run_engine(ready: Prepared, plan: Plan, job: JobContext, watcher: Watcher) 
     ended = process.run(engine, job.stopping, watcher.tick)
     watcher.tick()
     if ended.returncode != 0:
-        raise classify(ENGINE, ended)
+        raise classify(swift.ENGINE, ended)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from star_jobs.training.figures import finite
 from star_jobs.training.staging import LocalCheckpoint, folders
 
+ENGINE = "verl"
 LATEST = "latest_checkpointed_iteration.txt"
 """verl writes the step here once a checkpoint is whole, on all nodes."""
 HUGGING_FACE = Path("actor") / "huggingface"
@@ -21,6 +23,8 @@ _METRICS = {
     "stepSeconds": "timing_s/step",
     "rolloutGap": "training/rollout_probs_diff_mean",
 }
+_VITAL = ("actor/pg_loss", "actor/loss", "actor/grad_norm", "actor/kl_loss", "critic/rewards/mean")
+"""Figures without which a training is lost."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +33,19 @@ class VerlStep:
 
     step: int
     values: Mapping[str, float]
-    """Our names: `reward`, `loss`, `kl`, `responseTokens`, ..."""
+    """Our names: `reward`, `loss`, `kl`, `responseTokens`, ... Finite all of them."""
 
 
 def parse_step(line: Mapping[str, Any]) -> VerlStep | None:
-    """Read one object of the file that `trainer.logger=[file]` writes; None when it is about something else."""
+    """Read one object of the file that `trainer.logger=[file]` writes; None when it is about something else.
+
+    Raises Diverged.
+    """
     step, data = line.get("step"), line.get("data")
-    if not isinstance(step, int) or not isinstance(data, dict):
+    if type(step) is not int or step < 0 or not isinstance(data, dict):
         return None
-    values = {
-        name: float(data[key])
-        for name, key in _METRICS.items()
-        if isinstance(data.get(key), int | float) and not isinstance(data.get(key), bool)
-    }
-    return VerlStep(step, values)
+    figures = finite(ENGINE, step, data, _VITAL)
+    return VerlStep(step, {name: figures[key] for name, key in _METRICS.items() if key in figures})
 
 
 class VerlLayout:

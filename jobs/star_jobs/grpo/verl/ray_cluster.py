@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from star_contracts.errors import Reason
-from star_jobs.errors import JobFailure, RetryableFailure
+from star_jobs.errors import JobFailure
 from star_jobs.grpo.context import Prepared
 from star_jobs.runtime import JobContext
 from star_jobs.training import process
@@ -106,8 +105,14 @@ def _must(command: process.Command, job: JobContext, what: str) -> None:
     """Run a short command whose daemons stay behind; raise when it fails."""
     job.raise_if_stopping()
     done = subprocess.run(
-        command.argv, env=dict(command.env), cwd=command.cwd, capture_output=True, text=True, check=False
+        command.argv,
+        env=dict(command.env),
+        cwd=command.cwd,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode != 0:
-        line = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
-        raise RetryableFailure(Reason.TRAINER_FAILED, f"{what} failed on {os.uname().nodename}: {line[0][:400]}")
+        printed = (done.stdout + done.stderr).splitlines()[-process.TAIL_LINES :]
+        raise classify(f"{what} on {os.uname().nodename}", process.Ended(done.returncode, tuple(printed)))

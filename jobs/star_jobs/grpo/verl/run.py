@@ -17,17 +17,16 @@ from star_jobs.errors import RetryableFailure
 from star_jobs.grpo.context import Prepared, Trained
 from star_jobs.grpo.rows import as_messages
 from star_jobs.grpo.verl import ray_cluster
-from star_jobs.grpo.verl.layout import HUGGING_FACE, VerlLayout, VerlStep, parse_step
+from star_jobs.grpo.verl.layout import ENGINE, HUGGING_FACE, VerlLayout, VerlStep, parse_step
 from star_jobs.grpo.verl.overrides import AGENT, Plan, overrides
 from star_jobs.models import chat_template
-from star_jobs.models.folder import is_whole_safetensors
+from star_jobs.models.weights import is_whole_safetensors
 from star_jobs.runtime import JobContext, work_dir
 from star_jobs.training import process
 from star_jobs.training.failure import classify
 from star_jobs.training.logs import JsonLinesFollower
 from star_jobs.training.staging import FOLDER, CheckpointStager
 
-ENGINE = "verl"
 _TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "RANK", "WORLD_SIZE")
 """What the pods of a group are told for torchrun: it would confuse the process groups that verl sets up itself."""
 STAGING_SECONDS = 1800.0
@@ -67,11 +66,8 @@ def _train(ready: Prepared, job: JobContext, run: Path) -> Trained | None:
     plan = write_inputs(ready, run / "inputs", folder)
     if resumed is None or resumed.step < ready.steps:
         watcher.begin(resumed.step if resumed else 0)
-        stager.start()
-        try:
+        with stager.staging():
             _run_engine(ready, job, plan, watcher)
-        finally:
-            stager.close()
     if not ready.node.leads:
         return None
     return Trained(_final_model(ready, job, folder), ready.steps, dict(watcher.values))

@@ -23,7 +23,7 @@ BACKENDS = list(GRPOBackend)
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
-    monkeypatch.setattr(context, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(context, "token_counter", lambda *_model: len)
     monkeypatch.setattr(verl_run, "write_parquet", lambda _ready, path: path)
 
 
@@ -105,6 +105,19 @@ def test_a_run_that_ended_early_goes_on_from_its_newest_checkpoint(
     monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 2, "last_words": "started anew"}))
     done = jobs.run(job, output="2")
     assert done.code == ExitCode.DONE, done.result
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("nan-loss")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverged_training_ends_when_it_is_seen(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, backend: GRPOBackend
+) -> None:
+    lost = {"loss": 0.0, "grad_norm": "nan", "actor/grad_norm": float("nan")}
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"figures": {"3": lost}, "hang_at": 4}))
+    ended = jobs.run(stage(inputs, backend))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "TrainingDiverged")
+    assert "diverged at step 3" in ended.error.message
 
 
 @pytest.mark.bad_input

@@ -37,7 +37,7 @@ def test_rollouts_are_judged_as_the_student_was_trained(
     jobs: JobRunner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(context, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(context, "token_counter", lambda *_model: len)
     inputs = TrainingInputs(store, uri, tmp_path)
     tasks = [world.with_past(task, 7) for task in train_tasks(2)]
     chosen = [

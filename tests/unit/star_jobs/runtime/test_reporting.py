@@ -90,3 +90,11 @@ def test_without_a_target_nothing_is_started() -> None:
     reporter.report(1, 2, "steps", {})
     reporter.close()
     assert threading.active_count() == before
+
+
+def test_a_metric_that_is_no_number_costs_no_report(operator: Operator, tmp_path: Path) -> None:
+    reporter = Reporter(operator.target(), shard=0, shards=1, token=tmp_path / "none")
+    reporter.report(3, 10, "steps", {"loss": float("nan"), "grad": float("inf"), "seconds": 2.0})
+    reporter.close()
+    _, last = operator.received[-1]
+    assert (last.done, last.metrics) == (3, {"seconds": 2.0})

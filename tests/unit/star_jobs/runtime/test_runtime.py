@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,9 @@ from star_jobs import runtime
 from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import ObjectStore, fetch
+from tests.support import world
 from tests.support.s3 import S3Server
+from tests.support.training import write_model
 
 
 @dataclass(frozen=True)
@@ -175,9 +178,9 @@ def out_of_disk_below() -> Exception:
             "InvalidDataset",
             "u.item line 3",
         ),
-        (OSError(errno.ENOSPC, "No space left"), ExitCode.RETRYABLE, "OutOfDisk", "ephemeral-storage"),
-        (out_of_disk_below(), ExitCode.RETRYABLE, "OutOfDisk", "ephemeral-storage"),
-        (MemoryError(), ExitCode.RETRYABLE, "InternalError", "compute.resources memory"),
+        (OSError(errno.ENOSPC, "No space left"), ExitCode.RETRYABLE, "OutOfDisk", "compute.resources.scratch"),
+        (out_of_disk_below(), ExitCode.RETRYABLE, "OutOfDisk", "compute.resources.scratch"),
+        (MemoryError(), ExitCode.RETRYABLE, "InternalError", "compute.resources.memoryLimit"),
         (KeyError("x"), ExitCode.RETRYABLE, "InternalError", "unexpected KeyError: 'x'"),
         (KeyboardInterrupt(), ExitCode.RETRYABLE, "Interrupted", "told to stop"),
     ],
@@ -243,20 +246,66 @@ def test_a_completion_index_that_is_no_number_is_terminal(pod: Pod, monkeypatch:
     assert "JOB_COMPLETION_INDEX" in result.error.message
 
 
-def test_fetch_command_downloads_the_artifact(pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, made = pod.run(make)
-    assert made.artifact is not None
-    spec = {
-        "store": pod.spec.store.to_json_dict(),
-        "artifact": made.artifact.to_json_dict(),
-        "destination": str(tmp_path / "models" / "student"),
-    }
-    (tmp_path / "fetch.json").write_text(json.dumps(spec))
+def fetch_answers(server: S3Server, artifact: ArtifactRef, tmp_path: Path, **more: str) -> tuple[int, JobResult]:
+    """Run the init container of a server of this artifact."""
+    spec = {"store": server.store().to_json_dict(), "artifact": artifact.to_json_dict(), **more}
+    (tmp_path / "fetch.json").write_text(json.dumps(spec | {"destination": str(tmp_path / "models" / "student")}))
+    code = runtime.answer(entry_point.fetch_artifact)
+    return code, JobResult.model_validate_json((tmp_path / "fetch-termination-log").read_bytes())
+
+
+@pytest.fixture
+def _fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAR_FETCH_SPEC", str(tmp_path / "fetch.json"))
-    assert runtime.answer(entry_point.fetch_artifact) == ExitCode.DONE
-    assert (tmp_path / "models" / "student" / "model.bin").read_bytes() == b"weights"
+    monkeypatch.setenv("STAR_TERMINATION_LOG", str(tmp_path / "fetch-termination-log"))
+
+
+@pytest.mark.usefixtures("_fetches")
+def test_fetch_command_downloads_the_artifact(
+    s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path
+) -> None:
+    artifact = world.publish(store, uri, write_model(tmp_path / "in"), ArtifactKind.CHECKPOINT)
+    assert fetch_answers(s3_server, artifact, tmp_path)[0] == ExitCode.DONE
+    fetched = tmp_path / "models" / "student" / "model.safetensors"
+    assert fetched.read_bytes() == (tmp_path / "in" / "model.safetensors").read_bytes()
     (tmp_path / "fetch.json").write_text("{}")
     assert runtime.answer(entry_point.fetch_artifact) == ExitCode.TERMINAL
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("no-chat-template")
+@pytest.mark.usefixtures("_fetches")
+def test_a_server_of_a_model_without_a_chat_template_never_starts(
+    s3_server: S3Server, store: ObjectStore, uri: str, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "in")
+    (folder / "tokenizer_config.json").write_text("{}")
+    artifact = world.publish(store, uri, folder, ArtifactKind.CHECKPOINT)
+    code, result = fetch_answers(s3_server, artifact, tmp_path)
+    assert (code, result.error and result.error.reason) == (ExitCode.TERMINAL, "InvalidModel")
+    assert result.error is not None
+    assert f"the model {uri} has no chat template" in result.error.message
+    # A server that is given a template needs no other.
+    assert fetch_answers(s3_server, artifact, tmp_path, chatTemplate="/etc/template.jinja")[0] == ExitCode.DONE
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_is_no_reason_to_try_again(pod: Pod, value: float) -> None:
+    code, result = pod.run(lambda _stage, _job: Outcome(ArtifactKind.REPORT, metrics={"hrAvg": value}))
+    assert code == ExitCode.TERMINAL
+    assert result.error is not None
+    assert "hrAvg" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_half_an_emoji_in_a_message_reaches_the_operator(pod: Pod) -> None:
+    def fail(_stage: ImportModel, _job: JobContext) -> Outcome:
+        raise TerminalFailure(Reason.INVALID_MODEL, "the tensor \ud83d is not there")
+
+    code, result = pod.run(fail)
+    assert code == ExitCode.TERMINAL
+    assert result.error is not None
+    assert "\\ud83d" in result.error.message
 
 
 def test_inputs_are_cached_by_digest(pod: Pod, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:

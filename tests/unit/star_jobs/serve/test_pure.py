@@ -162,3 +162,31 @@ def test_admission_counts_and_says_when_to_come_back() -> None:
     assert admission.in_flight == 0
     with admission.slots():
         assert admission.in_flight == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfalpha\r\n\r\n# ours\r\nbeta",
+        b"alpha\nbeta",
+        b"\n\n  alpha\t\r\n\xef\xbb\xbf\n beta \n\n\n",
+        b"alpha\rbeta",
+    ],
+)
+def test_keys_files_of_every_editor_are_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "keys").write_bytes(content)
+    keys = ApiKeys.read(str(tmp_path / "keys"))
+    for key in ("alpha", "beta"):
+        keys.check(f"Bearer {key}")
+
+
+@pytest.mark.bad_input
+def test_a_keys_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes("alpha".encode("utf-16"))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        ApiKeys.read(str(tmp_path / "keys"))
+
+
+def test_keys_beyond_ascii_are_compared_byte_by_byte(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("schlüssel", encoding="utf-8")
+    ApiKeys.read(str(tmp_path / "keys")).check("Bearer " + "schlüssel".encode().decode("latin-1"))

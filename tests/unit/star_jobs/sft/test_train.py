@@ -1,6 +1,7 @@
 """Stage train-sft as a whole: real S3, a stand-in for ms-swift."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from star_contracts.settings import Precision, SFTHyperparameters, Sharding, Var
 from star_jobs.sft import train as stage_module
 from star_jobs.sft.arguments import arguments
 from star_jobs.sft.data import Row
-from star_jobs.storage import ObjectStore
+from star_jobs.storage import ObjectStore, find_manifest
 from tests.support import processors, world
 from tests.support.jobs import JobRunner
 from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory
@@ -21,7 +22,7 @@ from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, tra
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
-    monkeypatch.setattr(stage_module, "token_counter", lambda _folder: len)
+    monkeypatch.setattr(stage_module, "token_counter", lambda *_model: len)
 
 
 @pytest.fixture
@@ -139,6 +140,31 @@ def test_out_of_memory_is_told_apart_and_not_retried(
     monkeypatch.setenv("FAKE_ENGINE", json.dumps({"fail_at": 1, "last_words": words}))
     ended = jobs.run(stage(inputs))
     assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "OutOfMemory")
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("nan-loss")
+@pytest.mark.parametrize(
+    "last", [{"loss": math.nan}, {"loss": math.inf}, {"loss": "nan"}, {"loss": 0, "grad_norm": "nan"}]
+)
+def test_a_diverged_training_ends_when_it_is_seen_and_leaves_nothing(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any]
+) -> None:
+    # The engine would go on after a long wait: it is not waited for.
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"figures": {"4": last}, "hang_at": 5}))
+    ended = jobs.run(stage(inputs))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "TrainingDiverged")
+    assert "diverged at step 4" in ended.error.message
+    assert "checkpoints/checkpoint-4/node-0" not in jobs.work().trees("checkpoints")
+    assert find_manifest(jobs.store, f"{jobs.uri}/train-sft") is None
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("nan-loss")
+def test_a_loss_lost_in_the_last_step(inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"figures": {"5": {"loss": math.nan}}}))
+    ended = jobs.run(stage(inputs))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "TrainingDiverged")
 
 
 @pytest.mark.bad_input

@@ -1,5 +1,6 @@
 """Checkpoints on their way to the work area and back."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from star_contracts.errors import Reason
 from star_jobs.errors import RetryableFailure
 from star_jobs.storage import ObjectStore, WorkArea
+from star_jobs.training.figures import Diverged
 from star_jobs.training.staging import CheckpointStager, LocalCheckpoint, folders, newest, step_of
 
 
@@ -122,6 +124,24 @@ def test_close_stages_what_is_finished_by_then(work: WorkArea, tmp_path: Path) -
     write(tmp_path, 4)
     stager.close()
     assert work.trees("checkpoints") == ["checkpoints/c-4/node-0"]
+
+
+@pytest.mark.parametrize(("step", "left"), [(4, []), (5, ["checkpoints/c-4/node-0"])])
+def test_no_checkpoint_of_a_diverged_training_is_resumed_from(
+    work: WorkArea, tmp_path: Path, step: int, left: list[str]
+) -> None:
+    write(tmp_path, 4)
+    stager = CheckpointStager(work, tmp_path, Layout())
+    stager.sync()
+
+    def train() -> None:
+        with stager.staging():
+            raise Diverged("engine", step, "loss", math.nan)
+
+    with pytest.raises(Diverged):
+        train()
+    write(tmp_path, 6)
+    assert work.trees("checkpoints") == left
 
 
 def test_steps_are_numbers() -> None:

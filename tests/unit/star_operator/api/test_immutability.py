@@ -31,7 +31,13 @@ def test_a_deployment_may_change() -> None:
 
 def test_inside_compute_only_queue_and_priority_may_change() -> None:
     paths = {path for path in rules_of(BY_KIND["TeacherRun"]) if path.startswith(".compute")}
-    assert paths == {".compute.pool", ".compute.nodes", ".compute.gpusPerNode", ".compute.resources"}
+    assert paths == {
+        ".compute.pool",
+        ".compute.nodes",
+        ".compute.gpusPerNode",
+        ".compute.resources",
+        ".compute.podTemplate",
+    }
 
 
 def test_an_optional_field_may_neither_come_nor_go() -> None:

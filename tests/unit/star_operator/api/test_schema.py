@@ -1,18 +1,19 @@
 """Models to structural schemas: what Kubernetes cannot express is turned into what it can, or refused."""
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import Field
 
 from star_contracts.base import Model
-from star_operator.api.common import DNS_LABEL, NAME_PATTERN, QUANTITY_PATTERN
+from star_operator.api.common import DNS_LABEL, NAME_PATTERN
 from star_operator.api.meta import CEL, list_map
 from star_operator.api.schema import RULES, structural
+from star_operator.core.podmeta import LABEL_KEY_PATTERN, Labels
+from star_operator.core.quantity import Quantity
 
 
 class Colour(StrEnum):
@@ -136,14 +137,64 @@ def test_alternatives_of_types_are_refused() -> None:
         structural(Either)
 
 
-@given(st.from_regex(r"[0-9]{1,6}(\.[0-9]{1,3})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?", fullmatch=True))
-def test_quantities_are_taken(text: str) -> None:
-    assert re.fullmatch(QUANTITY_PATTERN, text)
+def test_number_or_text_leaves_no_room_for_anything_else() -> None:
+    class Amount(Model):
+        """An amount."""
+
+        size: Quantity = "1"
+
+    size = structural(Amount)["properties"]["size"]
+    assert "type" not in size
+    assert size["not"] == {"enum": [True, False]}
+    assert size["maxProperties"] < size["minProperties"]
+    assert size["maxItems"] < size["minItems"]
+    assert "must be a quantity" in size["pattern"]
 
 
-@pytest.mark.parametrize("text", ["", "16 Gi", "16GB", "-1", "1e9", ".5", "Gi"])
-def test_what_is_not_a_quantity_is_not(text: str) -> None:
-    assert not re.fullmatch(QUANTITY_PATTERN, text)
+@pytest.mark.case("apply-twice")
+def test_defaults_inside_lists_are_said_in_words_alone() -> None:
+    class Entry(Model):
+        """An entry."""
+
+        size: int = 3
+        """How big."""
+        inner: Inner = Inner()
+
+    class Holder(Model):
+        """Has lists and maps."""
+
+        entries: tuple[Entry, ...] = ()
+        by_name: dict[str, Entry] = {}
+
+    schema = structural(Holder)["properties"]
+    assert schema["entries"]["default"] == []
+    entry = schema["entries"]["items"]["properties"]
+    assert entry["size"]["description"] == "How big. Default: `3`."
+    assert [path for path, node in nodes("", schema["entries"]["items"]) if "default" in node] == []
+    assert schema["byName"]["additionalProperties"]["properties"]["size"]["default"] == 3, (
+        "a merge patch goes into maps"
+    )
+
+
+def test_keys_of_maps_are_checked_by_a_rule() -> None:
+    class Tagged(Model):
+        """Has labels."""
+
+        labels: Labels = {}
+
+    (rule,) = structural(Tagged)["properties"]["labels"][RULES]
+    assert rule["rule"] == f'self.all(key, key.matches(r"{LABEL_KEY_PATTERN}"))'
+    assert rule["message"].startswith("keys must be name or prefix/name")
+
+
+def nodes(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema inside one, with its path."""
+    yield path, schema
+    for name, item in schema.get("properties", {}).items():
+        yield from nodes(f"{path}.{name}", item)
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from nodes(path, schema[key])
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
-from star_operator.api.common import Compute, SecretKeyRef
+from star_operator.api.common import Compute, PodTemplate, SecretKeyRef, SecretRef
 from star_operator.builders.placement import image_of
 from star_operator.builders.pod import Container, FieldRef, PodPlan, key_path, pod_template
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.objects import KubeObject
+from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.settings import Pool, Settings
 from tests.support.goldens import CASES, children, resource, settings
 
@@ -172,3 +173,55 @@ def test_a_pool_without_images_is_named_with_its_variant() -> None:
     assert caught.value.reason == "NoImageVariant"
     assert "'cuda'" in caught.value.message
     assert "variants: cpu" in caught.value.message
+
+
+def mesh(**pods: Any) -> Settings:
+    """Settings in which the cluster, and the pool `h20` besides, have pods carry something."""
+    known = settings()
+    pools = {**known.pools, "h20": known.pools["h20"].model_copy(update={"pods": PodDefaults(**pods)})}
+    everywhere = PodDefaults(
+        labels={"sidecar.istio.io/inject": "false", "cost": "ml"}, service_account_name="star-pods"
+    )
+    return known.model_copy(update={"pods": everywhere, "pools": pools})
+
+
+@pytest.mark.case("side-car")
+def test_labels_and_annotations_of_cluster_pool_and_resource_each_stand_over_the_one_before() -> None:
+    pool = mesh(labels={"cost": "gpu", "star.recsys.dev/name": "wrong"}, annotations={"sidecar.istio.io/inject": "no"})
+    own = PodTemplate(labels={"team": "a"}, annotations={"sidecar.istio.io/inject": "false"})
+    compute = Compute(pool="h20", pod_template=own)
+    template = pod_template(plan(compute=compute, labels={"star.recsys.dev/name": "own"}), pool)
+    assert template["metadata"]["labels"] == {
+        "sidecar.istio.io/inject": "false",
+        "cost": "gpu",
+        "team": "a",
+        "star.recsys.dev/name": "own",  # pods are found by it
+    }
+    assert template["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+    plain = pod_template(plan(), pool)["metadata"]
+    assert plain["labels"] == {"sidecar.istio.io/inject": "false", "cost": "ml", "a": "b"}
+    assert "annotations" not in plain
+
+
+def test_a_service_account_is_that_of_the_resource_the_pool_or_the_cluster() -> None:
+    own = Compute(pool="h20", pod_template=PodTemplate(service_account_name="mine"))
+    assert pod_template(plan(compute=own), mesh())["spec"]["serviceAccountName"] == "mine"
+    assert pod_template(plan("h20"), mesh(service_account_name="gpu"))["spec"]["serviceAccountName"] == "gpu"
+    assert pod_template(plan(), mesh())["spec"]["serviceAccountName"] == "star-pods"
+    assert "serviceAccountName" not in pod_template(plan(), settings())["spec"]
+
+
+def test_pull_secrets_of_a_resource_join_those_of_the_cluster() -> None:
+    names = (SecretRef(name="registry"), SecretRef(name="team"))
+    template = pod_template(plan(compute=Compute(pod_template=PodTemplate(image_pull_secrets=names))), settings())
+    assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "team"}]
+
+
+def test_ids_can_be_left_to_the_cluster() -> None:
+    """OpenShift's `restricted-v2` gives each namespace ids of its own, and refuses others."""
+    none = PodSecurity(run_as_user=None, run_as_group=None, fs_group=None)
+    spec = pod_template(plan(), settings().model_copy(update={"pod_security": none}))["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    user = next(variable for variable in spec["containers"][0]["env"] if variable["name"] == "USER")
+    assert user["value"] == "star", "an id that /etc/passwd does not know has no name"
+    assert pod_template(plan(), settings())["spec"]["securityContext"]["fsGroup"] == 65532

@@ -6,6 +6,7 @@ import pytest
 
 from star_contracts.job import ModelSource
 from star_contracts.serving import GatewayConfig
+from star_jobs.serve.main import finish_seconds
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.gateway import config_annotation, gateway_url
@@ -99,7 +100,48 @@ def test_the_gateways_front() -> None:
     assert pod["terminationGracePeriodSeconds"] > 60 + config(made).drain_seconds
     assert config(made).api_keys_file == "/etc/star/keys/gateway"
     assert made["PodDisruptionBudget", "star-gateway"]["spec"]["maxUnavailable"] == 1
-    assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(), 100)
+    assert ("PodDisruptionBudget", "star-gateway") not in serving(deployment(gateway={"replicas": 1}), 100)
+
+
+@pytest.mark.case("gateway-scale")
+def test_a_gateway_without_replicas_is_an_autoscalers() -> None:
+    made = serving(deployment(), 100)
+    assert "replicas" not in made["Deployment", "star"]["spec"], "server-side apply would take it back at every pass"
+    assert ("PodDisruptionBudget", "star-gateway") in made, "it may have many pods"
+    said = serving(deployment(gateway={"replicas": 2}), 100)
+    assert said["Deployment", "star"]["spec"]["replicas"] == 2
+    assert serving(deployment(suspend=True), 100)["Deployment", "star"]["spec"]["replicas"] == 0
+
+
+@pytest.mark.case("scale-to-zero")
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_servers_can_be_scaled_to_nothing(nodes: int) -> None:
+    compute = {"pool": "h20", "nodes": nodes, "gpusPerNode": 8}
+    server = {"replicas": 0, "tensorParallelSize": 8 * nodes, "compute": compute}
+    cr = deployment(server=server, gates=GATES)
+    made = serving(cr, 100).items()
+    workloads = [obj for (kind, name), obj in made if kind in ("Deployment", "StatefulSet") and name != "star"]
+    assert workloads
+    assert {obj["spec"]["replicas"] for obj in workloads} == {0}
+    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT))
+    assert gate.spec.llm is not None
+    assert gate.spec.llm.server is not None
+    assert gate.spec.llm.server.replicas == 1, "what is measured runs"
+
+
+def test_the_gateway_is_told_which_origins_may_call() -> None:
+    origins = ["https://shop.example", "http://localhost:3000"]
+    assert config(serving(deployment(gateway={"allowedOrigins": origins}), 100)).allowed_origins == tuple(origins)
+    assert config(serving(deployment(), 100)).allowed_origins == ()
+
+
+@pytest.mark.parametrize("deadline", [1, 60, 3600])
+def test_the_pod_is_given_the_time_that_the_gateway_takes_to_drain(deadline: int) -> None:
+    made = serving(deployment(gateway={"deadlineSeconds": deadline}), 100)
+    told = config(made)
+    grace = made["Deployment", "star"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert told.deadline_seconds == deadline
+    assert grace >= told.drain_seconds + finish_seconds(told) + 5, "and some to write the last feedback"
 
 
 def test_only_the_gateway_and_jobs_reach_vllm() -> None:

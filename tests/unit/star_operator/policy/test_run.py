@@ -1,6 +1,8 @@
+import pytest
+
 from star_contracts.artifact import ArtifactRef
 from star_contracts.result import ErrorClass, JobError, JobResult
-from star_operator.api.common import RunSpec
+from star_operator.api.common import Compute, RunSpec
 from star_operator.api.meta import Phase, StepStatus
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.views import JobView, PodView, RunView, ServerView, Trouble
@@ -39,12 +41,13 @@ def decide(
     remembered: StepStatus | None = None,
     has_artifact: bool = True,
     servers: tuple[ServerView, ...] = (),
+    compute: Compute | None = None,
 ) -> policy.Decision:
     view = RunView(
         jobs=tuple(child for child in children if isinstance(child, JobView)),
         pods=tuple(child for child in children if isinstance(child, PodView)),
     )
-    step = policy.StepView("train", attempt, has_artifact, remembered, view, servers)
+    step = policy.StepView("train", attempt, has_artifact, remembered, view, servers, compute)
     return policy.decide(run or RunSpec(), step)
 
 
@@ -174,3 +177,27 @@ def test_a_server_that_can_never_start_fails_the_run() -> None:
 
 def test_retry_delays_grow_to_a_limit() -> None:
     assert [policy.retry_delay(n) for n in (1, 2, 3, 10)] == [10, 20, 40, 300]
+
+
+@pytest.mark.case("queue-corrected")
+def test_a_job_that_waits_is_made_anew_for_another_queue_or_priority() -> None:
+    queued = job(suspended=True, queue="gpu", queue_asked="gpu", priority="low")
+    same = Compute(queue_name="gpu", priority_class_name="low")
+    assert isinstance(decide(queued, compute=same), policy.Hold)
+    for other in (Compute(queue_name="cpu", priority_class_name="low"), Compute(queue_name="gpu"), Compute()):
+        assert decide(queued, compute=other) == policy.ClearAttempt()
+    stuck = job(priority="low")
+    assert decide(stuck, pod(phase="Pending"), compute=Compute()) == policy.ClearAttempt(), "it waits for a node"
+    assert isinstance(decide(stuck, pod(phase="Running"), compute=Compute()), policy.Hold), "it works already"
+
+
+def test_a_queue_that_kueue_gave_by_itself_is_left_alone() -> None:
+    assert isinstance(decide(job(suspended=True, queue="default"), compute=Compute()), policy.Hold)
+
+
+@pytest.mark.case("queue-corrected")
+def test_a_queued_job_says_what_kueue_says() -> None:
+    why = Trouble(ConditionReason.QUEUE_MISSING, "LocalQueue gpu doesn't exist; correct it")
+    decision = decide(job(suspended=True, queue="gpu", trouble=why))
+    text = "Job a-sft-1-train waits in queue gpu to be admitted: LocalQueue gpu doesn't exist; correct it"
+    assert decision == policy.Hold(Phase.QUEUED, ConditionReason.QUEUE_MISSING, text)

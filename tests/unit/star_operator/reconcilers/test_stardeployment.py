@@ -80,7 +80,7 @@ class World:
         for deployment in self.cluster.of("Deployment"):
             deployment["status"] = {"readyReplicas": 1}
             server = deployment["metadata"]["labels"].get(LABEL_SERVER)
-            if server is None:
+            if server is None or not deployment["spec"]["replicas"]:
                 continue
             ready = "False" if any(DIGESTS[name][7:15] in server for name in self.broken) else "True"
             own = ("star.recsys.dev/kind", "star.recsys.dev/name")
@@ -98,7 +98,8 @@ class World:
                     "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
                 }
             )
-        wanted = {deployment["metadata"]["labels"].get(LABEL_SERVER) for deployment in self.cluster.of("Deployment")}
+        running = (one for one in self.cluster.of("Deployment") if one["spec"].get("replicas"))
+        wanted = {deployment["metadata"]["labels"].get(LABEL_SERVER) for deployment in running}
         for pod in self.cluster.of("Pod"):
             if pod["metadata"]["labels"][LABEL_SERVER] not in wanted:
                 del self.cluster.objects["Pod", NAMESPACE, pod["metadata"]["name"]]

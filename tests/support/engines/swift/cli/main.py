@@ -1,6 +1,7 @@
 """`python -m swift.cli.main <verb> --name value ...`: writes what ms-swift writes, as fast as it can.
 
-FAKE_ENGINE (JSON): `fail_at` and `last_words` end it with an error at a step, `hang_at` makes it wait there.
+FAKE_ENGINE (JSON): `fail_at` and `last_words` end it with an error at a step, `hang_at` makes it wait there, `figures`
+are what its log says of a step besides.
 """
 
 import json
@@ -29,6 +30,7 @@ def main() -> int:
             print(script["last_words"], file=sys.stderr, flush=True)
             return int(script.get("status", 1))
         line = {"loss": str(4.0 / step), "reward": "0.5", "global_step/max_steps": f"{step}/{total}"}
+        line |= script.get("figures", {}).get(str(step), {})
         with (output / "logging.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         if step % every == 0 or step == total:

@@ -1,6 +1,7 @@
 """`python -m verl.trainer.main_ppo name=value ...`: writes what verl writes, as fast as it can.
 
-FAKE_ENGINE (JSON): `fail_at` and `last_words` end it with an error at a step, `hang_at` makes it wait there.
+FAKE_ENGINE (JSON): `fail_at` and `last_words` end it with an error at a step, `hang_at` makes it wait there, `figures`
+are what its metrics say of a step besides.
 """
 
 import json
@@ -30,6 +31,7 @@ def main() -> int:
             if step % every == 0 or step == total:
                 save(folder, Path(settings["actor_rollout_ref.model.path"]), step)
             data = {"critic/rewards/mean": step / 10, "actor/pg_loss": 0.01, "num_turns/mean": 2.0, "other": None}
+            data |= script.get("figures", {}).get(str(step), {})
             log.write(json.dumps({"step": step, "data": data}) + "\n")
             log.flush()
     return 0

@@ -1,0 +1,51 @@
+"""The HTTP client under every call of a model server: which connections are kept, and which go through a proxy.
+
+A server may close a kept connection just as it is used again (RFC 9112, 9.3.1). Nothing of an answer has come then,
+and a generation has no effect but its answer, so it is asked for again on another connection: the server is well, and
+nobody need know.
+"""
+
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+KEPT_SECONDS = 4.0
+"""How long an idle connection is kept: less than the 5 s after which uvicorn, and so vLLM, closes it."""
+_CONNECTING = "connection.connect_tcp."
+
+
+class ReconnectingClient(httpx2.AsyncClient):
+    """An HTTP client whose requests may all be repeated."""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; again while it meets kept connections that have been closed meanwhile.
+
+        Raises httpx2.TransportError as soon as a new connection fails: that says something about the server.
+        """
+        while True:
+            opened = False
+
+            async def trace(event: str, _info: dict[str, Any]) -> None:
+                nonlocal opened
+                opened |= event.startswith(_CONNECTING)
+
+            request.extensions["trace"] = trace
+            try:
+                return await super().send(request, **options)
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                if opened:
+                    raise
+
+
+def is_in_cluster(url: str) -> bool:
+    """Tell whether a URL names a Service or this machine: no proxy can reach these, whatever the environment says.
+
+    Anything else goes through `HTTPS_PROXY` or `HTTP_PROXY` where they are set and `NO_PROXY` does not name it.
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return "." not in host or host.endswith(".svc") or ".svc." in host

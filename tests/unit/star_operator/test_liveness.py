@@ -1,0 +1,143 @@
+"""/healthz speaks of watches that are dead, and not of what was deleted meanwhile or of an API server in trouble."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from star_operator import app as module
+from star_operator.api.recdataset import RecDataset
+from star_operator.app import App
+from star_operator.core.errors import Retryable
+from star_operator.core.queue import Key, WorkQueue
+from star_operator.handlers.intake import Intake
+from star_operator.watches import Relay, keep_watching
+from tests.support.clock import Clock
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import settings
+from tests.support.star import DATASET, star
+
+COUNT = 8
+
+
+def resource(index: int) -> dict[str, Any]:
+    made = star("RecDataset", "team", f"d{index}", DATASET)
+    return {**made, "metadata": {**made["metadata"], "uid": f"uid-{index}", "resourceVersion": "7"}}
+
+
+class Rounds:
+    """The resync loop of an operator, whose pauses are what a test does meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cluster = FakeCluster()
+        self.intake = Intake(WorkQueue(time.monotonic))
+        self.app = App(Clock(self.cluster, settings(), WorkQueue(time.monotonic)), self.intake)
+        self._monkeypatch = monkeypatch
+
+    def watch(self, kind: str | None, index: int) -> None:
+        self.intake.resource_event(RecDataset, {"type": kind, "object": resource(index)})
+
+    async def run(self, *meanwhile: Any) -> None:
+        """Go through rounds; during the n-th pause the n-th of these happens, and after the last one it ends."""
+        left = iter(meanwhile)
+
+        async def pause(seconds: float) -> None:
+            if seconds != module.WATCH_GRACE_SECONDS:
+                return
+            act = next(left, None)
+            if act is None:
+                raise asyncio.CancelledError
+            act()
+
+        with self._monkeypatch.context() as patch:
+            patch.setattr(module.asyncio, "sleep", pause)
+            with pytest.raises(asyncio.CancelledError):
+                await self.app._resync()
+
+
+def nothing() -> None:
+    """Nothing happens."""
+
+
+@pytest.mark.case("resources-deleted (no file)")
+async def test_what_is_deleted_between_a_list_and_the_look_at_the_watches_is_no_dead_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = Rounds(monkeypatch)
+    for index in range(COUNT):
+        rounds.cluster.add(resource(index))
+        rounds.watch(None, index)
+
+    def delete_all() -> None:
+        rounds.cluster.objects.clear()
+        for index in range(COUNT):
+            rounds.watch("DELETED", index)
+
+    await rounds.run(delete_all, nothing, nothing)
+    assert rounds.app.trouble() is None
+
+
+async def test_a_watch_that_is_behind_is_dead_only_when_it_is_so_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch)
+    rounds.cluster.add(resource(0))
+    await rounds.run(nothing)
+    assert rounds.app.trouble() is None, "it may only be slow"
+    await rounds.run(nothing)
+    assert rounds.app.trouble() == "the watch of RecDataset has twice not delivered what a LIST shows for 30 s"
+    rounds.watch(None, 0)
+    await rounds.run(nothing)
+    assert rounds.app.trouble() is None
+
+
+async def test_an_api_server_that_does_not_answer_is_nothing_that_a_restart_would_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = Rounds(monkeypatch)
+    rounds.cluster.add(resource(0))
+    await rounds.run(nothing, nothing)
+    assert rounds.app.trouble() is not None
+
+    async def fails(*_: Any, **__: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 3:
+            raise asyncio.CancelledError
+        raise Retryable("ServiceUnavailable", "the API server is shutting down")
+
+    calls: list[int] = []
+    monkeypatch.setattr(rounds.cluster, "list_objects", fails)
+    await rounds.run()
+    assert len(calls) > 3
+    assert rounds.app.trouble() is None
+
+
+async def test_watches_that_end_are_started_anew_and_what_runs_beside_them_goes_on() -> None:
+    queue = WorkQueue(time.monotonic)
+    ends: list[str] = []
+    held = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def watch(relay: Relay, stop: threading.Event) -> None:
+        ends.append("started")
+        if len(ends) < 3:
+            raise RuntimeError("Error in the watch-stream: {'code': 500}")
+        relay.resource_event(RecDataset, {"type": None, "object": resource(0)})
+        loop.call_soon_threadsafe(held.set)
+        stop.wait()
+        ends.append("stopped")
+
+    timers = asyncio.create_task(queue.run_timers())
+    watching = asyncio.create_task(keep_watching(Intake(queue), watch, pause=0.01))
+    await asyncio.wait_for(held.wait(), 20)
+    assert await asyncio.wait_for(queue.get(), 20) == Key("RecDataset", "team", "d0")
+    assert not timers.done()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await asyncio.wait_for(asyncio.to_thread(_until, lambda: ends[-1] == "stopped"), 20)
+    timers.cancel()
+
+
+def _until(check: Any) -> None:
+    while not check():
+        threading.Event().wait(0.01)
