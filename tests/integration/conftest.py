@@ -14,6 +14,7 @@ from tests.support.fakekubelet import FakeKubelet, fake_kubelet
 from tests.support.helm import render
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
+from tests.support.stubs3 import Reply, stub_s3
 
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
@@ -43,10 +44,17 @@ def kubelet(control_plane: ControlPlane) -> Iterator[FakeKubelet]:
         assert running.errors == []
 
 
+@pytest.fixture(scope="session")
+def hub() -> Iterator[str]:
+    """A hub where every name stands for one commit."""
+    with stub_s3(Reply(200, '{"sha": "' + "c0ffee0000" * 4 + '"}', "application/json")) as stub:
+        yield stub.url
+
+
 @pytest.fixture
-def operator(control_plane: ControlPlane, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(control_plane: ControlPlane, hub: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """The operator with the chart's own rights: what it may not do fails here."""
-    process = OperatorProcess(control_plane.service_account_kubeconfig("star-system", "star-operator"), tmp_path)
+    process = OperatorProcess(control_plane.service_account_kubeconfig("star-system", "star-operator"), tmp_path, hub)
     process.start()
     yield process
     process.stop()

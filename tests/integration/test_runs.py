@@ -4,22 +4,27 @@ from typing import Any
 
 import pytest
 
+from star_contracts.artifact import Inventory
 from star_contracts.job import JobSpec
 from star_contracts.result import ErrorClass, JobError, JobResult
 from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, names, ready_message, star, status, wait_message, wait_phase
+from tests.support.star import DATASET, DIGEST, names, ready_message, star, status, wait_message, wait_phase
+
+SOURCE = Inventory(digest=DIGEST, objects=2, bytes=7, newest="2026-01-02T03:04:05.678+00:00")
 
 
 def test_a_dataset_becomes_a_job_and_its_artifact(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
+    kubelet.script = lambda spec, pod: succeed(spec, pod).model_copy(update={"source": SOURCE})
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
     wait_phase(kubectl, "recdataset", namespace, "a", "Succeeded")
     found = status(kubectl, "recdataset", namespace, "a")
     assert found["artifact"]["uri"].startswith(f"s3://star/artifacts/{namespace}/recdataset/a/1/prepare")
     assert found["attempt"] == 1
+    assert found["source"] == SOURCE.to_json_dict()
     assert found["startTime"] <= found["completionTime"]
     assert names(kubectl, "jobs", namespace) == ["a-rds-1-prepare"]
 

@@ -114,7 +114,7 @@ def children(cr: Resource[Any, Any]) -> list[KubeObject]:
 
 def deployment_children(cr: StarDeployment) -> list[KubeObject]:
     """The gate's Evaluation, and what serves the new checkpoint beside an old one."""
-    gate = [gate_evaluation(cr, CHECKPOINT)] if cr.spec.gates else []
+    gate = [gate_evaluation(cr, CHECKPOINT, inputs(cr))] if cr.spec.gates else []
     revisions = [
         revision_of(cr, ModelSource(artifact=BEFORE), weight=90),
         revision_of(cr, model(cr.spec.checkpoint), weight=10),

@@ -50,7 +50,15 @@ class JobRunner:
         return WorkArea(self.store, f"{self.uri}/work/{step}")
 
     def run(
-        self, stage: Stage, *, step: str = "step", output: str = "", shards: int = 1, index: int = 0, memo: bool = False
+        self,
+        stage: Stage,
+        *,
+        step: str = "step",
+        output: str = "",
+        shards: int = 1,
+        index: int = 0,
+        memo: bool = False,
+        inputs: Mapping[str, str] | None = None,
     ) -> Finished:
         """Run a stage in this process, as the pod with that completion index; with a memo equal work is reused."""
         spec = JobSpec(
@@ -61,6 +69,7 @@ class JobRunner:
             output=f"{self.uri}/{output or stage.stage}",
             work=self.work(step).uri,
             memo=f"{self.uri}/memo/{step}.json" if memo else None,
+            inputs=dict(inputs or {}),
             shard=Shard(count=shards),
             stage=stage,
         )

@@ -14,13 +14,13 @@ from star_operator.core.settings import ImageSet, Pool, Settings, StoreSettings
 from tests.support.kubectl import eventually
 
 
-def settings_without_images(progress_port: int) -> Settings:
-    """Settings of a cluster without images: pods are played, not run."""
+def settings_without_images(progress_port: int, hub: str) -> Settings:
+    """Settings of a cluster without images: pods are played, not run. `hub` is the URL that models are looked up at."""
     images = ImageSet(jobs="jobs", trainer="trainer", rollout="rollout", vllm="vllm", gateway="gateway")
-    h20 = Pool(node_selector={"star.recsys.dev/pool": "h20"}, image_variant="cuda")
+    h20 = Pool(node_selector={"star.recsys.dev/pool": "h20"}, image_variant="cuda", env={"HF_ENDPOINT": hub})
     return Settings(
         store=StoreSettings(uri="s3://star/artifacts"),
-        pools={"cpu": Pool(), "h20": h20},
+        pools={"cpu": Pool(env={"HF_ENDPOINT": hub}), "h20": h20},
         images={"cpu": images, "cuda": images},
         progress_url=f"http://127.0.0.1:{progress_port}/v1/progress",
         llm_idle_seconds=1,
@@ -31,15 +31,15 @@ def settings_without_images(progress_port: int) -> Settings:
 class OperatorProcess:
     """One operator over a kubeconfig; its log is in `folder`."""
 
-    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, hub: str = "http://127.0.0.1:1") -> None:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
-        values = settings_without_images(self.progress_port).model_dump(mode="json", by_alias=True, exclude_none=True)
-        self.settings.write_text(yaml.safe_dump(values))
+        values = settings_without_images(self.progress_port, hub)
+        self.settings.write_text(yaml.safe_dump(values.to_json_dict()))
 
     @property
     def log(self) -> Path:

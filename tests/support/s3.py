@@ -6,6 +6,7 @@ def s3_server() -> Iterator[S3Server]:
         yield server
 """
 
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import boto3
 
 from star_cli.local.binaries import Binaries
 from star_contracts.job import Store
@@ -42,6 +45,29 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """The credentials as a job pod gets them."""
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def account(self, *rights: str) -> dict[str, str]:
+        """The credentials of a new account that may do this with the bucket's objects, and nothing else."""
+        name, secret = f"account-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+        root = ["--access", self.access_key, "--secret", self.secret_key, "--endpoint-url", self.endpoint]
+        user = ["create-user", "--access", name, "--secret", secret, "--role", "user"]
+        subprocess.run([str(Binaries().ensure("versitygw")), "admin", *root, *user], check=True, timeout=30)
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": [name]},
+            "Action": list(rights),
+            "Resource": f"arn:aws:s3:::{BUCKET}/*",
+        }
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        client.put_bucket_policy(Bucket=BUCKET, Policy=policy)
+        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": secret}
 
     def new_uri(self, name: str = "test") -> str:
         """A prefix nobody else uses."""
@@ -80,12 +106,14 @@ def start_s3(port: int | None = None, certificate: tuple[Path, Path] | None = No
     (root / BUCKET).mkdir(parents=True)
     port = port or free_port()
     tls = ["--cert", str(certificate[0]), "--key", str(certificate[1])] if certificate else []
+    accounts = ["--iam-dir", str(folder / "accounts")]
+    (folder / "accounts").mkdir()
     scheme = "https" if certificate else "http"
     server = S3Server(f"{scheme}://127.0.0.1:{port}", "test-access", uuid.uuid4().hex, root)
     environment = {**os.environ, "ROOT_ACCESS_KEY_ID": server.access_key, "ROOT_SECRET_ACCESS_KEY": server.secret_key}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(binary), "--quiet", "--port", f"127.0.0.1:{port}", *tls, "posix", str(root)],
+            [str(binary), "--quiet", "--port", f"127.0.0.1:{port}", *tls, *accounts, "posix", str(root)],
             env=environment,
             stdout=log,
             stderr=log,

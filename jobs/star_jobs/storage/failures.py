@@ -177,7 +177,7 @@ def _no_credentials(error: Exception, what: str) -> JobFailure:
     if token is None:
         remedy = (
             "the store's Secret must hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the pods' service account "
-            "a role (docs/artifacts.md)"
+            "a role (docs/store.md)"
         )
     else:
         remedy = f"the pod takes a role by the token {token} ({WEB_IDENTITY_TOKEN}): see that it is mounted"

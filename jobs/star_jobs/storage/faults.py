@@ -13,7 +13,7 @@ from http import HTTPStatus
 from star_contracts.errors import Reason
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
 
-POLICY = "docs/artifacts.md has a policy to copy"
+POLICY = "docs/store.md has a policy to copy"
 _ENDPOINT = "check store.connection.endpoint in the chart's values"
 
 

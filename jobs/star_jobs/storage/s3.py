@@ -128,9 +128,10 @@ class ObjectStore:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
-                        modified = item["LastModified"].astimezone(UTC).isoformat(timespec="milliseconds")
+                        modified = item.get("LastModified")
+                        when = modified.astimezone(UTC).isoformat(timespec="milliseconds") if modified else ""
                         yield StoredObject(
-                            item["Key"].removeprefix(prefix), item["Size"], item.get("ETag") or modified, modified
+                            item["Key"].removeprefix(prefix), item["Size"], item.get("ETag") or when, when
                         )
 
     def delete(self, uri: str) -> None:

@@ -130,6 +130,9 @@ class Status(Model):
     """What the resource made, once it succeeded."""
     metrics: dict[str, float] = {}
     """Headline figures."""
+    models: dict[str, str] = {}
+    """Models of a hub that the run works with, by role, each `org/name@<commit>`: what their names stood for when it
+    began."""
     retry_at: str | None = None
     """When the next attempt starts, while one is waited for."""
     start_time: str | None = None

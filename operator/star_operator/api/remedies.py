@@ -108,6 +108,11 @@ WAITS = Section(
         ConditionReason.SECRET_INCOMPLETE: Remedy(
             _WAITS, "The Secret is there, but lacks a key or has an empty one.", "Add the key to the Secret."
         ),
+        ConditionReason.HUB_UNREACHABLE: Remedy(
+            _WAITS,
+            "The operator asks the hub for the commit that a model's name stands for, and gets no answer.",
+            "Open the way to the hub (`HF_ENDPOINT` of the pool, `proxy`, `caBundle`), or name the commit in the spec.",
+        ),
         ConditionReason.UNSCHEDULABLE: Remedy(
             _WAITS,
             "No node has room for the pod; the message has the scheduler's words.",
@@ -145,6 +150,11 @@ REFUSED = Section(
         ),
         ConditionReason.INVALID_REFERENCE: Remedy(
             _FAILED, "A field names the resource itself.", "Name another one, or leave the field out."
+        ),
+        ConditionReason.MODEL_NOT_FOUND: Remedy(
+            _FAILED,
+            "The hub has no such model or revision, or shows it to nobody without a token.",
+            "Correct the name; of a private model name the commit.",
         ),
         ConditionReason.DIGEST_MISMATCH: Remedy(
             _FAILED,
@@ -234,6 +244,35 @@ JOBS = Section(
             _FAILED,
             "The store refuses the credentials, or what they ask for.",
             "Correct the Secret that `store.secretName` names, or the rights behind it; the message says which.",
+        ),
+        Reason.STORE_CREDENTIALS_EXPIRED: Remedy(
+            _TRIED_AGAIN,
+            "Temporary credentials of the store came to their end.",
+            "Put new ones into the Secret, with `AWS_SESSION_TOKEN`; pods read it when they start. A role of the "
+            "service account renews itself.",
+        ),
+        Reason.STORE_CLOCK_SKEWED: Remedy(
+            _TRIED_AGAIN,
+            "The node's clock and the store's are too far apart for a signature to hold.",
+            "Set both by NTP.",
+        ),
+        Reason.STORE_FULL: Remedy(
+            _TRIED_AGAIN, "The store has no room, or the bucket's quota is used up.", "Free space, or raise the quota."
+        ),
+        Reason.STORE_MISCONFIGURED: Remedy(
+            _FAILED,
+            "The endpoint is no S3 API, its certificate is not trusted, or the bucket is missing or in another region.",
+            "Correct `store` or `caBundle` in the chart's values; the message says which.",
+        ),
+        Reason.STORE_REFUSED: Remedy(
+            _FAILED,
+            "The store will not do this: Object Lock, an archive class, a KMS key, a size limit, a missing feature.",
+            "The message has the store's own sentence, and what to change.",
+        ),
+        Reason.SOURCE_CHANGED: Remedy(
+            _TRIED_AGAIN,
+            "Raw files changed while they were read, or are not those that `spec.source.digest` pins.",
+            "Let their writer finish, or write each version under a prefix of its own; pin the one you mean.",
         ),
         Reason.ARTIFACT_NOT_FOUND: Remedy(
             _FAILED, "What the spec names is not in the store.", "Correct the URI, or make the artifact again."

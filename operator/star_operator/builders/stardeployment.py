@@ -85,10 +85,11 @@ def serving_objects(
     return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends, hold), settings)]
 
 
-def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObject:
+def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef, inputs: Inputs) -> KubeObject:
     """Return the Evaluation that measures a candidate, served as it would be in this deployment.
 
-    Its name follows from what it measures and how, as its spec is immutable: other gates are another Evaluation.
+    Its name follows from what it measures, on what and how, as its spec is immutable: other gates are another
+    Evaluation, and so is a dataset of the same name that was made anew; its spec names datasets, so digests are added.
     Raises InvalidSpec(NoGates) when the resource has none.
     """
     spec, owner = resource.spec, owner_of(resource)
@@ -103,7 +104,9 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef) -> KubeObje
         settings=spec.gates.settings,
         compute=spec.gates.compute,
     ).to_json_dict()
-    role = f"gate-{_digits(artifact)[:8]}-{value_hash(evaluation).removeprefix('sha256:')[:6]}"
+    digests = {role: one.digest for role, one in inputs.artifacts.items()}
+    work = value_hash({"spec": evaluation, "inputs": digests}).removeprefix("sha256:")
+    role = f"gate-{_digits(artifact)[:8]}-{work[:6]}"
     meta = {
         "namespace": owner.namespace,
         "name": child_name(owner, None, role),

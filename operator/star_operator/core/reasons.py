@@ -34,6 +34,7 @@ class ConditionReason(StrEnum):
     INPUT_FAILED = "InputFailed"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason
     SECRET_INCOMPLETE = "SecretIncomplete"  # noqa: S105 - a reason
+    HUB_UNREACHABLE = "HubUnreachable"
     UNSCHEDULABLE = "Unschedulable"
     POD_NOT_STARTED = "PodNotStarted"
     PODS_REFUSED = "PodsRefused"
@@ -45,6 +46,7 @@ class ConditionReason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     NOT_PINNED = "NotPinned"
     NO_GATES = "NoGates"
+    MODEL_NOT_FOUND = "ModelNotFound"
     UNKNOWN_POOL = "UnknownPool"
     NO_IMAGE_VARIANT = "NoImageVariant"
     NOT_A_GROUP = "NotAGroup"

@@ -35,6 +35,7 @@ from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, parse_timestamp, timestamp
+from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.write import write_status
 
 log = structlog.get_logger(__name__)
@@ -116,9 +117,17 @@ class RunReconciler(Generic[ResourceT]):
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
         view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
         try:
-            plan = await self._plan(resource, status, name)
+            inputs = await self._kind.inputs(self._context.cluster, resource)
+            commits = await pinned(inputs, status.models, resource.spec, self._context.settings)
+            if commits != status.models:  # written down before anything is made of it: a later look may find another
+                status = status.model_copy(update={"models": commits})
+                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {name} is starting")
+            plan = self._plan(resource, status, name, with_commits(inputs, commits))
         except Waiting as waiting:
-            self._context.waiting[meta.namespace].add(Key(owner.kind, owner.namespace, owner.name))
+            key = Key(owner.kind, owner.namespace, owner.name)
+            self._context.waiting[meta.namespace].add(key)
+            if waiting.reason is ConditionReason.HUB_UNREACHABLE:
+                self._context.queue.add_after(key, UNWATCHED_SECONDS)
             if view.job(status.attempt, name) is None:
                 return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
             plan = None
@@ -135,8 +144,7 @@ class RunReconciler(Generic[ResourceT]):
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
 
-    async def _plan(self, resource: ResourceT, status: Status, name: str) -> Step:
-        inputs = await self._kind.inputs(self._context.cluster, resource)
+    def _plan(self, resource: ResourceT, status: Status, name: str, inputs: Inputs) -> Step:
         done = {
             step.name: ArtifactRef(uri=step.artifact.uri, digest=step.artifact.digest)
             for step in status.steps

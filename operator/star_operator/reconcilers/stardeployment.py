@@ -127,7 +127,7 @@ class StarDeploymentReconciler:
         artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
         source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
         wanted = revision_of(resource, source)
-        gate = await self._gate(resource, wanted)
+        gate = await self._gate(resource, wanted, Inputs(artifacts))
         revisions = await self._revisions(resource, wanted, gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
@@ -163,10 +163,10 @@ class StarDeploymentReconciler:
             for name, weight in found.weights.items()
         ]
 
-    async def _gate(self, resource: StarDeployment, wanted: Revision) -> Gate:
+    async def _gate(self, resource: StarDeployment, wanted: Revision, inputs: Inputs) -> Gate:
         if resource.spec.gates is None:
             return Gate("Passed", "no gates")
-        wish = gate_evaluation(resource, wanted.artifact)
+        wish = gate_evaluation(resource, wanted.artifact, inputs)
         name, namespace = wish["metadata"]["name"], resource.metadata.namespace
         body = await self._cluster.get(STAR_TYPES["Evaluation"], namespace, name)
         evaluation = Evaluation.parse(body if body is not None else await self._cluster.apply(wish))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.base import sha256_digest
 from star_contracts.errors import Reason
 from star_contracts.job import ImportModel, ModelSource
 from star_contracts.result import ErrorClass, ExitCode
@@ -42,6 +43,16 @@ def test_a_source_that_is_no_gguf(store: ObjectStore, jobs: JobRunner, uri: str)
     ended = jobs.run(ImportModel(source=f"{uri}/model.gguf"))
     assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "InvalidModel")
     assert "not a GGUF file" in ended.error.message
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("changed-source")
+def test_a_file_other_than_the_one_that_was_hashed(store: ObjectStore, jobs: JobRunner, uri: str) -> None:
+    store.put_bytes(f"{uri}/model.gguf", b"GGUF another")
+    hashed = sha256_digest(b"GGUF the one")
+    ended = jobs.run(ImportModel(source=f"{uri}/model.gguf"), inputs={"source": hashed})
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "SourceChanged")
+    assert hashed in ended.error.message
 
 
 @pytest.mark.bad_input

@@ -90,6 +90,21 @@ def test_https_and_http_taken_for_each_other(s3_server: S3Server, behind_tls: S3
     assert "http or https?" in refused(Store(endpoint=behind_tls.endpoint.replace("https:", "http:"))).message
 
 
+@pytest.mark.case("no-list-right")
+def test_an_account_that_may_not_do_all_learns_what_it_lacks(
+    s3_server: S3Server, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.account("s3:GetObject", "s3:PutObject").items():
+        monkeypatch.setenv(name, value)
+    store = ObjectStore(s3_server.store(), attempts=1)
+    store.put_bytes(f"{uri}/x", b"1")
+    assert store.get_bytes(f"{uri}/x") == b"1"
+    with pytest.raises(TerminalFailure, match=r"right s3:ListBucket .AccessDenied: Access Denied"):
+        list(store.list(uri))
+    with pytest.raises(TerminalFailure, match="right s3:DeleteObject"):
+        store.delete(f"{uri}/x")
+
+
 @pytest.mark.case("session-token")
 def test_the_token_of_temporary_keys_goes_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

@@ -11,6 +11,7 @@ from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.gateway import config_annotation, gateway_url
 from star_operator.builders.stardeployment import gate_evaluation, revision_of, server_name, serving_objects
+from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.objects import KubeObject
 from tests.support.goldens import BEFORE, CHECKPOINT, inputs, parse, settings
@@ -160,7 +161,7 @@ def test_only_the_gateway_and_jobs_reach_vllm() -> None:
 
 def test_the_gate_measures_the_candidate_as_it_would_be_served() -> None:
     cr = deployment(gates=GATES, server={"maxModelLen": 512})
-    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT))
+    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT, inputs(cr)))
     server = gate.spec.llm.server if gate.spec.llm else None
     assert server is not None
     assert (server.model.uri, server.model.digest, server.max_model_len) == (CHECKPOINT.uri, CHECKPOINT.digest, 512)
@@ -169,11 +170,21 @@ def test_the_gate_measures_the_candidate_as_it_would_be_served() -> None:
 
 
 def test_a_gate_has_one_name_for_one_measurement() -> None:
-    cr, name = deployment(gates=GATES), lambda cr, ref: gate_evaluation(cr, ref)["metadata"]["name"]
+    cr, name = deployment(gates=GATES), lambda cr, ref: gate_evaluation(cr, ref, inputs(cr))["metadata"]["name"]
     assert name(cr, CHECKPOINT) == name(deployment(gates=GATES), CHECKPOINT)
     assert name(cr, CHECKPOINT) != name(cr, BEFORE)
     other = deployment(gates={**GATES, "settings": {"tools": False, "samples": 5}})
     assert name(cr, CHECKPOINT) != name(other, CHECKPOINT), "the spec of an Evaluation cannot change"
+
+
+@pytest.mark.case("changed-source")
+def test_a_dataset_that_was_made_anew_under_its_name_is_measured_anew() -> None:
+    cr = deployment(gates=GATES)
+    names = [
+        gate_evaluation(cr, CHECKPOINT, Inputs({"dataset": dataset}))["metadata"]["name"]
+        for dataset in (BEFORE, CHECKPOINT)
+    ]
+    assert names[0] != names[1]
 
 
 @pytest.mark.bad_input
@@ -199,7 +210,7 @@ def test_an_unknown_pool_is_named_by_its_field(spec: dict[str, Any], field: str)
 
 def test_without_gates_there_is_nothing_to_evaluate() -> None:
     with pytest.raises(InvalidSpec, match=r"spec\.gates"):
-        gate_evaluation(deployment(), CHECKPOINT)
+        gate_evaluation(deployment(), CHECKPOINT, Inputs())
 
 
 def test_long_names_leave_room_for_groups() -> None:
