@@ -329,9 +329,9 @@ JOBS = Section(
             "Raise `hyperparameters.maxLength`, or make more trajectories.",
         ),
         Reason.TRAINING_DIVERGED: Remedy(
-            (Phase.FAILED,),
+            _FAILED,
             "The training's loss or gradient became NaN or infinite at the step that the message names.",
-            "Lower `hyperparameters.learningRate`, raise the batch size or the warm-up, or look at the data of that step.",
+            "Lower `hyperparameters.learningRate`, or compute in float32 (`hyperparameters.precision`).",
         ),
         Reason.TRAINER_FAILED: Remedy(
             _TRIED_AGAIN,
