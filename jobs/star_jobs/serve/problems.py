@@ -161,7 +161,7 @@ async def http_handler(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is no {printable(request.url.path)!r} here; see /openapi.json for the endpoints."
     elif allow:
-        detail = f"method: {request.url.path} takes {allow['Allow']}, not {request.method}; see /openapi.json."
+        detail = f"method: {request.url.path} takes {allow['Allow']}, not {request.method[:20]}; see /openapi.json."
     else:
         detail = str(error.detail)
     response = Problem(error.status_code, "no-such-endpoint", detail).response()

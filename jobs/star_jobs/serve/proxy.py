@@ -18,6 +18,9 @@ from star_jobs.serve.strictjson import JsonObject
 ANY_MODEL = "star"
 """The `model` that means: whichever revision this user belongs to."""
 
+_MODEL_SHOWN = 100
+"""Characters of a name that there is not: the answer is not to be as long as the request."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -66,7 +69,7 @@ def candidates(call: Call, pool: BackendPool) -> list[BackendHandle]:
         raise Problem(
             404,
             "unknown-model",
-            f"model: there is no {model!r} here; use one of {', '.join(model_names(backends))}.",
+            f"model: there is no {model[:_MODEL_SHOWN]!r} here; use one of {', '.join(model_names(backends))}.",
             field="model",
         )
     return handles

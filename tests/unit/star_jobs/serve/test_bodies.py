@@ -239,6 +239,16 @@ async def test_very_many_faults_are_told_in_few_words(running: Running) -> None:
 
 
 @pytest.mark.bad_input
+async def test_no_answer_grows_with_the_request(running: Running) -> None:
+    long = "x" * 1_000_000
+    for path, body in PATHS.items():
+        for change in ({"model": long}, {long: 1}, {"user_id": long}, {"candidates": [long, long]}, {"event": long}):
+            response = await running.http.post(path, json=body | change)
+            assert len(response.content) < 10_000
+    assert len((await running.http.get("/" + "x" * 50_000)).content) < 2_000
+
+
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("headers", "kind", "field"),
     [
