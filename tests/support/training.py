@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,10 @@ class TrainingInputs:
         self._store, self._uri, self._folder = store, uri, folder
         self._published = 0
 
-    def model(self) -> ModelSource:
-        """A checkpoint to start from."""
+    def model(self, change: Callable[[Path], object] = lambda folder: folder) -> ModelSource:
+        """A checkpoint to start from, `change`d before it is published."""
         folder = write_model(self._folder / "in-model")
+        change(folder)
         return ModelSource(artifact=self._publish("model", folder, ArtifactKind.CHECKPOINT))
 
     def dataset(self, tasks: Sequence[RankingTask]) -> ArtifactRef:

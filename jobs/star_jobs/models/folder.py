@@ -59,6 +59,16 @@ class ModelFolder:
     """What its user calls it."""
     prompt: str = ""
     """What its chat template makes of the probe."""
+    quantization: str = ""
+    """`quant_method` of its weights, e.g. `awq`; empty for plain numbers."""
+
+    def require_trainable(self) -> "ModelFolder":
+        """Return it; raises TerminalFailure(InvalidModel) for quantized weights, which have no gradients."""
+        if self.quantization:
+            raise ModelFiles(self.path, self.name).problem(
+                f"is quantized ({self.quantization!r}, {CONFIG})", "train the model that it was quantized from"
+            )
+        return self
 
     def answer_prefix(self) -> str:
         """Return what a ChatML model's template puts before an answer; empty for other models.
@@ -90,6 +100,7 @@ def describe(path: Path, name: str = "", *, template: bool = True) -> ModelFolde
         chatml=IM_START in added,
         name=files.name,
         prompt=prompt_of(files) if template else "",
+        quantization=_quantization(config),
     )
 
 
@@ -120,6 +131,11 @@ def _architecture(files: ModelFiles, config: dict[str, Any]) -> str:
     if found[0].endswith(_OTHER_TASKS):
         raise files.problem(f"is a {found[0]!r} ({CONFIG}), which writes no text", "take a causal language model")
     return found[0]
+
+
+def _quantization(config: dict[str, Any]) -> str:
+    found = config.get("quantization_config")
+    return str(found.get("quant_method") or "quantization_config") if isinstance(found, dict) and found else ""
 
 
 def _added_tokens(files: ModelFiles, tokenizer: dict[str, Any]) -> set[str]:

@@ -16,7 +16,7 @@ _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def resolve(source: ModelSource, job: JobContext) -> ModelFolder:
-    """Return the model on local disk.
+    """Return the model to train on local disk.
 
     Raises TerminalFailure(InvalidModel) when it is not a usable model or the hub does not have it, and whatever
     fetching an artifact raises.
@@ -27,12 +27,12 @@ def resolve(source: ModelSource, job: JobContext) -> ModelFolder:
             raise TerminalFailure(
                 Reason.INVALID_MODEL, f"model: {source.artifact.uri} is a {kind} artifact; point to a checkpoint"
             )
-        return describe(job.fetch(source.artifact), source.artifact.uri)
+        return describe(job.fetch(source.artifact), source.artifact.uri).require_trainable()
     if source.hub is None:
         raise TerminalFailure(
             Reason.INVALID_JOB_SPEC, "model: neither an artifact nor a hub id is set; set one of them"
         )
-    return describe(_from_hub(source.hub, work_dir() / "hub"), source.hub)
+    return describe(_from_hub(source.hub, work_dir() / "hub"), source.hub).require_trainable()
 
 
 def inputs_of(source: ModelSource) -> dict[str, str]:

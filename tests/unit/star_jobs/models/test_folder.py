@@ -166,6 +166,15 @@ def test_what_is_no_model(tmp_path: Path, fault: str) -> None:
 
 
 @pytest.mark.bad_input
+def test_a_quantized_model_can_be_served_and_not_trained(tmp_path: Path) -> None:
+    model = describe(write_model(tmp_path, quantization_config={"quant_method": "awq", "bits": 4}), "hf://org/awq")
+    with pytest.raises(TerminalFailure, match=r"hf://org/awq is quantized .'awq'.*quantized from") as raised:
+        model.require_trainable()
+    assert raised.value.reason is Reason.INVALID_MODEL
+    assert describe(write_model(tmp_path)).require_trainable().quantization == ""
+
+
+@pytest.mark.bad_input
 def test_an_adapter_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     write_safetensors(tmp_path / "adapter_model.safetensors", {"lora_A": (2, 2)})

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,45 @@ def test_no_trajectory_was_kept(inputs: TrainingInputs, jobs: JobRunner) -> None
     job = stage(inputs).model_copy(update={"trajectories": none_kept})
     ended = jobs.run(job)
     assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "NothingToTrainOn")
+
+
+def without_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    placed = {"w": "model-00001-of-00002.safetensors", "v": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(without_a_shard, "has no model-00002-of-00002", marks=pytest.mark.case("missing-shard")),
+        pytest.param(
+            lambda folder: (folder / "tokenizer_config.json").write_text("{}"),
+            "has no chat template",
+            marks=pytest.mark.case("no-chat-template"),
+        ),
+        pytest.param(
+            lambda folder: (folder / "chat_template.jinja").write_text("\n{% if true %}"),
+            "chat_template.jinja, line 2",
+            marks=pytest.mark.case("chat-templates"),
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_used_ends_the_run_before_the_engine_starts(
+    inputs: TrainingInputs,
+    jobs: JobRunner,
+    capfd: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    said: str,
+) -> None:
+    source = inputs.model(change)
+    ended = jobs.run(stage(inputs).model_copy(update={"model": source}))
+    assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "InvalidModel")
+    assert said in ended.error.message
+    assert source.artifact is not None
+    assert source.artifact.uri in ended.error.message
+    assert "no credentials" not in capfd.readouterr().err, "the engine was started"
 
 
 @pytest.mark.bad_input
