@@ -33,8 +33,8 @@ help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 host: ## Check this machine for NEEDS (demo, tests, images, cluster, programs, setup), and install what is missing
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on PATH: install it (Debian 12: apt-get install" \
-	  "python3.11 python3.11-venv), or name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not here," \
+	  "or older than 3.11: install it (Debian 12: apt-get install python3), or name another with PYTHON=..." >&2; exit 1; }
 	@$(HOST) $(NEEDS)
 
 $(UV):

@@ -68,7 +68,7 @@ def as_failure(error: BaseException) -> JobFailure:
         )
     if isinstance(error, MemoryError):
         return RetryableFailure(
-            Reason.INTERNAL, "the job ran out of memory: raise compute.resources.memoryLimit of this stage"
+            Reason.OUT_OF_MEMORY, "the job ran out of memory: raise compute.resources.memoryLimit of this stage"
         )
     detail = " ".join(str(error).split())[:500]
     return RetryableFailure(
@@ -82,5 +82,5 @@ def _is_out_of_disk(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         seen.add(id(error))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False

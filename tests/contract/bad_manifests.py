@@ -131,6 +131,12 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec.server.engineArgs[0]", "must be one flag of vllm serve"),
     ),
     Bad(
+        "origin-with-a-path",
+        "stardeployment",
+        {"spec.gateway": {"allowedOrigins": ["https://shop.example/app"]}},
+        ("spec.gateway.allowedOrigins[0]", "must be an origin as browsers send it"),
+    ),
+    Bad(
         "falling-rollout-steps",
         "stardeployment",
         {"spec.rollout": {"steps": [{"weight": 50, "pauseSeconds": 60}, {"weight": 10, "pauseSeconds": 60}]}},

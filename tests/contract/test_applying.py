@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
+from star_contracts.job import ModelSource
 from star_operator.api.kinds import BY_KIND
+from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.stardeployment import revision_of, serving_objects
+from star_operator.builders.step import Inputs
 from tests.contract.bad_manifests import SAMPLES
 from tests.contract.test_admission import server_dry_run
 from tests.contract.test_crds import MINIMAL, minimal
+from tests.support.goldens import ARTIFACTS, CHECKPOINT, settings
 from tests.support.kubectl import Kubectl
 
 MANIFESTS = SAMPLES.parent
@@ -136,6 +141,29 @@ def test_what_gitops_applies_without_replicas_stays_scaled(kubectl: Kubectl, app
         kubectl.run("scale", f"star/{name}", "--replicas=4", "-n", applied)
         kubectl.run(*arguments, stdin=text)
         assert kubectl.get("star", name, applied)["spec"]["server"]["replicas"] == 4
+
+
+@pytest.mark.case("gateway-scale")
+@pytest.mark.parametrize(("said", "kept"), [(None, 3), (2, 2)], ids=["left-out", "set"])
+def test_what_an_autoscaler_makes_of_the_gateway_is_left_alone(
+    kubectl: Kubectl, applied: str, said: int | None, kept: int
+) -> None:
+    """The operator applies the gateway's Deployment at every pass, and whoever scales it writes in between."""
+    name = f"front-{kept}"
+    manifest = {**minimal("StarDeployment"), "metadata": {"name": name, "namespace": applied, "uid": "1"}}
+    resource = StarDeployment.parse({**manifest, "spec": {**manifest["spec"], "gateway": {"replicas": said}}})
+    revision = revision_of(resource, ModelSource(artifact=CHECKPOINT))
+    made = serving_objects(resource, [revision], Inputs(ARTIFACTS), settings())
+    (deployment,) = (obj for obj in made if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", name))
+    for _ in range(2):
+        text = json.dumps(deployment)
+        kubectl.run(
+            "apply", "--server-side", "--force-conflicts", "--field-manager=star-operator", "-f", "-", stdin=text
+        )
+        after = kubectl.get("deployment", name, applied)
+        kubectl.run("scale", f"deployment/{name}", "--replicas=3", "-n", applied)
+    assert after["spec"]["replicas"] == kept
+    assert after["metadata"]["generation"] == (2 if said is None else 3)
 
 
 @pytest.mark.bad_input

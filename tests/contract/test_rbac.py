@@ -86,6 +86,7 @@ def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resou
         "create events",
         "patch events",
         "get secrets:star-store",
+        "get namespaces",
         "create tokenreviews.authentication.k8s.io",
     ],
 )
@@ -117,6 +118,7 @@ def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
         "create serviceaccounts/token",
         "create clusterrolebindings.rbac.authorization.k8s.io",
         "list nodes",
+        "list namespaces",
         "delete namespaces",
     ],
 )

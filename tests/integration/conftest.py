@@ -59,7 +59,7 @@ def operator(control_plane: ControlPlane, hub: str, tmp_path: Path) -> Iterator[
     yield process
     process.stop()
     lines = process.log.read_text().splitlines()
-    assert [line for line in lines if "pass crashed" in line or "orbidden" in line] == []
+    assert [line for line in lines if "pass crashed" in line or "orbidden: User" in line] == []
 
 
 @pytest.fixture

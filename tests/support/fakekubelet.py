@@ -68,6 +68,8 @@ class FakeKubelet:
         self.stuck: Stuck = lambda pod: ""
         self.ignored: Callable[[dict[str, Any]], bool] = lambda pod: False
         """Pods that no kubelet has taken yet."""
+        self.side_car: Callable[[dict[str, Any]], bool] = lambda pod: False
+        """Job pods that go on when their main container has ended: somebody gave them one that never does."""
         self.errors: list[str] = []
         self._seen: set[str] = set()
         self._stop = threading.Event()
@@ -109,6 +111,8 @@ class FakeKubelet:
         if LABEL_STEP not in meta["labels"]:
             self._play_server(pod, pods)
             return
+        if any("terminated" in container["state"] for container in status.get("containerStatuses", [])):
+            return
         job = meta["labels"].get("batch.kubernetes.io/job-name", "")
         self.started[f"{namespace}/{job}"] += new
         config_map: Any = self._core.read_namespaced_config_map(job, namespace)
@@ -124,7 +128,8 @@ class FakeKubelet:
             "message": outcome.termination_message(),
             "reason": "Completed" if not code else "Error",
         }
-        self._write(pod, "Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+        phase = "Running" if self.side_car(pod) else "Failed" if code else "Succeeded"
+        self._write(pod, phase, {"terminated": ended}, ready=False)
 
     def _end_deleted(self, pod: dict[str, Any]) -> None:
         """A job's pod that is told to stop says so and ends; until its end is counted a finalizer keeps it."""

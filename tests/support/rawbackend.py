@@ -34,6 +34,8 @@ class RawBackend:
     """A running one; its attributes may be changed at any time."""
 
     said: bytes = http(json.dumps(CHAT).encode())
+    listed: bytes = json.dumps(_MODELS).encode()
+    """What it answers when it is asked for its models."""
     closes_used: bool = False
     """Whether a POST on a connection that has served before is dropped without an answer: what a client meets when the
     server closes an idle connection at the moment it is used again."""
@@ -42,9 +44,12 @@ class RawBackend:
     """Of the chats, in order of arrival."""
     port: int = 0
 
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
     def backend(self, revision: str, weight: int = 100) -> Backend:
-        url = f"http://127.0.0.1:{self.port}/v1"
-        return Backend(revision=revision, checkpoint=CHECKPOINT, base_url=url, model="student", weight=weight)
+        return Backend(revision=revision, checkpoint=CHECKPOINT, base_url=self.base_url, model="student", weight=weight)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served = 0
@@ -69,7 +74,7 @@ class RawBackend:
 
     def _answer(self, head: str, body: bytes) -> bytes:
         if head.startswith("get"):
-            return http(json.dumps(_MODELS).encode())
+            return http(self.listed)
         if b"ready?" in body:
             return http(json.dumps(_PROBED).encode())
         self.bodies.append(body)

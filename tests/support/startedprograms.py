@@ -191,8 +191,8 @@ class Code:
         elif isinstance(node, ast.List | ast.Tuple) and node.elts:
             first, rest = node.elts[0], node.elts[1:]
             if isinstance(first, ast.Starred):
-                for program, more, place in self._heads(first.value, scope, seen):
-                    yield program, [*more, *rest], place
+                for program, more, _ in self._heads(first.value, scope, seen):
+                    yield program, [*more, *rest], scope
             else:
                 yield from ((one, rest, scope) for one in self._texts(first, scope, seen, program=True))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -299,10 +299,12 @@ class Code:
         return found
 
     def _returned(self, call: ast.Call, scope: _Scope) -> Iterator[tuple[ast.expr, _Scope]]:
-        name = _name(call.func)
+        module, _, name = self._qualified(call.func, scope).rpartition(".")
         known = self.functions[name]
         here = [(place, function) for place, function in known if place.path == scope.path]
-        for place, function in here or known:
+        file = f"/{module.replace('.', '/')}.py"
+        imported = [(place, function) for place, function in known if f"/{place.path}".endswith(file)]
+        for place, function in imported or here or known:
             owner = next((owner for owner in [scope.owner] if here), "")
             for statement in ast.walk(function):
                 if isinstance(statement, ast.Return | ast.Yield) and statement.value is not None:

@@ -114,7 +114,8 @@ def last_list(text: str) -> tuple[str, ...]:
         except ValueError:
             continue
         if values and all(isinstance(value, (str, int)) for value in values):
-            return tuple(str(value).strip() for value in values)
+            # JSON can spell half an emoji, and no record can hold it.
+            return tuple(str(value).strip().encode(errors="replace").decode() for value in values)
     return ()
 
 

@@ -35,6 +35,7 @@ from star_jobs.llm.failures import (
     EndpointBusy,
     RequestRefused,
     as_failure,
+    breaks_the_server,
     cannot_ask,
     is_transient,
     not_an_api,
@@ -264,17 +265,23 @@ class LLMClient:
         finally:
             self._slots.put_nowait(api)
         self._answered_at = time.monotonic()
-        reply = _read(response.content, self.endpoint, waited)
+        reply = read_completion(response.content, self.endpoint, waited)
         self.usage = add_usage(self.usage, reply.usage)
         self._budget.spend(reply.usage)
         return reply
 
     def _check_patience(self, error: openai.APIError, started: float, attempts: int) -> None:
-        """Give up when nobody has been answered for the time a start may take, or this request alone breaks it."""
+        """Give up when nobody has been answered for the time a start may take, or this request alone breaks it.
+
+        Raises RequestRefused for a request that fails again and again while others are answered: it ends for itself.
+        """
         silence = time.monotonic() - max(started, self._answered_at)
         busy = isinstance(error, openai.RateLimitError)
         poison = isinstance(error, openai.APIStatusError | openai.APITimeoutError) and not busy
-        if silence > self.endpoint.startup_seconds or (poison and attempts >= _SERVER_ERRORS_PER_CALL):
+        hopeless = poison and attempts >= _SERVER_ERRORS_PER_CALL
+        if hopeless and self._answered_at > started:
+            raise breaks_the_server(error, self.endpoint, attempts + 1) from error
+        if hopeless or silence > self.endpoint.startup_seconds:
             raise unreachable(error, self.endpoint, time.monotonic() - started) from error
 
 
@@ -288,7 +295,7 @@ def cost_of(usage: Usage, endpoint: LLMEndpoint) -> float:
     return endpoint.prices.cost(usage.prompt_tokens, usage.completion_tokens) if endpoint.prices else 0.0
 
 
-def _read(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
+def read_completion(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
     """Read a chat completion. Raises TerminalFailure(LLMOutputInvalid) for anything else."""
     try:
         completion = json.loads(content)

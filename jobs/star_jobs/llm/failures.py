@@ -1,6 +1,7 @@
 """What an endpoint's failures mean: worth another try, or a typed end with a sentence that says what to do."""
 
 import random
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -15,6 +16,22 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _LONGEST_REST = 3600.0
 """More than a server may ask for with Retry-After; whoever waits is given up by the client's own patience first."""
+
+
+_BAD_TEMPLATE = re.compile(
+    r"chat.template (?:is no longer allowed|is not (?:set|defined|found)|does not|must)|no chat.template"
+    r"|(?:provide|has no|without) a chat.template|tokenizer\.chat_template|roles? must alternate"
+    r"|system role (?:is )?not supported|jinja|^'[\w. ]+' is undefined",
+    re.IGNORECASE,
+)
+"""What vLLM (through transformers) and others say of a model whose template is missing or refuses our prompts."""
+_NO_MODEL = re.compile(r"\bmodel\b[^.]{0,120}(?:does not exist|not exist|not found)|no such model", re.IGNORECASE)
+_BAD_KEY = re.compile(r"(?:incorrect|invalid) api.?key|api.?key (?:is )?(?:not valid|invalid|incorrect)", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context.?(?:length|window)|max_(?:completion_|model_)?(?:tokens|len)|too (?:long|many tokens)|longer than"
+    r"|reduce the length",
+    re.IGNORECASE,
+)
 
 
 class RequestRefused(TerminalFailure):
@@ -53,32 +70,49 @@ class Backoff:
 def is_transient(error: openai.APIError) -> bool:
     """Tell whether the same request may succeed later."""
     if isinstance(error, openai.APIStatusError):
-        return error.status_code in _TRANSIENT_STATUS or error.status_code >= 500
+        return (error.status_code in _TRANSIENT_STATUS or error.status_code >= 500) and not _is_unpaid(error)
     return isinstance(error, openai.APIConnectionError)
 
 
 def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
-    """Return the typed failure for an error that another try cannot mend."""
+    """Return the typed failure for an error that another try cannot mend.
+
+    What is about the endpoint's model, key or account ends the work, whatever status it comes with; what is about one
+    request is that request's alone.
+    """
     if not isinstance(error, openai.APIStatusError):
         return not_an_api(endpoint, _detail(error))
-    if error.status_code in (401, 403):
+    status, detail = error.status_code, _detail(error)
+    if _is_unpaid(error):
+        return TerminalFailure(
+            Reason.LLM_ACCESS_DENIED,
+            f"llm endpoint {endpoint.base_url} has no credit left for this key (HTTP {status}: {detail}); top up the "
+            "account, or name another key in the llm endpoint's secretRef",
+        )
+    if status in (401, 403) or _BAD_KEY.search(detail):
         return TerminalFailure(Reason.LLM_ACCESS_DENIED, _access_denied(error, endpoint))
-    if error.status_code == 404:
+    if status == 404 or error.code == "model_not_found" or _NO_MODEL.search(detail):
         return TerminalFailure(
             Reason.INVALID_MODEL,
-            f"llm endpoint {endpoint.base_url} has no model {endpoint.model!r} (HTTP 404: {_detail(error)}); check "
+            f"llm endpoint {endpoint.base_url} has no model {endpoint.model!r} (HTTP {status}: {detail}); check "
             "llm.endpoint.model and that the URL ends in /v1",
         )
-    if error.status_code == 400 and "chat template" in (detail := _detail(error)).lower():
+    if _BAD_TEMPLATE.search(detail):
         return TerminalFailure(
             Reason.INVALID_MODEL,
-            f"llm endpoint {endpoint.base_url} serves a model without a usable chat template (HTTP 400: {detail}); "
-            "serve a chat model, or one whose tokenizer has a chat template",
+            f"llm endpoint {endpoint.base_url} serves {endpoint.model!r} without a chat template that renders our "
+            f"prompts (HTTP {status}: {detail}); serve a chat (instruct) model, or add a template to its tokenizer",
         )
-    return RequestRefused(
-        f"llm endpoint {endpoint.base_url} refused a request (HTTP {error.status_code}: {_detail(error)}); check "
-        "sampling.maxTokens and the dataset's historyLength against the model's context length"
-    )
+    if status == 413 or _TOO_LONG.search(detail):
+        advice = "check sampling.maxTokens and the dataset's historyLength against the model's context length"
+    else:
+        advice = "check the llm's sampling, and whether the endpoint takes what vLLM and OpenAI's API take"
+    return RequestRefused(f"llm endpoint {endpoint.base_url} refused a request (HTTP {status}: {detail}); {advice}")
+
+
+def _is_unpaid(error: openai.APIStatusError) -> bool:
+    """Tell whether an account is out of credit: DeepSeek says 402, OpenAI 429 as if it were a matter of waiting."""
+    return error.status_code == 402 or error.code == "insufficient_quota" or error.type == "insufficient_quota"
 
 
 def not_an_api(endpoint: LLMEndpoint, detail: str) -> TerminalFailure:
@@ -87,6 +121,14 @@ def not_an_api(endpoint: LLMEndpoint, detail: str) -> TerminalFailure:
         Reason.LLM_OUTPUT_INVALID,
         f"llm endpoint {endpoint.base_url} did not answer as an OpenAI-compatible API: {detail}; check that the URL "
         "ends in /v1",
+    )
+
+
+def breaks_the_server(error: openai.APIError, endpoint: LLMEndpoint, tries: int) -> RequestRefused:
+    """Return the failure of a request that the server fails at, time and again, while it answers others."""
+    return RequestRefused(
+        f"llm endpoint {endpoint.base_url} failed {tries} times at one request, and answered others meanwhile (last: "
+        f"{_detail(error)}); the server's log says why"
     )
 
 
@@ -151,5 +193,8 @@ def retry_after(error: openai.APIError) -> float | None:
 
 
 def _detail(error: openai.APIError) -> str:
+    """Return the server's own sentence where it gave one, as OpenAI's API does or as FastAPI does."""
     cause = f" ({error.__cause__})" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
-    return " ".join((error.message + cause).split())[:300]
+    body = error.body if isinstance(error.body, dict) else {}
+    said = next((body[key] for key in ("message", "detail", "error") if isinstance(body.get(key), str)), error.message)
+    return " ".join((said + cause).split())[:300]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from star_jobs.errors import JobFailure
+from star_contracts.errors import Reason
+from star_jobs.errors import JobFailure, RetryableFailure
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.models.files import ModelFiles
 
@@ -50,6 +51,7 @@ PROBE: tuple[ChatMessage, ...] = (
 """The shape of every prompt of ours."""
 _WAIT_SECONDS = 120.0
 """The renderer ends by itself far earlier, unless the machine is very busy."""
+_ENDLESS = "it does not come to an end, or takes all the memory"
 _ADVICE = "correct the template, and upload it again"
 
 
@@ -144,7 +146,10 @@ def render(template: Template, messages: Sequence[ChatMessage], files: ModelFile
 
 
 def _ask_renderer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the renderer, which can be stopped whatever a template does."""
+    """Run the renderer, which can be stopped whatever a template does.
+
+    Raises RetryableFailure(InternalError) when it fails by itself, which no template can bring about.
+    """
     program = Path(__file__).with_name("rendering.py")
     try:
         done = subprocess.run(
@@ -155,13 +160,17 @@ def _ask_renderer(request: Mapping[str, Any]) -> dict[str, Any]:
             check=False,
             env={},
         )
-        found = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        return {"problem": "it does not come to an end"}
-    except ValueError:
-        ended = "it does not come to an end" if done.returncode < 0 else "the renderer failed on it"
-        return {"problem": f"{ended} (status {done.returncode})"}
-    return found if isinstance(found, dict) else {"problem": "the renderer failed on it"}
+        return {"problem": _ENDLESS}
+    if done.returncode < 0:  # a signal: its limit of processor time, or the machine's of memory
+        return {"problem": _ENDLESS}
+    if done.returncode > 0:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
+        raise RetryableFailure(
+            Reason.INTERNAL, f"the renderer of chat templates failed: {last}; the images are at fault"
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _tokens(files: ModelFiles, config: Mapping[str, Any]) -> dict[str, str]:

@@ -12,14 +12,13 @@ from typing import Any
 from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.job import ImportModel
-from star_jobs.errors import TerminalFailure
+from star_jobs.errors import JobFailure, TerminalFailure
+from star_jobs.models import gguf
 from star_jobs.models.chat_template import CHATML, END_OF_TURN
 from star_jobs.models.folder import IM_START, checkpoint_files, describe
 from star_jobs.models.weights import parameter_count
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.files import sha256_file
-
-_MAGIC = b"GGUF"
 
 
 def run(stage: ImportModel, job: JobContext) -> Outcome:
@@ -55,18 +54,18 @@ def _require_same(found: str, expected: str | None, uri: str) -> None:
 
 
 def require_gguf(file: Path, uri: str) -> None:
-    """Raise TerminalFailure(InvalidModel) unless the file starts as a GGUF file does (GGUF specification, header)."""
-    with file.open("rb") as data:
-        magic = data.read(4)
-    if magic != _MAGIC:
-        raise TerminalFailure(
-            Reason.INVALID_MODEL,
-            f"source: {uri} is not a GGUF file (it starts with {magic!r}): upload the .gguf itself",
-        )
+    """Raise TerminalFailure(InvalidModel) unless the file is a whole GGUF file."""
+    try:
+        gguf.check(file)
+    except gguf.BrokenGGUF as broken:
+        raise TerminalFailure(Reason.INVALID_MODEL, f"source: {uri} {broken}: upload the .gguf itself, whole") from None
 
 
 def convert(source: Path, destination: Path, uri: str) -> Path:
-    """Write the GGUF file's model and tokenizer into `destination` as float32 safetensors."""
+    """Write the GGUF file's model and tokenizer into `destination` as float32 safetensors.
+
+    Raises TerminalFailure(InvalidModel) when the libraries cannot make a model of it.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -75,16 +74,20 @@ def convert(source: Path, destination: Path, uri: str) -> Path:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    except (ValueError, KeyError, NotImplementedError, OSError, RuntimeError) as error:
+        prepare_tokenizer(tokenizer, uri)
+        model = _fresh_copy(loaded, tokenizer)
+    except (JobFailure, MemoryError):
+        raise
+    except Exception as error:  # whatever a library says of a user's file
         detail = " ".join(str(error).split())[:300]
         raise TerminalFailure(
-            Reason.INVALID_MODEL, f"source: {uri} cannot be read as a causal language model ({detail})"
+            Reason.INVALID_MODEL,
+            f"source: {uri} cannot be read as a causal language model ({detail}); upload one of an architecture that "
+            "transformers reads from GGUF files",
         ) from error
-    prepare_tokenizer(tokenizer, uri)
-    model = _fresh_copy(loaded, tokenizer)
     model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
-    describe(destination)
+    describe(destination, uri)
     return destination
 
 

@@ -92,8 +92,10 @@ def _raise(message: object) -> None:
 
 def main() -> int:
     """Answer one request within the limits."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    for what, limit in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY_BYTES)):
+        _, most = resource.getrlimit(what)
+        allowed = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(what, (allowed, allowed))
     json.dump(answer(json.load(sys.stdin)), sys.stdout)
     return 0
 

@@ -1,12 +1,13 @@
 """Where a stage's weights come from: an artifact of ours or a Hugging Face compatible hub -> a local folder."""
 
+import errno
 import os
 from pathlib import Path
 
 from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.job import ModelSource
-from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
 from star_jobs.models.folder import ModelFolder, describe
 from star_jobs.runtime import JobContext, work_dir
 from star_jobs.storage import read_manifest
@@ -68,7 +69,10 @@ def hub_failure(hub: str, error: Exception) -> JobFailure:
     """Map what `huggingface_hub` raises: what is not there or not allowed is terminal, the network is not."""
     detail = " ".join(str(error).split())[:300]
     missing = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
-    if type(error).__name__ in missing:
+    refused = getattr(getattr(error, "response", None), "status_code", 0) in (401, 403, 404)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return as_failure(error)
+    if refused or type(error).__name__ in missing:
         return TerminalFailure(
             Reason.INVALID_MODEL,
             f"model: the hub has no {hub} for this job ({detail}): check the id, the revision and HF_TOKEN",

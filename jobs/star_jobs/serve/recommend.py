@@ -9,6 +9,7 @@ student's.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from star_contracts.errors import Reason
 from star_contracts.serving import GatewayConfig
@@ -32,6 +33,8 @@ from star_jobs.serve.reasoning import sections
 from star_jobs.serve.task import PreparedTask, prepare
 from star_jobs.trajectory.student import StudentAnswer, answer
 
+_LONG_HISTORY = 200
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -54,7 +57,7 @@ class Recommender:
     async def recommend(self, request: RecommendRequest, caller: Caller) -> Recommendation:
         """Answer one request. Raises Problem: the caller's fault (422), no backend (503), past the deadline (504)."""
         started = asyncio.get_running_loop().time()
-        prepared = prepare(request, self.catalogue, self.config.max_candidates)
+        prepared = await self._prepared(request)
         deadline = min(request.deadline_seconds or self.config.deadline_seconds, self.config.deadline_seconds)
         try:
             async with asyncio.timeout(deadline):
@@ -70,6 +73,11 @@ class Recommender:
             ) from None
         seconds = asyncio.get_running_loop().time() - started
         return self._response(request, caller, prepared, Answered(handle, answers, seconds))
+
+    async def _prepared(self, request: RecommendRequest) -> PreparedTask:
+        work = partial(prepare, request, self.catalogue, self.config.max_candidates)
+        # Others are answered while a long history is gone through.
+        return await asyncio.to_thread(work) if len(request.history or ()) > _LONG_HISTORY else work()
 
     async def _ask_awake(
         self, request: RecommendRequest, caller: Caller, prepared: PreparedTask

@@ -7,12 +7,13 @@ Prompts take a `ShownTask`, and `shown` alone makes one of a task: it puts the s
 long history's beginning in that beginning's place (paper 3.2, appendix E; F.3 for the student).
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from star_contracts.base import value_hash
+from star_contracts.base import canonical_json, value_hash
 from star_contracts.data import Interaction, Item, RankingTask, Summary
 from star_contracts.settings import Variant
 from star_jobs.llm.messages import ChatMessage
@@ -100,8 +101,9 @@ class ShownTask(RankingTask):
 def shown(task: RankingTask, summaries: SummarySource | None) -> ShownTask:
     """Return the task with the longest beginning of its history that has a summary replaced by it."""
     start, summary = 0, ""
-    for end in reversed(summarized(len(task.history), len(task.candidates))):
-        if text := _summary(task, end, summaries):
+    ends = summarized(len(task.history), len(task.candidates)) if summaries is not None else range(0)
+    for end, key in reversed(list(zip(ends, _summary_keys(task, ends), strict=True))):
+        if text := _summary(key, summaries):
             start, summary = end, text
             break
     return ShownTask.model_construct(**dict(task) | {"history": task.history[start:], "summary": summary})
@@ -189,8 +191,20 @@ def describe_item(item_id: str, items: Mapping[str, Item], style: PromptStyle, c
     return text
 
 
-def _summary(task: RankingTask, end: int, summaries: SummarySource | None) -> str:
-    found = summaries.summary(summary_key(task.user_id, task.history[:end])) if summaries is not None else None
+def _summary_keys(task: RankingTask, ends: Sequence[int]) -> Iterator[str]:
+    """Give `summary_key` for each of the ends, which rise, in one pass: a caller's history may be very long."""
+    head, _, tail = canonical_json([task.user_id, [""]]).rpartition(b'""')
+    hashed, start = hashlib.sha256(head), 0
+    for end in ends:
+        ids = canonical_json([entry.item_id for entry in task.history[start:end]])[1:-1]
+        hashed.update(b"," + ids if start else ids)
+        start, whole = end, hashed.copy()
+        whole.update(tail)
+        yield whole.hexdigest()
+
+
+def _summary(key: str, summaries: SummarySource | None) -> str:
+    found = summaries.summary(key) if summaries is not None else None
     return found.text if found is not None else ""
 
 

@@ -88,6 +88,7 @@ def fitted(root: Path, namespace: str, given: "Size | None", measured: Console |
 def install(kubeconfig: Kubeconfig = None, name: Name = DEFAULT_NAME, values: Values = None, root: Root = None) -> None:
     """Install or upgrade the operator. In the local cluster it builds this checkout's images first."""
     from star_cli.demo.target import local_target
+    from star_cli.host.needs import Purpose
     from star_cli.install import NAMESPACE, Chart
     from star_cli.local.binaries import Binaries
     from star_cli.local.progress import Terminal
@@ -96,7 +97,7 @@ def install(kubeconfig: Kubeconfig = None, name: Name = DEFAULT_NAME, values: Va
     repository = find_root(root)
     files = list(values or [])
     if kubeconfig is None:
-        target = local_target(name, repository, reporter)
+        target = local_target(name, repository, reporter, Purpose.INSTALL)
         kubeconfig, files = target.kubeconfig, [*target.values, *files]
     helm = Binaries(reporter=reporter).ensure("helm")
     Chart(repository, helm, reporter).install(kubeconfig, files)

@@ -36,14 +36,15 @@ class Target:
     """Whether it is the local cluster, which `starctl local down` removes."""
 
 
-def local_target(name: str, root: Path, reporter: Reporter) -> Target:
+def local_target(name: str, root: Path, reporter: Reporter, purpose: Purpose = Purpose.DEMO) -> Target:
     """Have the local cluster running, with this checkout's images in its registry.
 
     Raises:
+        StarctlError: the machine is not ready for `purpose`.
         LocalClusterError: the cluster does not come up.
         ImagesError: an image cannot be built.
     """
-    prepare_host(Purpose.DEMO, reporter, cluster=name)
+    prepare_host(purpose, reporter, cluster=name)
     cluster = LocalCluster(name, reporter)
     if builds_programs(cluster):  # compiling leaves the network and the disk to the images
         images = Beside(Builder(root.resolve(), cache_dir(), reporter).make_missing)

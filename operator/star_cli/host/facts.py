@@ -7,7 +7,6 @@ import configparser
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import ssl
 import subprocess
@@ -61,7 +60,6 @@ class Volume:
 class Facts:
     """The machine. `programs` are names of `TOOLS` that are in the cache, or here in a version that fits."""
 
-    system: str = "Linux x86_64"
     apt: bool = True
     root: bool = True
     docker: bool = False
@@ -96,7 +94,6 @@ def probe(needs: Needs, cluster: str, *, docker: bool, repository: Path | None =
     mounts = _text(Path("/proc/self/mounts"))
     groups = hierarchies(mounts)
     facts = Facts(
-        system=f"{platform.system()} {platform.machine()}",
         apt=shutil.which("apt-get") is not None,
         root=os.geteuid() == 0,
         docker=docker,
@@ -118,7 +115,7 @@ def probe(needs: Needs, cluster: str, *, docker: bool, repository: Path | None =
         groups_writable=all(os.access(root, os.W_OK) for root in groups),
         sysctls_writable=os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
     )
-    return replace(facts, unreachable=_unreachable(_sources(needs, facts)))
+    return replace(facts, unreachable=_unreachable(needed_sources(needs, facts)))
 
 
 def docker_reachable() -> bool:
@@ -217,11 +214,11 @@ def _other_cluster(state: Path) -> str:
     return "" if owner == str(state) else owner
 
 
-def _sources(needs: Needs, facts: Facts) -> dict[str, str]:
+def needed_sources(needs: Needs, facts: Facts) -> dict[str, str]:
     """What is still to be fetched, by name: one address where each comes from."""
     sources: dict[str, str] = {}
     index = _package_index()
-    images = (needs.docker or needs.containers) and not facts.images_built
+    images = needs.disk.images > 0 and not facts.images_built
     if index and (images or not facts.environment_made):
         sources["Python packages"] = f"{index.rstrip('/')}/uv/"
     if not facts.programs_cached and facts.go is None:
@@ -262,7 +259,7 @@ def _silence(url: str) -> str:
     handlers = (urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=unchecked))
     try:
         urllib.request.build_opener(*handlers).open(request, timeout=_ANSWER_SECONDS).close()
-    except urllib.error.HTTPError:
+    except (urllib.error.HTTPError, TimeoutError):  # the latter only from a server that is connected, and slow
         return ""
     except (OSError, ValueError) as error:
         return f"{url}: {getattr(error, 'reason', error)}"

@@ -27,7 +27,7 @@ def judge(facts: Facts, needs: Needs) -> Findings:
     packages = missing_packages(facts, needs)
     may_install = facts.apt and facts.root
     problems = [
-        *_system(facts, needs),
+        *_engine_and_python(facts, needs),
         *(() if may_install else _not_installable(facts, packages)),
         *_builds(facts, needs),
         *_size(facts, needs),
@@ -36,6 +36,13 @@ def judge(facts: Facts, needs: Needs) -> Findings:
         *_network(facts),
     ]
     return Findings(packages if may_install else (), tuple(problems))
+
+
+def unsupported(system: str) -> tuple[str, ...]:
+    """What is wrong with an operating system and processor, such as `Linux x86_64`; nothing else of it is looked at."""
+    if system == "Linux x86_64":
+        return ()
+    return (f"This machine is {system}, and the programs and images are for Linux x86_64: use such a machine.",)
 
 
 def missing_packages(facts: Facts, needs: Needs) -> tuple[str, ...]:
@@ -51,9 +58,7 @@ def _missing(facts: Facts, needs: Needs) -> list[Tool]:
     return [TOOLS[name] for name in needs.programs if name not in facts.programs]
 
 
-def _system(facts: Facts, needs: Needs) -> Iterator[str]:
-    if facts.system != "Linux x86_64":
-        yield f"This machine is {facts.system}, and the programs and images are for Linux x86_64: use such a machine."
+def _engine_and_python(facts: Facts, needs: Needs) -> Iterator[str]:
     if needs.docker and not facts.docker:
         yield "No Docker engine answers: start Docker, or leave the engine to be chosen (a client alone is none)."
     if not facts.venv and not facts.python.startswith("/usr/bin/"):

@@ -15,6 +15,7 @@ class Purpose(StrEnum):
     CONTROL_PLANE = "control-plane"
     IMAGES = "images"
     CLUSTER = "cluster"
+    INSTALL = "install"
     DEMO = "demo"
     TESTS = "tests"
 
@@ -83,6 +84,7 @@ _WITHOUT_DOCKER = {
     Purpose.CONTROL_PLANE: _CONTROL_PLANE,
     Purpose.IMAGES: _IMAGES,
     Purpose.CLUSTER: _CLUSTER,
+    Purpose.INSTALL: replace(_CHAIN, memory=_CLUSTER.memory),
     Purpose.DEMO: _CHAIN,
     Purpose.TESTS: _CHAIN,
 }
@@ -90,6 +92,7 @@ _KIND = Needs(("kind", *CLIENTS), docker=True, ports=_PORTS, cores=2, memory=4, 
 _WITH_DOCKER = {
     Purpose.IMAGES: Needs(("registry",), docker=True, disk=_IMAGES.disk),
     Purpose.CLUSTER: _KIND,
+    Purpose.INSTALL: replace(_KIND, disk=_CHAIN.disk),
     Purpose.DEMO: replace(_KIND, memory=_CHAIN.memory, disk=_CHAIN.disk),
     # The tests are about the embedded cluster, on any machine; only their images are made with Docker.
     Purpose.TESTS: replace(_CHAIN, programs=_CLUSTER.programs, docker=True),

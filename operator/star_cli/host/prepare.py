@@ -1,11 +1,12 @@
 """Before anything slow: see what the machine lacks, install what can be installed, and say the rest, all at once."""
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from star_cli.errors import StarctlError
 from star_cli.host.facts import docker_reachable, probe
-from star_cli.host.findings import judge, missing_packages
+from star_cli.host.findings import judge, missing_packages, unsupported
 from star_cli.host.kernel import missing_features
 from star_cli.host.needs import Needs, Purpose, needs_of
 from star_cli.host.packages import PackagesError, install_packages
@@ -39,6 +40,7 @@ def prepare_host(
     Raises:
         StarctlError: everything that the machine cannot provide, a sentence each.
     """
+    _refuse(unsupported(f"{platform.system()} {platform.machine()}"))
     answers = docker_reachable() if docker is not False else False
     needs = needs_of(purpose, docker=answers if docker is None else docker)
     facts = probe(needs, cluster, docker=answers, repository=repository)

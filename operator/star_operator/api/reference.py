@@ -25,6 +25,9 @@ All kinds are namespaced and belong to `{GROUP}/{VERSION}`; `kubectl get {CATEGO
 
 Unknown fields: `kubectl` asks the API server to refuse them (`--validate=strict`, its default). For a client that does
 not ask they are dropped, with a warning at most, so let your GitOps tool validate strictly.
+
+Quantities may be written as numbers without quotes. Defaults inside lists are the operator's: the API server does not
+fill them in, so that a manifest applied twice is unchanged.
 """
 RANGES = {"minimum": "at least {}", "maximum": "at most {}", "minItems": "at least {} entries"}
 RANGES |= {"maxItems": "at most {} entries", "minLength": "at least {} characters", "maxProperties": "at most {} keys"}

@@ -328,6 +328,11 @@ JOBS = Section(
             "No sequence is left to train on.",
             "Raise `hyperparameters.maxLength`, or make more trajectories.",
         ),
+        Reason.TRAINING_DIVERGED: Remedy(
+            (Phase.FAILED,),
+            "The training's loss or gradient became NaN or infinite at the step that the message names.",
+            "Lower `hyperparameters.learningRate`, raise the batch size or the warm-up, or look at the data of that step.",
+        ),
         Reason.TRAINER_FAILED: Remedy(
             _TRIED_AGAIN,
             "The training engine ended; the message has its last error.",

@@ -8,8 +8,9 @@ INTRODUCTION = f"""# Troubleshooting
 
 Generated from `star_operator/api/remedies.py` by `make generate`; do not edit.
 
-    kubectl get {CATEGORY} -o wide     # phase and, in the column Why, the message of all that there is
-    kubectl describe sft sft-1      # the conditions and events of one
+    kubectl get {CATEGORY} -o wide
+
+shows the phase of all that there is and, in the column Why, its message; `kubectl describe` of one has its events too.
 
 The condition `Ready` says in one sentence what is wrong and what to do, with the words of whoever knows: the scheduler,
 the kubelet, a quota, the store, the job itself. Its `reason` is a stable word; look it up here.

@@ -97,7 +97,7 @@ def serve_defaults(plan: ServerPlan, pool: Pool) -> Mapping[str, str]:
 def flag_value(server: LLMServer, name: str) -> str | None:
     """Return what engineArgs set a flag to; None where it is not among them. The last one counts."""
     flags = (flag.partition("=") for flag in server.engine_args)
-    return next((value for flag, _, value in reversed([*flags]) if flag.replace("_", "-") == name), None)
+    return next((value for flag, _, value in reversed([*flags]) if flag == name), None)
 
 
 def _refuse_reserved(server: LLMServer, field: str) -> None:

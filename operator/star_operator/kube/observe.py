@@ -12,6 +12,7 @@ from star_operator.kube.refused import refused_of_job
 from star_operator.kube.resources import JOB, POD
 from star_operator.kube.trouble import (
     JOB_NAME_LABEL,
+    MAIN,
     container_statuses,
     disruption,
     how_it_ended,
@@ -20,9 +21,6 @@ from star_operator.kube.trouble import (
     parse_result,
     pod_trouble,
 )
-
-MAIN = "main"
-"""Name of the container that does the work."""
 
 
 async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) -> RunView:

@@ -15,6 +15,8 @@ from star_operator.kube.resources import DEPLOYMENT, STATEFUL_SET
 from star_operator.kube.trouble import is_older
 
 FAILED_CREATE = ("FailedCreate",)
+NO_REPLICA_SET = "ReplicaSetCreateError"
+"""Of a Deployment's condition Progressing: not even its ReplicaSet may be made."""
 
 
 async def refused_of_job(cluster: Cluster, job: KubeObject, pods: int) -> Trouble | None:
@@ -45,7 +47,8 @@ def refused_of_deployment(deployment: KubeObject | None) -> Trouble | None:
     if deployment is None:
         return None
     for condition in deployment.get("status", {}).get("conditions", []):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+        no_pods = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        if no_pods or condition.get("reason") == NO_REPLICA_SET:
             return _refused("Deployment", deployment, condition.get("message", condition.get("reason", "")))
     return None
 

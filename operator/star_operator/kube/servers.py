@@ -16,10 +16,11 @@ from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.observe import MAIN, pod_view
+from star_operator.kube.observe import pod_view
+from star_operator.kube.pods import why_not_started
 from star_operator.kube.refused import refused_of_workloads
 from star_operator.kube.resources import POD, SERVICE
-from star_operator.kube.trouble import parse_result, pod_trouble
+from star_operator.kube.trouble import MAIN, parse_result
 
 IDLE_SINCE = f"{GROUP}/idle-since"
 
@@ -101,7 +102,7 @@ async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView
     if ready:
         return ServerView(name, ready=True, ready_replicas=ready, replicas=replicas, trouble=refused)
     live = sorted(pods, key=lambda pod: pod.get("status", {}).get("phase") == "Failed")  # what failed is replaced
-    trouble = refused or next((found for pod in live if (found := pod_trouble(pod)) is not None), None)
+    trouble = refused or await why_not_started(cluster, live)
     fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
     return ServerView(name, ready=False, replicas=replicas, trouble=trouble, fatal=fatal)
 

@@ -18,12 +18,14 @@ from star_operator.core.views import Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import warnings_about
 
+MAIN = "main"
+"""Name of the container that does the work; others may have been given to the pod."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 STARTING = ("ContainerCreating", "PodInitializing")
 CRASHED = "CrashLoopBackOff"
 """Of a container that is started again: how it ended says more."""
-PROBES = ("Unhealthy",)
-"""Warnings about pods that have started."""
+NOT_OF_THE_START = ("FailedScheduling", "Unhealthy")
+"""Warnings from before a pod had a node, and from after its containers have started."""
 SLOW = timedelta(seconds=10)
 MESSAGE_LIMIT = 500
 """Characters quoted of what a container printed."""
@@ -104,7 +106,7 @@ def is_older(since: str | None) -> bool:
 async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:
     """Say what the kubelet waits for before it can create the pod's containers."""
     meta = pod["metadata"]
-    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], but=PROBES)
+    warnings = await warnings_about(cluster, meta["namespace"], meta["uid"], but=NOT_OF_THE_START)
     return Trouble(ConditionReason.POD_NOT_STARTED, f"pod {meta['name']}: {warnings[-1]}") if warnings else None
 
 
@@ -120,7 +122,8 @@ def _ended_by_the_cluster(pod: KubeObject) -> Trouble | None:
 
 def _waits_for_a_node(pod: KubeObject, scheduler: str) -> str:
     spec = pod["spec"]
-    asked: dict[str, str] = spec["containers"][0].get("resources", {}).get("requests", {})
+    main = next((one for one in spec["containers"] if one["name"] == MAIN), spec["containers"][0])
+    asked: dict[str, str] = main.get("resources", {}).get("requests", {})
     devices = [f"{count} x {name}" for name, count in sorted(asked.items()) if "/" in name]
     plain = [f"{count} {name}" for name, count in sorted(asked.items())]
     wanted = ", ".join(devices or plain) or "a place"

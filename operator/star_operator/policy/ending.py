@@ -67,7 +67,7 @@ def hopeless(step: str, pods: Sequence[PodView], retries: int) -> Verdict | None
     last = [pod for pod in short if pod.index == index][-1]
     reason = Reason.OUT_OF_MEMORY if "resource: memory" in last.message else Reason.OUT_OF_DISK
     field = "memory" if reason is Reason.OUT_OF_MEMORY else "scratch"
-    text = f"step {step}: pod {last.name} was evicted, for the {times}. time: {_sentence(last.message)}"
+    text = f"step {step}: pod {last.name} and {times - 1} before it were evicted: {_sentence(last.message)}"
     return Verdict(reason, f"{text}; raise spec.compute.resources.{field}, or choose larger nodes", terminal=True)
 
 

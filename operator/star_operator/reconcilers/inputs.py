@@ -98,7 +98,6 @@ def _not_ready(resource: Resource[Any, Any], field: str) -> Waiting:
     if status.phase is Phase.FAILED:
         text = f"{field}: {kind} {name} failed: {why.message if why else 'no reason recorded'}"
         return Waiting(ConditionReason.INPUT_FAILED, text)
-    return Waiting(
-        ConditionReason.INPUT_NOT_READY,
-        f"{field}: {kind} {name} is {status.phase} ({status.progress_text or 'no progress yet'})",
-    )
+    held_up = why is not None and status.phase in (Phase.WAITING, Phase.QUEUED, Phase.SUSPENDED)
+    so_far = f": {why.message}" if why and held_up else f" ({status.progress_text or 'no progress yet'})"
+    return Waiting(ConditionReason.INPUT_NOT_READY, f"{field}: {kind} {name} is {status.phase}{so_far}")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from star_operator import app as module
+from star_operator import watches
 from star_operator.api.recdataset import RecDataset
 from star_operator.app import App
 from star_operator.core.errors import Retryable
@@ -141,3 +142,17 @@ async def test_watches_that_end_are_started_anew_and_what_runs_beside_them_goes_
 def _until(check: Any) -> None:
     while not check():
         threading.Event().wait(0.01)
+
+
+def test_a_kopf_that_fails_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the thread in which it waits to be told to stop."""
+
+    async def fails(*, stop_flag: threading.Event, **_: Any) -> None:
+        asyncio.get_running_loop().run_in_executor(None, stop_flag.wait)
+        raise RuntimeError("Error in the watch-stream")
+
+    monkeypatch.setattr(watches.kopf, "operator", fails)
+    loop = asyncio.new_event_loop()
+    with pytest.raises(RuntimeError, match="watch-stream"):
+        watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic)), loop), threading.Event())
+    loop.close()

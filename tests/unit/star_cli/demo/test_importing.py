@@ -10,7 +10,7 @@ from star_contracts.job import JobSpec
 from star_operator.api.checkpoint import Checkpoint
 from tests.support.operator import settings_without_images
 
-SETTINGS = settings_without_images(1)
+SETTINGS = settings_without_images(1, "https://hub.test")
 SHA = "ab" * 32
 DIGEST = "sha256:" + "0" * 64
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from star_cli.host.facts import Facts, Go, Volume, controllers
-from star_cli.host.findings import judge
+from star_cli.host.facts import Facts, Go, Volume, controllers, needed_sources
+from star_cli.host.findings import judge, unsupported
 from star_cli.host.needs import Purpose, needs_of
 from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, GO, NODE, SYSTEM, TOOLS
 
@@ -68,8 +68,6 @@ def test_what_debian_has_in_packages_of_its_own_is_installed() -> None:
         ({"root": False}, "only root can install them: run this as root, or `sudo apt-get install"),
         ({"root": False}, "runs containers and needs root, or a Docker engine that answers"),
         ({"apt": False}, "no apt-get to install what is missing with: install the programs of Debian's"),
-        ({"system": "Linux aarch64"}, "This machine is Linux aarch64"),
-        ({"system": "Darwin arm64"}, "This machine is Darwin arm64"),
         ({"go": None}, "Go is not installed, and it builds"),
         ({"go": Go((1, 19), switches=False)}, "Go 1.19 is too old"),
         ({"go": Go((1, 24), switches=False)}, "install Go 1.26 or newer"),
@@ -89,6 +87,14 @@ def test_what_debian_has_in_packages_of_its_own_is_installed() -> None:
 )
 def test_what_cannot_be_installed_is_one_sentence(changed: dict[str, object], sentence: str) -> None:
     assert sentence in told(replace(BARE, **changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("system", ["Darwin arm64", "Linux aarch64"])
+def test_another_kind_of_machine_is_refused_before_it_is_looked_at(system: str) -> None:
+    (sentence,) = unsupported(system)
+    assert f"This machine is {system}, and the programs" in sentence
+    assert unsupported("Linux x86_64") == ()
 
 
 def test_an_engine_that_is_asked_for_must_answer() -> None:
@@ -146,3 +152,10 @@ def test_the_check_runs_on_the_standard_library_alone() -> None:
     environment = {"PYTHONPATH": str(ROOT / "operator")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cluster_without_images_asks_for_no_package_index() -> None:
+    offline = replace(BARE, environment_made=True, programs_cached=True)
+    assert "Python packages" not in needed_sources(needs_of(Purpose.CLUSTER, docker=False), offline)
+    assert "Python packages" in needed_sources(needs_of(Purpose.DEMO, docker=False), offline)
+    assert needed_sources(needs_of(Purpose.DEMO, docker=False), replace(offline, images_built=True)) == {}

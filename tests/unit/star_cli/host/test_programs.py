@@ -18,6 +18,11 @@ DECLARED = {
     "operator/star_cli/local/controlplane.py:control_plane_specs": "the paths are those of Binaries.ensure_all",
     "jobs/star_jobs/training/process.py:run": "runs in a pod: the engine's program, of the image's lock",
     "jobs/star_jobs/grpo/verl/ray_cluster.py:_must": "runs in a pod: ray, of the image's lock",
+    "jobs/star_jobs/llm/server.py:main": "runs in a pod: vllm, of the image's lock",
+    "tests/support/programs/helm.py:<module>": "the path is that of Binaries.ensure",
+    "tests/support/programs/kubectl.py:<module>": "the path is that of Binaries.ensure",
+    "tests/support/programs/star-job.py:<module>": "the development environment's own",
+    "tests/support/programs/sudo.py:<module>": "what a documented command names, held against the list by that test",
     "tests/bench/engines.py:vllm_engine": "vllm of the image's environment, which the function before it makes",
 }
 _OTHER_NAMES = {"pip3": "pip"}
@@ -75,6 +80,10 @@ def test_no_recipe_and_no_script_calls_a_program_that_the_list_lacks() -> None:
         ("import subprocess\nsubprocess.run(['sh', '-c', 'cd /; X=1 frob $(nicate)'])", {"sh", "frob", "nicate"}),
         ("import subprocess\nsubprocess.run(['nice', '-n5', 'frob'])", {"nice", "frob"}),
         ("import subprocess\nsubprocess.run(['setpriv', '--pdeathsig', 'TERM', '--', 'frob'])", {"setpriv", "frob"}),
+        (
+            "import subprocess\nN = ('nice', '--')\ndef f(c):\n    subprocess.run([*N, *c])\nf(['frob'])",
+            {"nice", "frob"},
+        ),
         ("import shutil, subprocess\nfound = shutil.which('frob')\nsubprocess.run([found])", {"frob"}),
         ("import subprocess\nsubprocess.run([str(binaries.ensure('frob'))])", {"frob"}),
         ("import subprocess, sys\nsubprocess.run([sys.executable])", {"python3.11"}),

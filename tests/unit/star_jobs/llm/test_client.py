@@ -1,6 +1,7 @@
 """The client against a scripted server: what it sends, what it retries, and what its failures say."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -8,16 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star_contracts.errors import Reason
 from star_contracts.job import LLMEndpoint
 from star_contracts.settings import Sampling
 from star_jobs.errors import RetryableFailure, TerminalFailure
 from star_jobs.llm import failures
-from star_jobs.llm.client import LLMClient
+from star_jobs.llm.client import LLMClient, read_completion
+from star_jobs.llm.connections import is_in_cluster
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.llm.messages import ChatMessage
 from tests.support.fakellm import Answer, FakeLLM, Request, fake_llm
+from tests.support.rawbackend import raw_backend
 from tests.support.s3 import free_port, taken_port
 
 HELLO: list[ChatMessage] = [{"role": "user", "content": "hello there"}]
@@ -276,3 +281,105 @@ async def test_no_more_calls_in_flight_than_asked_for() -> None:
         async with LLMClient(llm.endpoint(concurrency=4)) as client:
             await asyncio.gather(*(client.chat(HELLO, sampling=SAMPLING) for _ in range(20)))
     assert llm.most_in_flight == 4
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfsecret\r\n", b"\n secret \n\n", b"secret"])
+async def test_a_key_file_of_any_editor_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with fake_llm(lambda request: "hi") as server:
+        server.api_key = "secret"
+        async with LLMClient(server.endpoint(api_key_file=str(tmp_path / "key"))) as client:
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "hi"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("content", ["two\nlines", "a b", "schl\u00fcssel", "\ufeff", "x\x00y"])
+def test_a_key_that_no_header_can_carry_is_refused_by_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    with pytest.raises(TerminalFailure, match="key cannot be used") as caught:
+        LLMClient(LLMEndpoint(base_url="http://x/v1", model="m", api_key_file=str(tmp_path / "key")))
+    assert caught.value.reason is Reason.LLM_ACCESS_DENIED
+    assert "schl" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "listed", [b"<html></html>", b"[]", b"3", b'{"data": null}', b'{"data": [{}]}', b'{"data": "x"}', b"[" * 100_000]
+)
+async def test_an_endpoint_that_lists_no_models_is_asked_all_the_same(listed: bytes) -> None:
+    with raw_backend() as raw:
+        raw.listed = listed
+        async with LLMClient(LLMEndpoint(base_url=raw.base_url, model="student")) as client:
+            await client.wait_ready()
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "ok"
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile_costs_no_retry() -> None:
+    with raw_backend() as raw:
+        async with LLMClient(LLMEndpoint(base_url=raw.base_url, model="student", startup_seconds=0.1)) as client:
+            await client.chat(HELLO, sampling=SAMPLING)
+            raw.closes_used = True
+            for _ in range(3):
+                await client.chat(HELLO, sampling=SAMPLING)
+            assert raw.dropped == 3
+            assert client.retries == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "inside"),
+    [
+        ("http://star-llm-1.team.svc.cluster.local:8000/v1", True),
+        ("http://vllm.team.svc:8000/v1", True),
+        ("http://vllm:8000/v1", True),
+        ("http://localhost:8000/v1", True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("https://api.deepseek.com/v1", False),
+        ("https://svc.example.com/v1", False),
+        ("http://10.1.2.3:8000/v1", False),
+    ],
+)
+def test_which_endpoints_are_inside_the_cluster(url: str, inside: bool) -> None:
+    assert is_in_cluster(url) is inside
+
+
+async def test_an_endpoint_outside_is_asked_through_the_proxy_unless_it_is_excepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with raw_backend() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "excepted.invalid")
+        async with LLMClient(LLMEndpoint(base_url="http://models.invalid/v1", model="student")) as client:
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "ok"
+        excepted = LLMEndpoint(base_url="http://excepted.invalid/v1", model="student", startup_seconds=0.1)
+        async with LLMClient(excepted) as client:
+            with pytest.raises(RetryableFailure):
+                await client.chat(HELLO, sampling=SAMPLING)
+        assert len(proxy.bodies) == 1
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.integers(0, 0x10FFFF).map(chr), max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+MESSAGE = st.fixed_dictionaries({}, optional={"content": ANYTHING})
+CHOICE = st.fixed_dictionaries({}, optional={"message": MESSAGE | ANYTHING, "finish_reason": ANYTHING})
+COUNTS = st.fixed_dictionaries({}, optional={"prompt_tokens": ANYTHING, "completion_tokens": ANYTHING})
+ANSWER = st.fixed_dictionaries({}, optional={"choices": st.lists(CHOICE, max_size=2), "usage": COUNTS | ANYTHING})
+
+
+@pytest.mark.fuzz
+@given((ANSWER | ANYTHING).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
+def test_an_answer_is_a_reply_that_can_be_written_or_no_chat_completion(content: bytes) -> None:
+    try:
+        reply = read_completion(content, LLMEndpoint(base_url="http://x/v1", model="m"), waited=0.0)
+    except TerminalFailure as failure:
+        reason, said = failure.reason, failure.message
+        said.encode()
+        if reason is not Reason.LLM_OUTPUT_INVALID:
+            raise
+    else:
+        "".join(reply.texts).encode()

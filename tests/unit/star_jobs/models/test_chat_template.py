@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from star_contracts.errors import Reason
 from star_contracts.result import ErrorClass
-from star_jobs.errors import TerminalFailure
+from star_jobs.errors import RetryableFailure, TerminalFailure
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.models import chat_template, rendering
 from star_jobs.models.chat_template import CHATML, PROBE, Template, answer_prefix, chatml, prompt_of, read_template
@@ -200,6 +200,12 @@ def test_no_template(files: ModelFiles, file: str, content: bytes, said: str) ->
     with pytest.raises(TerminalFailure, match=said) as raised:
         prompt_of(files)
     assert raised.value.reason is Reason.INVALID_MODEL
+
+
+def test_a_renderer_that_fails_by_itself_blames_no_model(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template.sys, "executable", "/bin/false")
+    with pytest.raises(RetryableFailure, match="the images are at fault"):
+        prompt_of(with_template(files, CHATML))
 
 
 NAMES = st.sampled_from(["messages", "message", "x", "loop", "bos_token", "add_generation_prompt", "range(3)"])

@@ -1,6 +1,7 @@
 """Where weights come from."""
 
-from pathlib import Path
+import errno
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,6 @@ from star_contracts.base import sha256_digest
 from star_contracts.errors import Reason
 from star_contracts.job import ImportModel, ModelSource
 from star_contracts.result import ErrorClass, ExitCode
-from star_jobs.models.import_gguf import require_gguf
 from star_jobs.models.source import hub_failure, inputs_of, split_hub_id
 from star_jobs.storage import ObjectStore
 from tests.support.jobs import JobRunner
@@ -61,7 +61,15 @@ def test_a_source_that_is_not_there(jobs: JobRunner, uri: str) -> None:
     assert (ended.code, ended.error.reason) == (ExitCode.TERMINAL, "ArtifactNotFound")
 
 
-def test_a_gguf_file(tmp_path: Path) -> None:
-    file = tmp_path / "m.gguf"
-    file.write_bytes(b"GGUF\x03\x00\x00\x00")
-    require_gguf(file, "s3://star/m.gguf")
+@pytest.mark.bad_input
+def test_a_disk_that_is_full_is_no_fault_of_the_hub() -> None:
+    failure = hub_failure("a/b", OSError(errno.ENOSPC, "No space left on device"))
+    assert failure.reason is Reason.OUT_OF_DISK
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("status", "error_class"), [(401, "Terminal"), (403, "Terminal"), (503, "Retryable")])
+def test_what_the_hub_answers(status: int, error_class: str) -> None:
+    error = ConnectionError("the hub said so")
+    error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+    assert hub_failure("a/b", error).error_class == error_class

@@ -180,7 +180,7 @@ def out_of_disk_below() -> Exception:
         ),
         (OSError(errno.ENOSPC, "No space left"), ExitCode.RETRYABLE, "OutOfDisk", "compute.resources.scratch"),
         (out_of_disk_below(), ExitCode.RETRYABLE, "OutOfDisk", "compute.resources.scratch"),
-        (MemoryError(), ExitCode.RETRYABLE, "InternalError", "compute.resources.memoryLimit"),
+        (MemoryError(), ExitCode.RETRYABLE, "OutOfMemory", "compute.resources.memoryLimit"),
         (KeyError("x"), ExitCode.RETRYABLE, "InternalError", "unexpected KeyError: 'x'"),
         (KeyboardInterrupt(), ExitCode.RETRYABLE, "Interrupted", "told to stop"),
     ],

@@ -22,6 +22,7 @@ from tests.support import world
 from tests.support.fakebackend import FakeBackend
 from tests.support.s3 import S3Server, free_port
 from tests.unit.star_jobs.serve.conftest import ASK, Setup, eventually
+from tests.unit.star_jobs.serve.test_bodies import CHAT
 
 
 @dataclass
@@ -123,6 +124,55 @@ async def test_from_configuration_to_sigterm(
     lines = [json.loads(line) for line in process.log.splitlines()]
     assert {"data loaded", "draining", "request"} <= {line["event"] for line in lines}
     assert process.result().error is None
+
+
+async def test_what_is_in_flight_at_sigterm_is_answered(
+    setup: Setup,
+    fake: FakeBackend,
+    other: FakeBackend,
+    s3_server: S3Server,
+    published: tuple[ArtifactRef, ArtifactRef],
+) -> None:
+    """Longer than the drain and within the deadline, which was raised while the process ran."""
+    settings = {"store": s3_server.store(), "dataset": published[0], "drain_seconds": 0.2}
+    backends = fake.backend("whole"), other.backend("streams", 0)
+    setup.write(*backends, deadline_seconds=1, **settings)
+    with serve(setup.folder, s3_server.environment()) as process:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=60) as http:
+            await process.wait_for("/readyz", 200)
+            setup.write(*backends, deadline_seconds=40, **settings)
+            await eventually(lambda: "configuration applied" in process.log)
+            fake.delay, other.delay = 8, 3  # the second before each of three chunks
+            pinned = {"x-star-revision": "streams"}
+            asked = [
+                asyncio.create_task(http.post("/v1/recommend", json=ASK)),
+                asyncio.create_task(http.post("/v1/chat/completions", json=CHAT)),
+                asyncio.create_task(http.post("/v1/chat/completions", json=CHAT | {"stream": True}, headers=pinned)),
+            ]
+            await eventually(lambda: (fake.in_flight, other.in_flight) == (2, 1))
+            process.popen.send_signal(signal.SIGTERM)
+            for answer in await asyncio.gather(*asked):
+                assert answer.status_code == 200
+                assert '"error"' not in answer.text
+            assert await process.wait_for_end() == 0
+        assert await process.status("/healthz") == 0
+
+
+async def test_what_takes_longer_than_the_deadline_is_told_so_and_the_process_ends(
+    setup: Setup, fake: FakeBackend, s3_server: S3Server, published: tuple[ArtifactRef, ArtifactRef]
+) -> None:
+    settings = {"store": s3_server.store(), "dataset": published[0], "drain_seconds": 0.2, "deadline_seconds": 3}
+    setup.write(fake.backend("a"), **settings)
+    with serve(setup.folder, s3_server.environment()) as process:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=60) as http:
+            await process.wait_for("/readyz", 200)
+            fake.delay = 600
+            asked = [asyncio.create_task(http.post("/v1/chat/completions", json=CHAT)) for _ in range(2)]
+            asked.append(asyncio.create_task(http.post("/v1/recommend", json=ASK)))
+            await eventually(lambda: fake.in_flight == 3)
+            process.popen.send_signal(signal.SIGTERM)
+            assert [(await answer).status_code for answer in asked] == [504, 504, 504]
+            assert await process.wait_for_end() == 0
 
 
 @pytest.mark.bad_input

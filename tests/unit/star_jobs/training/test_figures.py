@@ -83,6 +83,7 @@ KNOWN = st.sampled_from(["loss", "grad_norm", "actor/pg_loss", "actor/grad_norm"
 FIGURES = st.dictionaries(KNOWN | st.text(max_size=9), JSON | st.sampled_from(["nan", "inf", "1e5", "x"]), max_size=6)
 
 
+@pytest.mark.fuzz
 @given(FIGURES, JSON, st.sampled_from(["1/2", "0/0", "٣/٤", "x"]) | JSON)
 def test_any_line_gives_finite_figures_or_says_that_training_diverged(
     figures: dict[str, Any], step: object, of: object

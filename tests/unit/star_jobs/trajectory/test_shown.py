@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_contracts.data import RankingTask, Summary
+from star_contracts.data import Interaction, RankingTask, Summary
 from star_jobs.trajectory.prompt import (
     BRIEF,
     DETAILED,
@@ -48,6 +48,26 @@ def test_a_summary_is_of_one_user_and_of_these_items_in_this_order() -> None:
     assert len({*keys, summary_key("u1", history[:5])}) == 4
     bare = tuple(entry.model_copy(update={"rating": None, "text": "good", "timestamp": 0}) for entry in history)
     assert summary_key("u1", bare) == keys[0], "a caller may know the items alone"
+
+
+class Asked:
+    """A store that knows nothing, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def summary(self, key: str) -> Summary | None:
+        self.keys.append(key)
+        return None
+
+
+@given(st.text(max_size=4), st.lists(st.text('"\\[],é i', max_size=3), min_size=1, max_size=40))
+def test_every_beginning_is_looked_up_by_its_own_key_the_longest_first(user: str, items: list[str]) -> None:
+    history = tuple(Interaction(item_id=item, timestamp=0) for item in items)
+    task, asked = SMALL.model_copy(update={"user_id": user, "history": history}), Asked()
+    shown(task, asked)
+    ends = reversed(summarized(len(items), len(task.candidates)))
+    assert asked.keys == [summary_key(user, history[:end]) for end in ends]
 
 
 def test_the_prompt_shows_the_summary_and_the_last_group() -> None:

@@ -47,6 +47,16 @@ def test_an_artifact_is_fetched_first_and_served_offline() -> None:
     assert value(tuple(spec["containers"][0]["args"]), "--served-model-name") == "4" * 12
 
 
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [((), None), (("--chat-template=/etc/t.jinja",), "/etc/t.jinja"), (("--chat-template=a", "--x=1"), "a")],
+)
+def test_a_model_needs_no_chat_template_where_its_server_has_one(flags: tuple[str, ...], given: str | None) -> None:
+    found = plan(engine_args=flags)
+    fetch = FetchSpec.model_validate_json(objects(found)["ConfigMap", found.name]["data"]["fetch.json"])
+    assert fetch.chat_template == given
+
+
 def test_a_hub_model_is_named_with_its_revision_and_fetches_nothing() -> None:
     found = plan(ModelSource(hub="org/model@v1"))
     args = serve_args(found, H20, "spec.llm.server")

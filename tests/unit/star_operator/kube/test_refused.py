@@ -80,6 +80,56 @@ async def test_whatever_keeps_a_pod_from_starting_is_told() -> None:
     spec = {"containers": [{"name": "main"}]}
     added = cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status})
     cluster.add(event(added, "network plugin is not ready: cni config uninitialized", "NetworkNotReady"))
+    earlier = event(added, "0/1 nodes are available", "FailedScheduling")
+    cluster.add({**earlier, "metadata": {"name": "z", "namespace": "team"}})
     [seen] = (await observe_run(cluster, "TeacherRun", "team", "t")).pods
     assert seen.trouble is not None
     assert seen.trouble.message.endswith("network plugin is not ready: cni config uninitialized")
+
+
+async def test_a_deployment_that_may_not_even_make_its_replica_set_says_so() -> None:
+    cluster = FakeCluster()
+    text = 'replicasets.apps "llm-1-x" is forbidden: exceeded quota: objects'
+    condition = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": text}
+    cluster.add(workload("Deployment", "apps/v1", spec={"replicas": 1}, status={"conditions": [condition]}))
+    view = await view_server(cluster, "team", "llm-1")
+    assert view.trouble is not None
+    assert text in view.trouble.message
+
+
+async def test_a_server_whose_volume_cannot_be_mounted_says_so() -> None:
+    cluster = FakeCluster()
+    meta = {"name": "llm-1-x", "namespace": "team", "labels": {**SERVER, "star.recsys.dev/component": "vllm"}}
+    status = {"phase": "Pending", "startTime": LONG_AGO}
+    added = cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}, "status": status})
+    cluster.add(event(added, 'MountVolume.SetUp failed for volume "star": configmap "llm-1" not found', "FailedMount"))
+    view = await view_server(cluster, "team", "llm-1")
+    assert view.trouble is not None
+    assert view.trouble.message.endswith('configmap "llm-1" not found')
+
+
+async def test_a_server_that_answers_but_lacks_a_copy_says_why() -> None:
+    cluster = FakeCluster()
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": SENTENCES[0]}
+    cluster.add(workload("Deployment", "apps/v1", spec={"replicas": 2}, status={"conditions": [condition]}))
+    labels = {**SERVER, "star.recsys.dev/component": "vllm"}
+    meta = {"name": "llm-1-x", "namespace": "team", "labels": labels}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}, "status": status})
+    view = await view_server(cluster, "team", "llm-1")
+    assert (view.ready, view.ready_replicas) == (True, 1)
+    assert view.trouble is not None
+    assert SENTENCES[0] in view.trouble.message
+
+
+async def test_a_server_whose_pod_was_evicted_says_so_while_the_next_one_starts() -> None:
+    cluster = FakeCluster()
+    labels = {**SERVER, "star.recsys.dev/component": "vllm"}
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory. "}
+    for name, status in (("a", evicted), ("b", {"phase": "Pending"})):
+        meta = {"name": name, "namespace": "team", "labels": labels}
+        cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}, "status": status})
+    view = await view_server(cluster, "team", "llm-1")
+    assert view.trouble is not None
+    assert view.trouble.message == "pod a: Evicted: The node was low on resource: memory."
+    assert not view.trouble.waits

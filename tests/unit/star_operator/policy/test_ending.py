@@ -93,7 +93,7 @@ def test_a_pod_evicted_for_its_node_is_replaced_but_not_for_ever() -> None:
     decision = decide(RUNNING, evicted, evicted, evicted, waiting)
     assert isinstance(decision, policy.Fail)
     assert decision.reason is Reason.OUT_OF_MEMORY
-    assert "evicted, for the 3. time: The node was low on resource: memory" in decision.message
+    assert "pod p-0 and 2 before it were evicted: The node was low on resource: memory" in decision.message
     assert "raise spec.compute.resources.memory" in decision.message
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.result import JobResult
-from star_operator.reconcilers import recdataset
+from star_operator.reconcilers import recdataset, verbalization
 from tests.support.star import DATASET, ready_message, star
 from tests.unit.star_operator.reconcilers.conftest import NAMESPACE, World
 
@@ -52,3 +52,13 @@ def test_scratch_that_is_too_small_fails_at_once_and_names_its_field() -> None:
     text = ready_message(world.status)
     assert 'evicted: Usage of EmptyDir volume "work" exceeds the limit "20Mi"' in text
     assert "raise spec.compute.resources.scratch" in text
+
+
+def test_what_waits_for_another_says_what_that_one_waits_for() -> None:
+    sentence = "step prepare: Job d cannot make its pods: exceeded quota: team"
+    condition = {"type": "Ready", "status": "False", "reason": "PodsRefused", "message": sentence}
+    waiting = {**star("RecDataset", NAMESPACE, "d", DATASET), "status": {"phase": "Waiting", "conditions": [condition]}}
+    spec = {"dataset": {"name": "d"}, "llm": {"endpoint": {"url": "http://llm.test/v1", "model": "m"}}}
+    world = World(verbalization.KIND, star("Verbalization", NAMESPACE, "v", spec), waiting)
+    world.passes(1)
+    assert ready_message(world.status) == f"spec.dataset: RecDataset d is Waiting: {sentence}"
