@@ -277,6 +277,7 @@ METADATA = ANY | st.fixed_dictionaries({}, optional={"HTTPStatusCode": ANY | st.
 CODES = st.sampled_from(["AccessDenied", "SlowDown", "403", "", "InvalidRequest"]) | st.text()
 
 
+@pytest.mark.fuzz
 @given(ERRORS, METADATA, st.text())
 def test_whatever_shape_an_answer_has_it_becomes_a_sentence(error: Any, metadata: Any, operation: str) -> None:
     if not isinstance(error, dict):
@@ -286,6 +287,7 @@ def test_whatever_shape_an_answer_has_it_becomes_a_sentence(error: Any, metadata
     is_sentence(failure_of(found, "could not read x", "http://store"))
 
 
+@pytest.mark.fuzz
 @given(
     CODES, st.integers(0, 999), st.text(max_size=2000), st.sampled_from(["GetObject", "PutObject", "HeadObject", ""])
 )
