@@ -235,12 +235,17 @@ class Resource(Model, Generic[SpecT, StatusT]):
 
         Raises pydantic.ValidationError when the spec does not fit, which admission should have prevented.
         """
-        status = {k: v for k, v in (body.get("status") or {}).items() if k in _status_fields(cls)}
-        return cls.model_validate({**body, "status": status})
+        return cls.model_validate({**body, "status": _known_status(cls, body)})
+
+    @classmethod
+    def parse_status(cls, body: dict[str, Any]) -> Status:
+        """Read an API object's status alone. Raises pydantic.ValidationError as `parse` does."""
+        return cls.status_type().model_validate(_known_status(cls, body))
 
 
-def _status_fields(cls: type[Resource[Any, Any]]) -> set[str]:
-    return {field.alias or name for name, field in cls.status_type().model_fields.items()}
+def _known_status(cls: type[Resource[Any, Any]], body: dict[str, Any]) -> dict[str, Any]:
+    known = {field.alias or name for name, field in cls.status_type().model_fields.items()}
+    return {name: value for name, value in (body.get("status") or {}).items() if name in known}
 
 
 class CEL:

@@ -133,6 +133,11 @@ WAITS = Section(
             "The API server forbids what the operator has to do: a quota of objects, a policy, a webhook, a right.",
             "Have the quota or the policy changed; the rights that the operator needs are in the chart's ClusterRole.",
         ),
+        ConditionReason.INVALID_SPEC: Remedy(
+            _WAITS,
+            "The resource does not fit the schema of this operator's version.",
+            "Apply the CRDs of this version, then the resource again.",
+        ),
         ConditionReason.NAMESPACE_TERMINATING: Remedy(
             _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
         ),
@@ -143,11 +148,6 @@ REFUSED = Section(
     "The spec cannot be acted on",
     "The operator refuses it before anything runs. A run keeps its spec: correct it and create it anew.",
     {
-        ConditionReason.INVALID_SPEC: Remedy(
-            _FAILED,
-            "The resource does not fit the schema of this operator's version.",
-            "Apply the CRDs of this version, then the resource again.",
-        ),
         ConditionReason.INVALID_REFERENCE: Remedy(
             _FAILED, "A field names the resource itself.", "Name another one, or leave the field out."
         ),

@@ -8,6 +8,7 @@ from star_operator.core.reasons import ConditionReason
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context, timestamp
+from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
 
 
@@ -23,7 +24,10 @@ class CheckpointReconciler:
         body = await cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
-        checkpoint = Checkpoint.parse(body)
+        at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
+        checkpoint = await parse_or_tell(cluster, Checkpoint, body, at)
+        if checkpoint is None:
+            return
         verdicts = []
         for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
             evaluation = Evaluation.parse(item)
@@ -33,7 +37,6 @@ class CheckpointReconciler:
                 verdicts.append(
                     Verdict(evaluation=evaluation.metadata.name, metrics=evaluation.status.metrics, report=report)
                 )
-        at = Moment(timestamp(self._context.now()), checkpoint.metadata.generation)
         status: CheckpointStatus = told(
             checkpoint.status, at, Phase.READY, ConditionReason.READY, "the record is usable"
         )

@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-import structlog
-from pydantic import ValidationError
-
 from star_contracts.artifact import ArtifactRef
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, Resource, Status
@@ -36,9 +33,8 @@ from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, parse_timestamp, timestamp
 from star_operator.reconcilers.models import pinned, with_commits
+from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
-
-log = structlog.get_logger(__name__)
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
 SIDE_CAR_GRACE_SECONDS = 30
@@ -87,11 +83,9 @@ class RunReconciler(Generic[ResourceT]):
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
         at = state.Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
-        try:
-            resource = self._kind.model.parse(body)
-        except ValidationError as error:
-            log.error("resource does not fit its model", key=str(key), errors=error.error_count())
-            raise InvalidSpec(ConditionReason.INVALID_SPEC, f"{key}: {error}") from error
+        resource = await parse_or_tell(self._context.cluster, self._kind.model, body, at)
+        if resource is None:
+            return
         if state.is_finished(resource.status):
             await self._after(resource)
             return

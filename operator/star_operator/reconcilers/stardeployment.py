@@ -40,6 +40,7 @@ from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, timestamp
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source
+from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
 
 SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
@@ -105,8 +106,10 @@ class StarDeploymentReconciler:
         body = await self._cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             return
-        resource = StarDeployment.parse(body)
-        at = Moment(timestamp(self._context.now()), resource.metadata.generation)
+        at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
+        resource = await parse_or_tell(self._cluster, StarDeployment, body, at)
+        if resource is None:
+            return
         try:
             status = await self._advance(resource, at)
         except Waiting as waiting:

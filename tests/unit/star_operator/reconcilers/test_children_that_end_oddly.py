@@ -62,3 +62,12 @@ def test_what_waits_for_another_says_what_that_one_waits_for() -> None:
     world = World(verbalization.KIND, star("Verbalization", NAMESPACE, "v", spec), waiting)
     world.passes(1)
     assert ready_message(world.status) == f"spec.dataset: RecDataset d is Waiting: {sentence}"
+
+
+def test_a_resource_of_another_versions_crd_says_which_field_does_not_fit() -> None:
+    resource = star("RecDataset", NAMESPACE, "d", DATASET | {"ofALaterVersion": 1})
+    world = World(recdataset.KIND, {**resource, "status": {"phase": "Running", "attempt": 3}})
+    world.passes(1)
+    assert (world.status["phase"], world.status["attempt"]) == ("Waiting", 3)
+    assert "it does not fit this operator's version: spec.ofALaterVersion: " in ready_message(world.status)
+    assert world.cluster.of("Job") == []
