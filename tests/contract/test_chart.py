@@ -80,6 +80,8 @@ def test_the_values_are_those_of_the_schemas_model() -> None:
         ("podSecurity.runAsUser=0", "'/podSecurity/runAsUser'"),
         ("pods.labels.a=-", "'/pods/labels/a'"),
         ("pods.labels.-a=b", "invalid propertyName '-a'"),
+        ("pods.labels.job-name=b", "invalid propertyName 'job-name'"),
+        (r"pools.cpu.pods.annotations.star\.recsys\.dev/config=b", "invalid propertyName 'star.recsys.dev/config'"),
     ],
 )
 def test_bad_values_are_refused_by_name(setting: str, says: str) -> None:
