@@ -83,6 +83,8 @@ def test_the_values_are_those_of_the_schemas_model() -> None:
         ("caBundle=/etc/ssl/ca.pem", "'/caBundle'"),
         ("caBundle=-----BEGIN CERTIFICATE----- -----BEGIN PRIVATE KEY-----", "'/caBundle'"),
         ("proxy.https=http://user:password@proxy:3128", "'/proxy/https'"),
+        ("pods.labels.job-name=b", "invalid propertyName 'job-name'"),
+        (r"pools.cpu.pods.annotations.star\.recsys\.dev/config=b", "invalid propertyName 'star.recsys.dev/config'"),
     ],
 )
 def test_bad_values_are_refused_by_name(setting: str, says: str) -> None:

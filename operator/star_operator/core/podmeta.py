@@ -13,7 +13,9 @@ OWN_KEYS_PATTERN = (
     r"|app\.kubernetes\.io/(name|part-of|managed-by)|job-name|controller-uid|pod-template-hash)$"
 )
 """Keys by which the operator and Kubernetes' controllers find their pods: what they say there stands."""
-_KEYS: dict[str, JsonValue] = {"propertyNames": {"pattern": LABEL_KEY_PATTERN, "maxLength": 317}}
+_KEYS: dict[str, JsonValue] = {
+    "propertyNames": {"pattern": LABEL_KEY_PATTERN, "maxLength": 317, "not": {"pattern": OWN_KEYS_PATTERN}}
+}
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)]
 AnnotationValue = Annotated[str, StringConstraints(max_length=4096)]
 Labels = Annotated[dict[str, LabelValue], Field(max_length=32, json_schema_extra=_KEYS)]

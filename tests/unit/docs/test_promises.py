@@ -7,17 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
+from star_contracts.job import ModelSource
+from star_contracts.serving import GatewayConfig
 from star_contracts.settings import TaskSettings
 from star_jobs.serve import feedback, gateway
+from star_jobs.serve.app import router
+from star_jobs.serve.metrics import Metrics
 from star_operator.api.crd import crd
 from star_operator.api.kinds import KINDS
 from star_operator.api.recdataset import DatasetSource
+from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.values import values_schema
 from star_operator.builders import gateway as gateway_builder
+from star_operator.builders.stardeployment import revision_of, serving_objects
+from star_operator.builders.step import Inputs
 from star_operator.core.queue import WorkQueue
 from star_operator.policy.rollout import DRAIN
 from star_operator.policy.run import RETRY_BASE_SECONDS
+from tests.support.goldens import ARTIFACTS, CHECKPOINT, parse, settings
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "reference.md")
@@ -104,3 +113,30 @@ PROMISES = [
 def test_figures_in_sentences_are_those_of_the_code(page: str, sentence: str) -> None:
     flat = " ".join((ROOT / "docs" / page).read_text().split())
     assert sentence in flat
+
+
+def gateway_page() -> str:
+    return (ROOT / "docs" / "gateway.md").read_text()
+
+
+def test_the_endpoints_of_the_page_are_those_of_the_gateway() -> None:
+    rows = [line for line in gateway_page().splitlines() if re.match(r"\| `(GET|POST) /", line)]
+    named = {path for row in rows for path in re.findall(r"/[a-z0-9/:]+(?=[`,])", row.split(" | ")[0])}
+    assert named == {route.path for route in router.routes if isinstance(route, APIRoute)}
+
+
+def test_the_metrics_of_the_page_are_those_of_the_gateway() -> None:
+    named = set(re.findall(r"`(star_gateway_\w+)`", gateway_page().partition("## Metrics")[2]))
+    shown = {line.split()[2] for line in Metrics().render().decode().splitlines() if line.startswith("# TYPE star_")}
+    assert named == {name for name in shown if not name.endswith("_created")}
+
+
+def test_grace_is_long_enough_for_the_drain_that_the_page_promises() -> None:
+    body = {"apiVersion": "v1", "kind": "StarDeployment", "metadata": {"name": "star"}}
+    spec = {"checkpoint": {"checkpoint": "c"}, "dataset": {"name": "d"}, "gateway": {"deadlineSeconds": 600}}
+    cr = parse({**body, "spec": spec})
+    assert isinstance(cr, StarDeployment)
+    made = serving_objects(cr, [revision_of(cr, ModelSource(artifact=CHECKPOINT))], Inputs(ARTIFACTS), settings())
+    front = next(obj for obj in made if (obj["kind"], obj["metadata"]["name"]) == ("Deployment", "star"))
+    grace = front["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= GatewayConfig.model_fields["drain_seconds"].default + 600 + GRACE

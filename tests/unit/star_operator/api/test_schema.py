@@ -10,7 +10,8 @@ from pydantic import Field
 
 from star_contracts.base import Model
 from star_operator.api.common import DNS_LABEL, NAME_PATTERN
-from star_operator.api.meta import CEL, list_map
+from star_operator.api.kinds import KINDS
+from star_operator.api.meta import CEL, Resource, list_map
 from star_operator.api.schema import RULES, structural
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, Labels
 from star_operator.core.quantity import Quantity
@@ -202,3 +203,11 @@ def nodes(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
 )
 def test_pool_names(text: str, good: bool) -> None:
     assert bool(re.fullmatch(DNS_LABEL, text)) is good
+
+
+@pytest.mark.case("apply-twice")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.INFO.kind)
+def test_no_list_of_any_kind_has_defaults_inside(kind: type[Resource[Any, Any]]) -> None:
+    spec = structural(kind.spec_type())
+    lists = [node["items"] for _, node in nodes("spec", spec) if "items" in node]
+    assert [inner for entry in lists for _, inner in nodes("", entry) if "default" in inner] == []
