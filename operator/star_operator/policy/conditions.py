@@ -1,14 +1,16 @@
 """Conditions: what they mean, and how one is set without losing when it last changed.
 
-Ready   True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
-        reason and message say why. Positive polarity.
-Failed  True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+Ready     True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
+          reason and message say why. Positive polarity.
+Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
 """
 
 from star_operator.api.meta import Condition
 
 READY = "Ready"
 FAILED = "Failed"
+WARNINGS = "Warnings"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:
