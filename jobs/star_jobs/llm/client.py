@@ -44,6 +44,7 @@ from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.pacing import Pacer
 from star_jobs.llm.structured import Dialect, JsonSchema, response_format, tell_schema
 from star_jobs.llm.usage import add_usage
+from star_jobs.trajectory.text import whole_text
 
 _POLL_SECONDS = 2.0
 _PROBE_TIMEOUT = 10.0
@@ -277,14 +278,14 @@ def _read(content: bytes, endpoint: LLMEndpoint, waited: float) -> Reply:
         completion = json.loads(content)
         choices = completion["choices"]
         spent = completion.get("usage") or {}
-        texts = tuple(choice["message"].get("content") or "" for choice in choices)
+        texts = tuple(whole_text(choice["message"].get("content") or "") for choice in choices)
         usage = Usage(
             prompt_tokens=spent.get("prompt_tokens") or 0,
             completion_tokens=spent.get("completion_tokens") or 0,
             calls=1,
         )
         finish_reason = choices[0].get("finish_reason") or "stop" if choices else ""
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise not_an_api(endpoint, f"its answer is no chat completion ({type(error).__name__}: {error})") from error
     if not texts:
         raise not_an_api(endpoint, "it answered without any choice")

@@ -98,7 +98,8 @@ def _payload(scanner: _Scanner, tag: str) -> Any:
     body = scanner.until("</JSON>")
     try:
         payload = json.loads(body)
-    except ValueError as error:
+        json.dumps(payload, ensure_ascii=False).encode()  # no half of a surrogate pair, which nothing could write
+    except (ValueError, RecursionError) as error:  # a list within a list, a thousand times
         offset = getattr(error, "pos", 0)
         scanner.fail("valid JSON", start + offset)
     if problem := _shape_problem(tag, payload):
