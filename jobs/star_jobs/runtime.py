@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest
 from star_contracts.base import value_hash
-from star_contracts.errors import Reason
+from star_contracts.errors import JobWarning, Reason
 from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec
 from star_contracts.names import WORK_DIR
 from star_contracts.result import JobResult
@@ -50,6 +50,8 @@ class Outcome:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Digests of what it was made from, by role; those that the job spec names go into the manifest by themselves."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[JobWarning] = ()
+    """What a person should know of it nevertheless; a few sentences, as they all go into the termination message."""
 
 
 class Finished(Exception):
@@ -256,15 +258,17 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
 
 def _reused(manifest: Manifest, ref: ArtifactRef, log: Logger) -> JobResult:
     log.info("reused a finished artifact", uri=ref.uri)
-    return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=manifest.metrics, reused=True)
+    return JobResult(
+        artifact=ref, bytes=manifest.total_bytes(), metrics=manifest.metrics, reused=True, warnings=manifest.warnings
+    )
 
 
 def _commit(job: JobContext, outcome: Outcome) -> JobResult:
     _require_finite(outcome.metrics)
     if outcome.kind is None:
-        return JobResult(metrics=dict(outcome.metrics))
+        return JobResult(metrics=dict(outcome.metrics), warnings=tuple(outcome.warnings))
     inputs = {**job.spec.inputs, **outcome.inputs}
-    manifest = job.output.commit(outcome.kind, job.spec.producer, inputs, outcome.metrics)
+    manifest = job.output.commit(outcome.kind, job.spec.producer, inputs, outcome.metrics, outcome.warnings)
     ref = ArtifactRef(uri=job.spec.output, digest=manifest.digest())
     if job.spec.memo is not None:
         try:
@@ -272,7 +276,14 @@ def _commit(job: JobContext, outcome: Outcome) -> JobResult:
         except JobFailure as failure:  # the artifact is whole: only a later reuse is lost
             job.log.warning("could not remember the artifact", memo=job.spec.memo, error=failure.message)
     job.log.info("artifact written", uri=ref.uri, digest=ref.digest, bytes=manifest.total_bytes())
-    return JobResult(artifact=ref, bytes=manifest.total_bytes(), metrics=dict(outcome.metrics))
+    for warning in outcome.warnings:
+        job.log.warning("told as a condition", reason=warning.reason, message=warning.message)
+    return JobResult(
+        artifact=ref,
+        bytes=manifest.total_bytes(),
+        metrics=dict(outcome.metrics),
+        warnings=tuple(outcome.warnings),
+    )
 
 
 def _require_finite(metrics: Mapping[str, float]) -> None:

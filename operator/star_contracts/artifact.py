@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, StringConstraints
 
 from star_contracts.base import Model, canonical_json, sha256_digest
+from star_contracts.errors import JobWarning
 
 MANIFEST_NAME = "manifest.json"
 
@@ -95,10 +96,15 @@ class Manifest(Model):
     """Digests of the artifacts this one was made from, by role; `source` is the inventory of raw files."""
     metrics: dict[str, FiniteFloat] = {}
     """Headline figures, e.g. `hrAvg`."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What whoever uses it should know, whether it was made just now or is reused."""
 
     def canonical(self) -> bytes:
         """Return the exact bytes stored as `manifest.json`."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True))
+        content = self.model_dump(mode="json", by_alias=True)
+        if not self.warnings:  # as in the manifests of artifacts that are older than the field
+            del content["warnings"]
+        return canonical_json(content)
 
     def digest(self) -> str:
         """Return the artifact's digest."""

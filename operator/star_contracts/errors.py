@@ -1,6 +1,10 @@
-"""Stable reasons of job errors: the vocabulary shared by the jobs that raise them and the operator that shows them."""
+"""Stable reasons of job errors and warnings: what the jobs that raise them and the operator that shows them share."""
 
 from enum import StrEnum
+
+from pydantic import Field
+
+from star_contracts.base import Model
 
 
 class Reason(StrEnum):
@@ -32,3 +36,20 @@ class Reason(StrEnum):
     OUT_OF_DISK = "OutOfDisk"  # retryable
     INTERRUPTED = "Interrupted"  # retryable: SIGTERM from the kubelet
     INTERNAL = "InternalError"  # retryable
+
+
+class WarningReason(StrEnum):
+    """What a job that succeeded warns of; becomes the reason of the condition `Warnings`."""
+
+    DATA_LEFT_OUT = "DataLeftOut"  # lines, task files or users of a source that cannot be used
+    DATA_IMPLAUSIBLE = "DataImplausible"  # values of a source that are taken, and can hardly be right
+    LOOK_UPS_LEFT_OUT = "LookUpsLeftOut"  # ids that cannot be written in a tool call
+
+
+class JobWarning(Model):
+    """What a person should know of an artifact that was made nevertheless."""
+
+    reason: str = Field(pattern=r"^[A-Z][A-Za-z0-9]{2,63}$")
+    """A stable CamelCase word for machines."""
+    message: str
+    """For people: which file or input, what is odd about it, what to do. Never a secret."""

@@ -34,6 +34,7 @@ from star_contracts.settings import (
 
 JOB_SPEC_PATH = "/etc/star/job.json"
 REVISIONS: Mapping[str, int] = {
+    "prepare-dataset": 2,  # negatives that somebody took; users with one interaction are not the cold ones
     "compute-neighbours": 3,  # pairs in Arrow files; their keys beside them, and of equal stamps the later is newer
     "collect-trajectories": 2,  # runs.jsonl; test tasks drawn by type
     "evaluate": 2,  # an answer's seconds are its own
@@ -107,6 +108,8 @@ class PrepareDataset(Model):
     leakage: LeakageRules
     max_malformed: float = 0.01
     """Share of lines that may be malformed before the source is refused."""
+    max_implausible: float = 0.2
+    """Share of a file's lines that may be implausible for one reason before the source is refused."""
 
 
 class ComputeNeighbours(Model):

@@ -10,6 +10,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import Model
+from star_contracts.errors import JobWarning
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes the kubelet keeps of a termination message (Kubernetes API, container.terminationMessagePath)."""
@@ -51,6 +52,8 @@ class JobResult(Model):
     """True when the artifact was found by its work hash and nothing was run."""
     source: Inventory | None = None
     """Which version of its raw files the job found, where it reads any."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What a person should know although the job succeeded."""
     error: JobError | None = None
 
     @model_validator(mode="after")
@@ -66,10 +69,14 @@ class JobResult(Model):
         return ExitCode.TERMINAL if self.error.error_class is ErrorClass.TERMINAL else ExitCode.RETRYABLE
 
     def termination_message(self) -> str:
-        """Return the JSON for the termination message, its error sentence shortened to fit the kubelet's limit."""
+        """Return the JSON for the termination message, its sentences shortened to fit the kubelet's limit."""
         text = self.model_dump_json(by_alias=True, exclude_none=True)
         excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
-        if excess <= 0 or self.error is None:
+        if excess <= 0:
+            return text
+        if self.warnings:  # they are in the manifest, too
+            return self.model_copy(update={"warnings": self.warnings[:-1]}).termination_message()
+        if self.error is None:
             return text
         keep = max(0, len(self.error.message.encode()) - excess - 64)
         shorter = self.error.message.encode()[:keep].decode(errors="ignore") + " …"

@@ -4,9 +4,9 @@
     task/<type>/<platform>/tasks/task_<n>.json            {"type": "recommendation", "user_id", "candidate_list", …}
     task/<type>/<platform>/groundtruth/groundtruth_<n>.json   {"ground truth": item id}
 
-<type> is one of the five task types; a `tasks` folder under none of them counts as classic, as in the AgentSociety
-Challenge. The released candidate lists are not shuffled well (returned unchanged they score far above chance), so
-tasks are shuffled again like all others. Sources: paper appendix B.1, https://arxiv.org/abs/2505.19623.
+<type> is one of the five task types; tasks of the AgentSociety Challenge, whose folders name none, are classic. The
+released candidate lists are not shuffled well (returned unchanged they score far above chance), so tasks are shuffled
+again like all others. Sources: paper appendix B.1, https://arxiv.org/abs/2505.19623.
 
 The tables may be larger than memory: of a review only numbers are kept (columns.py), of an item or a person where its
 line begins (records.py). Texts, titles and profiles are read from the files again when they are written out.
@@ -21,10 +21,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.faults import Fault, Malformed, Tally, invalid
 from star_jobs.datasets.ids import Numbering
+from star_jobs.datasets.limits import MAX_ID_CHARS, MAX_IMPLAUSIBLE, Doubt
 from star_jobs.datasets.lines import Run, json_object, runs
 from star_jobs.datasets.platforms import (
     TIME_COLUMNS,
+    item_source,
     item_title,
     rating,
     ratings,
@@ -33,19 +36,12 @@ from star_jobs.datasets.platforms import (
     to_profile,
     unix_time,
     unix_times,
-    whole_text,
 )
 from star_jobs.datasets.records import RecordFile
-from star_jobs.datasets.source import (
-    Fault,
-    Malformed,
-    Platforms,
-    SourceTables,
-    Tally,
-    TextBlock,
-    invalid,
-)
+from star_jobs.datasets.signatures import refuse_other_formats
+from star_jobs.datasets.source import Platforms, SourceTables, TextBlock
 from star_jobs.datasets.taskfiles import read_tasks
+from star_jobs.datasets.values import plain
 
 USERS, ITEMS, REVIEWS = "user.json", "item.json", "review.json"
 PLATFORM = "agentrecbench"
@@ -59,6 +55,14 @@ _ITEM_COLUMNS = pl.Schema({"item_id": pl.String, "title": pl.String, "name": pl.
 _USER_COLUMNS = pl.Schema({"user_id": pl.String})
 _REVIEW_COLUMNS = pl.Schema({"user_id": pl.String, "item_id": pl.String, "stars": pl.Float64} | dict(TIME_COLUMNS))
 _TEXT_COLUMNS = pl.Schema({"text": pl.String})
+_NOT_TEXT = r"^\s*([\[{]|((true|false|-?[0-9.]+([eE][+-]?[0-9]+)?)\s*$))"
+"""What a JSON value that is no text looks like when it is read as text; some texts do, too."""
+_VISIBLE = r"[^\s\x00-\x1f]"
+_DOCUMENTED: Mapping[str, Sequence[tuple[str, ...]]] = {
+    ITEMS: [("categories", "popular_shelves")],
+    REVIEWS: [("stars",), ("text",)],
+}
+"""Columns, each under the names it may have, that some line of a table should have; without the others it has none."""
 
 Record = Mapping[str, Any]
 
@@ -69,15 +73,20 @@ def wanted(path: str) -> bool:
     return path in (USERS, ITEMS, REVIEWS) or (name.startswith(("task_", "groundtruth_")) and name.endswith(".json"))
 
 
-def read(folder: Path, max_malformed: float) -> SourceTables:
+def read(folder: Path, max_malformed: float, max_implausible: float = MAX_IMPLAUSIBLE) -> SourceTables:
     """Read the tables and tasks of a folder. Raises TerminalFailure(InvalidDataset) naming file and line."""
+
+    def tally(name: str) -> Tally:
+        return Tally(name, max_malformed, max_implausible=max_implausible)
+
     for name in (USERS, ITEMS, REVIEWS):
         if not (folder / name).is_file():
             raise invalid(f"the source holds no {name}: AgentRecBench needs {USERS}, {ITEMS} and {REVIEWS}")
-    items, people, reviews = _Items(), _People(), Tally(REVIEWS, max_malformed)
+        refuse_other_formats(folder / name)
+    items, people, reviews = _Items(), _People(), tally(REVIEWS)
     files = {
-        ITEMS: _read(folder / ITEMS, _ITEM_COLUMNS, Tally(ITEMS, max_malformed), items.add).finish(),
-        USERS: _read(folder / USERS, _USER_COLUMNS, Tally(USERS, max_malformed), people.add).finish(),
+        ITEMS: _read(folder / ITEMS, _ITEM_COLUMNS, tally(ITEMS), items.add).finish(),
+        USERS: _read(folder / USERS, _USER_COLUMNS, tally(USERS), people.add).finish(),
     }
     catalogue, codes = items.numbers.sorted()
     listed, places = people.numbers.sorted()
@@ -100,12 +109,15 @@ def read(folder: Path, max_malformed: float) -> SourceTables:
 
 
 def _read(path: Path, columns: pl.Schema, tally: Tally, add: Callable[[Run, Tally], None]) -> Tally:
-    last = -1
+    last, absent = -1, list(_DOCUMENTED.get(path.name, ()))
     for run in runs(path, columns):
         tally.saw(len(run))
         add(run, tally)
         last = int(run.rows[-1])
+        absent = [names for names in absent if not any(f'"{name}"'.encode() in run.block.data for name in names)]
     tally.refuse_cut_short(path, last)
+    for names in absent:
+        tally.doubt(f"no line has {' or '.join(names)}", Doubt.MISSING_COLUMN)
     return tally
 
 
@@ -149,15 +161,18 @@ class _Items(_Index):
         ids: list[str | None] = [None] * len(run)
         sources: list[str] = [PLATFORM] * len(run)
         if run.table is not None:
-            named = pl.coalesce("title", "name").str.contains(r"\S")
+            title = pl.coalesce("title", "name")
+            named = title.str.contains(_VISIBLE) & ~title.str.contains(_NOT_TEXT)
+            known = pl.col("source").is_null() | _plain("source")
             sure = run.table.select(
-                id=pl.when(_plain("item_id") & named).then("item_id"), source=pl.col("source").fill_null(PLATFORM)
+                id=pl.when(_plain("item_id") & named & known).then("item_id"), source=pl.col("source")
             )
-            ids, sources = sure["id"].to_list(), sure["source"].to_list()
+            ids = [None if deep else value for value, deep in zip(sure["id"].to_list(), run.deep, strict=True)]
+            sources = [value or PLATFORM for value in sure["source"].to_list()]
         for at, record in _doubtful(run, [value is None for value in ids], tally):
             try:
                 item_title(record)
-                ids[at], sources[at] = required(record, "item_id"), str(record.get("source") or PLATFORM)
+                ids[at], sources[at] = required(record, "item_id"), item_source(record) or PLATFORM
             except Malformed as error:
                 tally.bad_line(int(run.rows[at]), error)
         kept = self._keep(run, ids, tally)
@@ -176,7 +191,8 @@ class _People(_Index):
         """Take in a run of the user table."""
         ids: list[str | None] = [None] * len(run)
         if run.table is not None:
-            ids = run.table.select(pl.when(_plain("user_id")).then("user_id")).to_series().to_list()
+            sure = run.table.select(pl.when(_plain("user_id")).then("user_id")).to_series()
+            ids = [None if deep else value for value, deep in zip(sure.to_list(), run.deep, strict=True)]
         for at, record in _doubtful(run, [value is None for value in ids], tally):
             try:
                 ids[at] = required(record, "user_id")
@@ -203,6 +219,9 @@ class _Reviews:
                 users[at], items[at], times[at], stars[at] = self._one(record)
             except Malformed as error:
                 tally.bad_line(int(run.rows[at]), error)
+            else:
+                if record.get("stars") is None:
+                    tally.doubt(f"line {run.rows[at] + 1}: no stars", Doubt.NO_RATING)
         kept = items >= 0
         people = self._people.add([user for user, keep in zip(users, kept.tolist(), strict=True) if keep])
         self.columns.append(run.rows[kept], people, self._codes[items[kept]], times[kept], stars[kept])
@@ -231,14 +250,15 @@ class _Reviews:
 
 def _plain(name: str) -> pl.Expr:
     """Tell where an id is surely text or a whole number as it stands."""
-    return pl.col(name).str.contains(_PLAIN_ID) & ~pl.col(name).str.contains(_NO_ID)
+    column = pl.col(name)
+    return column.str.contains(_PLAIN_ID) & ~column.str.contains(_NO_ID) & (column.str.len_bytes() <= MAX_ID_CHARS)
 
 
 def _doubtful(run: Run, doubts: Sequence[bool] | NDArray[np.bool_], tally: Tally) -> Iterator[tuple[int, Record]]:
     """Yield the records of lines that are in doubt; those that are no JSON objects are left out."""
     for at in np.flatnonzero(doubts).tolist():
         try:
-            record = run.record(at)
+            record = run.record(at, tally)
         except Malformed as error:
             tally.bad_line(int(run.rows[at]), error)
         else:
@@ -264,6 +284,7 @@ def _texts(path: Path) -> Iterator[TextBlock]:
 
 def _text(run: Run, at: int) -> str:
     try:
-        return whole_text(str(run.record(at).get("text") or ""))
+        value = run.record(at).get("text")
     except Malformed:
         return ""
+    return "" if value is None else plain(value, _TEXT_CHARS)

@@ -6,15 +6,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from star_jobs.datasets.faults import Fault, Tally
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids, Numbering
-from star_jobs.datasets.source import Fault, Tally
+from star_jobs.datasets.limits import EARLIEST, HIGHEST_RATING, LATEST, Doubt
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-MAX_RATING = 1e6
-MAX_TIME = 1 << 40
-"""Seconds either side of 1970 that are still taken for a time (34,000 years)."""
+_YEAR_SECONDS = 31_556_952
+"""Mean of the Gregorian calendar."""
 
 
 @dataclass
@@ -43,7 +43,9 @@ class Columns:
         self._ratings.append(ratings.astype(np.float32))
 
     def histories(self, users: Numbering, catalogue: Ids, tally: Tally) -> Histories:
-        """Sort the interactions, leave out repeated ones (they are counted in `tally`), and empty these columns.
+        """Sort the interactions, leave out repeated ones, and empty these columns.
+
+        Those, and times and ratings that are not plausible, are counted in `tally`.
 
         A column at a time is brought into order, so that at no moment more than one is there twice.
         """
@@ -68,6 +70,7 @@ class Columns:
             owners, times, rows, items, ratings = (
                 np.delete(column, repeated) for column in (owners, times, rows, items, ratings)
             )
+        _weigh(times, ratings, rows, tally)
         sizes = np.bincount(owners, minlength=len(people))
         return Histories(
             users=people,
@@ -78,6 +81,20 @@ class Columns:
             ratings=ratings,
             rows=rows,
         )
+
+
+def _weigh(times: NDArray[np.int64], ratings: NDArray[np.float32], rows: NDArray[np.uint32], tally: Tally) -> None:
+    """Note in the tally which times and ratings are not plausible; all arrays are (interactions,)."""
+    odd = np.flatnonzero((times < EARLIEST) | (times >= LATEST))
+    if len(odd):
+        first = odd[rows[odd].argmin()]
+        year = 1970 + int(times[first]) // _YEAR_SECONDS
+        tally.doubt(f"line {rows[first] + 1}: a time in the year {year}", Doubt.IMPLAUSIBLE_TIME, len(odd))
+    odd = np.flatnonzero(np.abs(ratings) > HIGHEST_RATING)
+    if len(odd):
+        first = odd[rows[odd].argmin()]
+        sentence = f"line {rows[first] + 1}: a rating of {ratings[first]:g}"
+        tally.doubt(sentence, Doubt.IMPLAUSIBLE_RATING, len(odd))
 
 
 def _take(parts: list[NDArray[ScalarT]], dtype: type[ScalarT]) -> NDArray[ScalarT]:

@@ -7,8 +7,10 @@ lines counted: it finds the line again when the file streams by a second time.
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,26 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from star_jobs.datasets.source import Fault, Malformed, invalid
+from star_jobs.datasets.faults import Fault, Malformed, Tally, invalid
+from star_jobs.datasets.limits import MAX_DEPTH, Doubt
 
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
 ONE_BY_ONE = 16
 """A run of lines as short as this that is no table is read line by line."""
-_DECODER = json.JSONDecoder(strict=False)  # polars takes control characters in strings as well
-_BOM = b"\xef\xbb\xbf"
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        record.update(reversed(pairs))
+    return record
+
+
+# As polars does, take control characters in strings, and of a name given twice the first value.
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_first_of_each)
+BOM = b"\xef\xbb\xbf"
 _NEWLINE, _RETURN = 10, 13
 
 
@@ -44,9 +58,20 @@ class Block:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def raw(self, at: int) -> bytes:
+        """Return one line's bytes."""
+        return self.data[self.starts[at] : self.ends[at]]
+
     def line(self, at: int) -> str:
-        """Return one line. Bytes that are not UTF-8 become U+FFFD."""
-        return self.data[self.starts[at] : self.ends[at]].decode(errors="replace")
+        """Return one line as `decoded` reads it."""
+        return decoded(self.raw(at))[0]
+
+    @cached_property
+    def brackets(self) -> NDArray[np.int64]:
+        """(lines,) how many lists and objects each line opens at most."""
+        text = np.frombuffer(self.data, np.uint8)
+        places = np.flatnonzero((text == ord("[")) | (text == ord("{")))
+        return np.searchsorted(places, self.ends) - np.searchsorted(places, self.starts)
 
 
 @dataclass(frozen=True)
@@ -72,9 +97,17 @@ class Run:
         """(lines,) where in the file each line begins."""
         return self.block.offset + self.block.starts[self.first : self.end]
 
-    def record(self, at: int) -> dict[str, Any]:
-        """Parse one line of the run. Raises Malformed."""
-        return json_object(self.block.line(self.first + at))
+    @property
+    def deep(self) -> NDArray[np.bool_]:
+        """(lines,) True where a line may be nested deeper than Python can parse."""
+        return self.block.brackets[self.first : self.end] > MAX_DEPTH
+
+    def record(self, at: int, tally: Tally | None = None) -> dict[str, Any]:
+        """Parse one line of the run; what is not UTF-8 is noted in the tally. Raises Malformed."""
+        line, is_utf8 = decoded(self.block.raw(self.first + at))
+        if tally is not None and not is_utf8:
+            tally.doubt(not_utf8(int(self.rows[at])), Doubt.NOT_UTF8)
+        return json_object(line)
 
 
 def runs(path: Path, schema: pl.Schema) -> Iterator[Run]:
@@ -111,17 +144,51 @@ def blocks(path: Path) -> Iterator[Block]:
                 yield block
 
 
+def decoded(line: bytes) -> tuple[str, bool]:
+    """Return a line as text, and whether it is UTF-8.
+
+    What is not is read as Windows-1252, which holds Latin-1, so that no letter is replaced by a question mark.
+    """
+    try:
+        return line.decode(), True
+    except UnicodeDecodeError:
+        pass
+    try:
+        return line.decode("cp1252"), False
+    except UnicodeDecodeError:
+        return line.decode("latin-1"), False
+
+
+def not_utf8(row: int) -> str:
+    """Return the sentence about a line that is not UTF-8."""
+    return f"line {row + 1}: not UTF-8, read as Windows-1252"
+
+
 def json_object(line: str) -> dict[str, Any]:
     """Parse a line that must hold one JSON object. Raises Malformed."""
+    if line.count("[") + line.count("{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
+        raise Malformed(Fault.NOT_JSON, f"lists and objects within each other, more than {MAX_DEPTH} deep")
     try:
         record = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise Malformed(Fault.NOT_JSON, f"not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested thousands deep
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; a caller deep in the stack
         raise Malformed(Fault.NOT_JSON, f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise Malformed(Fault.NOT_JSON, "not a JSON object")
     return record
+
+
+def _depth(line: str) -> int:
+    """Return how deep lists and objects are nested at most, what stands in strings left out."""
+    depth = deepest = 0
+    for sign in _STRING.sub("", line):
+        if sign in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif sign in "]}":
+            depth -= 1
+    return deepest
 
 
 def _block(data: bytes, offset: int, row: int) -> tuple[Block, int]:
@@ -131,8 +198,8 @@ def _block(data: bytes, offset: int, row: int) -> tuple[Block, int]:
     if len(data) and text[-1] != _NEWLINE:  # the file's last line has no end mark
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    if offset == 0 and data.startswith(_BOM):
-        starts[0] = len(_BOM)
+    if offset == 0 and data.startswith(BOM):
+        starts[0] = len(BOM)
     ends -= (ends > starts) & (text[ends - 1] == _RETURN)
     full = ends > starts
     return Block(data, offset, starts[full], ends[full], np.flatnonzero(full) + row), len(full)

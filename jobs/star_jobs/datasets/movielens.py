@@ -1,7 +1,7 @@
 """MovieLens: RecBole's atomic files (https://recbole.io/docs/user_guide/data/atomic_files.html) or the original `u.*`.
 
     *.inter / u.data     interactions: user, item, rating, time stamp
-    *.item  / u.item     films: id, title, year, genres
+    *.item  / u.item     films: id, title, year, genres (`class`, `genre` or `genres`)
     *.user  / u.user     people (may be missing): id, age, gender, occupation
 
 The time stamps of MovieLens say when a rating was entered, not when the film was seen: the order within a session is
@@ -17,12 +17,21 @@ import numpy as np
 
 from star_contracts.data import Item
 from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.faults import Fault, FileReport, Malformed, Tally, invalid
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids, Numbering
-from star_jobs.datasets.source import Fault, FileReport, Malformed, SourceTables, Tally, invalid, number
+from star_jobs.datasets.limits import MAX_IMPLAUSIBLE, Doubt
+from star_jobs.datasets.lines import BOM, blocks, decoded, not_utf8
+from star_jobs.datasets.signatures import refuse_other_formats
+from star_jobs.datasets.source import SourceTables
+from star_jobs.datasets.values import identifier, number, plain, rating_in_bounds, shown, time_in_bounds, title
 
 PLATFORM = "movielens"
 _PROFILE = ("age", "gender", "occupation")
+_CLASS = ("class", "genre", "genres")
+"""What RecBole's files call the genres: `class` in ml-100k, `genre` in ml-1m."""
+_PROFILE_CHARS = 200
+_HEADER_BYTES = 1 << 16
 _YEAR = re.compile(r"^(?P<title>.*\S)\s*\((?P<year>\d{4})\)\s*$")
 _GENRES = (
     "unknown",
@@ -55,12 +64,12 @@ def wanted(path: str) -> bool:
     return path.endswith((".inter", ".item", ".user")) or path in ("u.data", "u.item", "u.user")
 
 
-def read(folder: Path, max_malformed: float) -> SourceTables:
+def read(folder: Path, max_malformed: float, max_implausible: float = MAX_IMPLAUSIBLE) -> SourceTables:
     """Read a folder with either kind of files. Raises TerminalFailure(InvalidDataset) naming file and line."""
-    reader = _Reader(max_malformed)
+    reader = _Reader(max_malformed, max_implausible)
     items = _only(folder, (".item",), "films")
     reader.read(items, _original_item() if items.name == "u.item" else _atomic(items), reader.add_item)
-    for users in folder.glob("*.user"):
+    for users in sorted(folder.glob("*.user")):
         reader.read(users, _original_user() if users.name == "u.user" else _atomic(users), reader.add_user)
     ratings = _only(folder, (".inter", ".data"), "ratings")
     layout = _original_data() if ratings.name == "u.data" else _atomic(ratings)
@@ -76,6 +85,7 @@ def read(folder: Path, max_malformed: float) -> SourceTables:
 @dataclass
 class _Reader:
     max_malformed: float
+    max_implausible: float
     users: dict[str, Row] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
     files: dict[str, FileReport] = field(default_factory=dict)
@@ -107,8 +117,8 @@ class _Reader:
         return histories
 
     def _tally(self, path: Path, layout: "_Layout", add: Callable[[int, Row], None]) -> Tally:
-        tally, last = Tally(path.name, self.max_malformed), -1
-        for row, line in _lines(path, layout):
+        tally, last = Tally(path.name, self.max_malformed, max_implausible=self.max_implausible), -1
+        for row, line in _lines(path, layout, tally):
             tally.saw(1)
             last = row
             try:
@@ -116,33 +126,39 @@ class _Reader:
             except Malformed as error:
                 tally.bad_line(row, error)
         tally.refuse_cut_short(path, last)
+        if path.suffix == ".item" and not layout.has_genres:
+            tally.doubt(f"no column {' or '.join(_CLASS)} in the header", Doubt.MISSING_COLUMN)
         return tally
 
     def add_item(self, _row: int, record: Row) -> None:
-        item_id, title = _required(record, "item_id"), _required(record, "movie_title")
+        item_id, name = identifier(_required(record, "item_id"), "item_id"), title(record["movie_title"], "movie_title")
+        if not name:
+            raise Malformed(Fault.MISSING_FIELD, "movie_title is empty")
         if item_id in self.items:
-            raise Malformed(Fault.DUPLICATE_ITEM, f"item {item_id} is there twice")
-        named = _YEAR.match(title)
+            raise Malformed(Fault.DUPLICATE_ITEM, f"item {shown(item_id)} is there twice")
+        named = _YEAR.match(name)
         year = record.get("release_year", "") or (named["year"] if named else "")
+        genres = next((record[column] for column in _CLASS if record.get(column)), "")
         self.items[item_id] = Item(
             item_id=item_id,
-            title=named["title"] if named else title,
-            categories=tuple(record.get("class", "").split()),
-            attributes={"year": year} if year else {},
+            title=named["title"] if named else name,
+            categories=tuple(genres.split()),
+            attributes={"year": plain(year, _PROFILE_CHARS)} if year else {},
         )
 
     def add_user(self, _row: int, record: Row) -> None:
-        user_id = _required(record, "user_id")
+        user_id = identifier(_required(record, "user_id"), "user_id")
         if user_id in self.users:
-            raise Malformed(Fault.DUPLICATE_USER, f"user {user_id} is there twice")
-        self.users[user_id] = {name: record[name] for name in _PROFILE if record.get(name)}
+            raise Malformed(Fault.DUPLICATE_USER, f"user {shown(user_id)} is there twice")
+        self.users[user_id] = {name: plain(record[name], _PROFILE_CHARS) for name in _PROFILE if record.get(name)}
 
     def add_interaction(self, row: int, record: Row) -> None:
-        user_id, item_id = _required(record, "user_id"), _required(record, "item_id")
-        timestamp = int(number(_required(record, "timestamp"), "time stamp"))
-        rating = number(_required(record, "rating"), "rating")
+        user_id = identifier(_required(record, "user_id"), "user_id")
+        item_id = identifier(_required(record, "item_id"), "item_id")
+        timestamp = time_in_bounds(number(_required(record, "timestamp"), "time stamp"))
+        rating = rating_in_bounds(_required(record, "rating"), "rating")
         if item_id not in self._codes:
-            raise Malformed(Fault.UNKNOWN_ITEM, f"item {item_id!r} is not in the item file")
+            raise Malformed(Fault.UNKNOWN_ITEM, f"item {shown(item_id)} is not in the item file")
         self._rows.append(row)
         self._people.append(user_id)
         self._films.append(self._codes[item_id])
@@ -156,40 +172,59 @@ class _Layout:
 
     names: Sequence[str]
     separator: str = "\t"
-    encoding: str = "utf-8"
+    encoding: str | None = None
+    """Where the format's own documentation names one; UTF-8 otherwise."""
     header_lines: int = 0
+    flags: int = 0
+    """Columns after the named ones, one a genre: 1 or 0."""
+
+    @property
+    def has_genres(self) -> bool:
+        """Whether a column tells an item's genres."""
+        return bool(self.flags) or any(name in self.names for name in _CLASS)
 
     def row(self, line: str) -> Row:
-        cells = line.split(self.separator)
-        if len(cells) != len(self.names):
-            raise Malformed(Fault.WRONG_COLUMNS, f"{len(cells)} columns where {len(self.names)} are expected")
-        row = {name: cell.strip() for name, cell in zip(self.names, cells, strict=True) if not name.startswith("genre")}
-        flags = [cell for name, cell in zip(self.names, cells, strict=True) if name.startswith("genre")]
-        if flags:
-            row["class"] = " ".join(genre for genre, flag in zip(_GENRES, flags, strict=True) if flag == "1")
+        """Cut a line. Raises Malformed."""
+        cells, wanted = line.split(self.separator), len(self.names) + self.flags
+        if len(cells) != wanted:
+            raise Malformed(Fault.WRONG_COLUMNS, f"{len(cells)} columns where {wanted} are expected")
+        row = {name: cell.strip() for name, cell in zip(self.names, cells, strict=False)}
+        if self.flags:
+            flags = zip(_GENRES, cells[len(self.names) :], strict=True)
+            row["class"] = " ".join(genre for genre, flag in flags if flag == "1")
         return row
 
 
-def _lines(path: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, layout: _Layout, tally: Tally) -> Iterator[tuple[int, str]]:
     """Yield (line number less one, line without its end); header and empty lines are left out."""
-    with path.open(encoding=layout.encoding, errors="replace", newline="\n") as text:
-        for row, line in enumerate(text):
-            stripped = line.rstrip("\r\n")
-            if stripped and row >= layout.header_lines:
-                yield row, stripped
+    for block in blocks(path):
+        for at, row in enumerate(block.rows.tolist()):
+            if row < layout.header_lines:
+                continue
+            if layout.encoding is not None:
+                yield row, block.raw(at).decode(layout.encoding)
+                continue
+            line, is_utf8 = decoded(block.raw(at))
+            if not is_utf8:
+                tally.doubt(not_utf8(row), Doubt.NOT_UTF8)
+            yield row, line
 
 
 def _atomic(path: Path) -> _Layout:
-    with path.open(encoding="utf-8", errors="replace") as text:
-        header = text.readline().strip("\r\n")
-    names = [column.partition(":")[0] for column in header.split("\t")]
+    refuse_other_formats(path)
+    with path.open("rb") as file:
+        header = decoded(file.readline(_HEADER_BYTES).removeprefix(BOM))[0].strip("\r\n")
+    names = [column.partition(":")[0].strip() for column in header.split("\t")]
     needed = {".inter": ("user_id", "item_id", "rating", "timestamp"), ".item": ("item_id", "movie_title")}
     missing = [name for name in needed.get(path.suffix, ("user_id",)) if name not in names]
     if missing:
         raise invalid(
-            f"{path.name} line 1: the header {header[:80]!r} lacks {', '.join(missing)}: it must be RecBole's "
+            f"{path.name} line 1: the header {shown(header)} lacks {', '.join(missing)}: it must be RecBole's "
             "tab-separated `name:type` columns"
         )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise invalid(f"{path.name} line 1: the header has the column {shown(twice)} twice: name each once")
     return _Layout(names, header_lines=1)
 
 
@@ -198,8 +233,8 @@ def _original_data() -> _Layout:
 
 
 def _original_item() -> _Layout:
-    names = ("item_id", "movie_title", "release_date", "video_date", "url", *(f"genre{n}" for n in range(len(_GENRES))))
-    return _Layout(names, "|", "latin-1")
+    names = ("item_id", "movie_title", "release_date", "video_date", "url")
+    return _Layout(names, "|", "latin-1", flags=len(_GENRES))
 
 
 def _original_user() -> _Layout:

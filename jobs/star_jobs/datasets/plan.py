@@ -1,24 +1,30 @@
 """All tasks of a dataset, chosen and drawn: pure, so that equal sources and settings give equal tasks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from star_contracts.settings import LeakageRules, TaskSettings
+from star_jobs.datasets.faults import FileReport, Tally, invalid
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids
-from star_jobs.datasets.source import SourceTables, SourceTask, invalid
+from star_jobs.datasets.limits import MAX_IMPLAUSIBLE, Doubt
+from star_jobs.datasets.negatives import NegativeSampler
+from star_jobs.datasets.source import SourceTables, SourceTask
 from star_jobs.datasets.tasks import (
     Moment,
     MomentFinder,
-    NegativeSampler,
+    Moments,
     choose_test,
     choose_train,
     shuffled,
     task_seed,
 )
+
+GIVEN_TASKS = "test tasks"
+"""What stats.json calls the tasks that the source brings and that are used."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +46,69 @@ class Plan:
     full: Histories
     test: Sequence[Draft]
     train: Sequence[Draft]
+    skipped: int = 0
+    """Users without a task, as they leave too few items to draw negatives from."""
+    given: FileReport | None = None
+    """What is in doubt about test tasks that the source brings."""
 
     def answers(self) -> Iterator[tuple[int, int]]:
         """Yield every task's (user, ground truth) codes."""
         return ((draft.moment.user, draft.moment.item) for draft in (*self.test, *self.train))
 
 
-def make_plan(source: SourceTables, settings: TaskSettings, rules: LeakageRules) -> Plan:
+def make_plan(
+    source: SourceTables, settings: TaskSettings, rules: LeakageRules, max_implausible: float = MAX_IMPLAUSIBLE
+) -> Plan:
     """Choose test tasks, hide their users and answers, choose training tasks. Pure.
 
-    Raises TerminalFailure(InvalidDataset) when the source cannot give the tasks asked for.
+    Raises TerminalFailure(InvalidDataset) when the source cannot give the tasks asked for, or when more than the share
+    `max_implausible` of its own test tasks are in doubt.
     """
     full = source.interactions
     if len(full.items) == 0:
         raise invalid("the source holds no usable interaction")
-    platforms = source.platforms.codes
-    test = _given(source.tasks, full, settings) if source.tasks else _drawn_test(full, platforms, settings)
+    everybody = None
+    if source.tasks:
+        test = _given(source.tasks, full, settings)
+    else:
+        everybody = _Drawer(full, full, settings, NegativeSampler(full, source.platforms.codes))
+        test = everybody.drafts("test", choose_test(everybody.found, settings, everybody.skipped))
     hidden_users = {draft.moment.user for draft in test} if rules.exclude_test_users else set[int]()
     hidden_items = {draft.moment.item for draft in test} if rules.exclude_test_users else set[int]()
     known = full.without(hidden_users, hidden_items)
-    finder = MomentFinder(known, settings, full)
-    moments = choose_train({type_: finder.find(type_) for type_ in settings.types}, settings)
-    negatives = NegativeSampler(full, platforms, hidden_items)
-    train = [_draft(f"train-{at:06d}", moment, known, settings, negatives) for at, moment in enumerate(moments)]
-    return Plan(full, test, train)
+    negatives = NegativeSampler(full, source.platforms.codes, hidden_items)
+    others = _Drawer(known, full, settings, negatives)
+    train = others.drafts("train", choose_train(others.found, settings, others.skipped))
+    given = _weighed(test, full, max_implausible) if source.tasks else None
+    return Plan(full, test, train, (everybody or others).skipped, given)
 
 
-def _drawn_test(full: Histories, platforms: NDArray[np.int32], settings: TaskSettings) -> list[Draft]:
-    finder = MomentFinder(full, settings, full)
-    moments = choose_test({type_: finder.find(type_) for type_ in settings.types}, settings)
-    negatives = NegativeSampler(full, platforms)
-    return [_draft(f"test-{at:06d}", moment, full, settings, negatives) for at, moment in enumerate(moments)]
+class _Drawer:
+    """Finds and makes the tasks of one split."""
+
+    def __init__(self, known: Histories, full: Histories, settings: TaskSettings, negatives: NegativeSampler) -> None:
+        """`known` are the split's histories, out of the `full` ones."""
+        self.known = known
+        self.settings = settings
+        self.negatives = negatives
+        finder = MomentFinder(known, settings, full)
+        possible = [finder.find(type_) for type_ in settings.types]
+        self.found = {
+            moments.type: moments.where(negatives.able(moments, settings.candidates - 1)) for moments in possible
+        }
+        """The possible tasks of each type whose users leave enough negatives."""
+        self.skipped = len(_users(possible)) - len(_users(self.found.values()))
+        """Users who would have a task if they left enough negatives."""
+
+    def drafts(self, split: str, moments: Sequence[Moment]) -> list[Draft]:
+        """Make tasks of moments."""
+        return [self._draft(f"{split}-{at:06d}", moment) for at, moment in enumerate(moments)]
+
+    def _draft(self, task_id: str, moment: Moment) -> Draft:
+        seed = task_seed(self.settings.seed, task_id, self.known.users[moment.user])
+        codes = [moment.item, *self.negatives.draw(moment, self.settings, seed)]
+        candidates = shuffled([self.known.catalogue[code] for code in codes], seed)
+        return Draft(task_id, moment, self.known, candidates, seed)
 
 
 def _given(tasks: Sequence[SourceTask], full: Histories, settings: TaskSettings) -> list[Draft]:
@@ -96,9 +134,26 @@ def _code(ids: Ids, value: str) -> int:
     return code
 
 
-def _draft(
-    task_id: str, moment: Moment, histories: Histories, settings: TaskSettings, negatives: NegativeSampler
-) -> Draft:
-    seed = task_seed(settings.seed, task_id, histories.users[moment.user])
-    codes = [moment.item, *negatives.draw(moment, settings.candidates - 1, settings.negatives, seed)]
-    return Draft(task_id, moment, histories, shuffled([histories.catalogue[code] for code in codes], seed), seed)
+def _users(found: Iterable[Moments]) -> NDArray[np.int32]:
+    return np.unique(np.concatenate([moments.users for moments in found]))
+
+
+def _weighed(drafts: Sequence[Draft], full: Histories, max_implausible: float) -> FileReport:
+    """Count which of the source's tasks are no fair questions, by what its own interactions say."""
+    tally, popularity = Tally(GIVEN_TASKS, 1.0, "tasks", max_implausible=max_implausible), full.popularity()
+    for draft in drafts:
+        tally.saw(1)
+        user = draft.moment.user
+        start, end = full.span(user)
+        taken = set(full.items[start:end].tolist())
+        negatives = [code for item in draft.candidates if (code := _code(full.catalogue, item)) != draft.moment.item]
+        where = f"{draft.moment.type} task of user {full.users[user]}"
+        own = next((code for code in negatives if code in taken), None)
+        if own is not None:
+            tally.doubt(f"{where}: its user has taken candidate {full.catalogue[own]}", Doubt.OWN_CANDIDATE)
+        untaken = next((code for code in negatives if popularity[code] == 0), None)
+        if untaken is not None:
+            tally.doubt(f"{where}: nobody took candidate {full.catalogue[untaken]}", Doubt.UNTAKEN_CANDIDATE)
+        if draft.moment.cut == start:
+            tally.doubt(f"{where}: no interaction before it", Doubt.NO_HISTORY)
+    return tally.finish()

@@ -9,17 +9,16 @@ Goodreads' 0 stars mean that none were given. Items keep the names of their plat
 `categories` as a list, or as Yelp's one string with commas, or Goodreads' `popular_shelves` of count and name.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
 from star_contracts.data import Item
-from star_jobs.datasets.columns import MAX_RATING, MAX_TIME
-from star_jobs.datasets.source import Fault, Malformed, number
+from star_jobs.datasets.faults import Fault, Malformed
+from star_jobs.datasets.limits import MAX_RATING, MAX_TIME
+from star_jobs.datasets.values import identifier, number, plain, rating_in_bounds, shown, time_in_bounds, title
 
 _YELP_TIME = "%Y-%m-%d %H:%M:%S"
 _GOODREADS_TIME = "%a %b %d %H:%M:%S %z %Y"
@@ -40,7 +39,7 @@ _ATTRIBUTES = (
 )
 """Item fields worth showing to a model, whichever of them the platform has (paper F.2 shows Goodreads')."""
 _PROFILE = ("name", "review_count", "average_stars", "yelping_since", "fans")
-_ATTRIBUTE_CHARS = 200
+_FIELD_CHARS = 200
 _CATEGORIES = 10
 
 TIME_COLUMNS = pl.Schema({"timestamp": pl.String, "date": pl.String, "date_added": pl.String})
@@ -57,14 +56,12 @@ def unix_time(review: Mapping[str, Any]) -> int:
         seconds = goodreads_time(review["date_added"])
     else:
         raise Malformed(Fault.MISSING_FIELD, "the review has neither timestamp, date nor date_added")
-    if abs(seconds) >= MAX_TIME:
-        raise Malformed(Fault.BAD_VALUE, f"the review's time cannot be read: {seconds} s lies too far from 1970")
-    return seconds
+    return time_in_bounds(seconds)
 
 
 def amazon_time(value: object) -> int:
     """Parse milliseconds since 1970. Raises Malformed."""
-    return int(value) // 1000 if type(value) is int else int(number(value, "timestamp")) // 1000
+    return value // 1000 if type(value) is int else int(number(value, "timestamp")) // 1000
 
 
 def yelp_time(value: object) -> int:
@@ -94,9 +91,7 @@ def rating(review: Mapping[str, Any]) -> float | None:
     """Return a review's rating, None where the reader gave none. Raises Malformed."""
     if review.get("stars") is None:
         return None
-    value = number(review["stars"], "stars")
-    if abs(value) > MAX_RATING:
-        raise Malformed(Fault.BAD_VALUE, f"stars {value:g} is no rating")
+    value = rating_in_bounds(review["stars"], "stars")
     return None if value == 0 and review.get("date_added") is not None else value
 
 
@@ -108,10 +103,18 @@ def ratings() -> pl.Expr:
 
 def item_title(record: Mapping[str, Any]) -> str:
     """Return an item's name. Raises Malformed when it has none."""
-    title = _plain(record.get("title") or record.get("name") or "").strip()
-    if not title:
+    named = title(record.get("title"), "title") or title(record.get("name"), "name")
+    if not named:
         raise Malformed(Fault.MISSING_FIELD, "title or name is missing")
-    return title
+    return named
+
+
+def item_source(record: Mapping[str, Any]) -> str | None:
+    """Return the platform that an item says it is of; None where it says none."""
+    try:
+        return identifier(record.get("source"), "source")
+    except Malformed:
+        return None
 
 
 def to_item(record: Mapping[str, Any]) -> Item:
@@ -121,7 +124,7 @@ def to_item(record: Mapping[str, Any]) -> Item:
         title=item_title(record),
         categories=_categories(record),
         attributes={
-            name: _plain(record[name])[:_ATTRIBUTE_CHARS]
+            name: plain(record[name], _FIELD_CHARS)
             for name in _ATTRIBUTES
             if record.get(name) not in (None, "", [], {})
         },
@@ -130,42 +133,29 @@ def to_item(record: Mapping[str, Any]) -> Item:
 
 def to_profile(record: Mapping[str, Any]) -> dict[str, str]:
     """Return what the user table tells of a person that a recommender may know."""
-    return {name: _plain(record[name]) for name in _PROFILE if record.get(name)}
+    return {name: plain(record[name], _FIELD_CHARS) for name in _PROFILE if record.get(name)}
 
 
 def required(record: Mapping[str, Any], name: str) -> str:
-    """Return a field that must hold text or a whole number, which may be spelled 12.0 or 1e5. Raises Malformed."""
-    value = record.get(name)
-    if isinstance(value, float) and value.is_integer():
-        value = f"{Decimal(repr(value)).to_integral_value():f}"
-    if value is None or not str(value).strip():
-        raise Malformed(Fault.MISSING_FIELD, f"{name} is missing")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Malformed(Fault.BAD_VALUE, f"{name} {value!r} is neither text nor a whole number")
-    return whole_text(str(value).strip())
-
-
-def whole_text(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can spell and UTF-8 cannot, by U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Return a field that must hold an id. Raises Malformed."""
+    return identifier(record.get(name), name)
 
 
 def _parsed(value: object, form: str) -> datetime:
+    if not isinstance(value, str):
+        raise Malformed(Fault.BAD_VALUE, f"the review's time cannot be read: {shown(value)} is not text")
     try:
-        return datetime.strptime(str(value), form)
-    except (ValueError, OverflowError) as error:
-        raise Malformed(Fault.BAD_VALUE, f"the review's time cannot be read: {error}") from None
-
-
-def _plain(value: Any) -> str:
-    return whole_text(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
+        return datetime.strptime(value, form)
+    except (ValueError, OverflowError):
+        what = f"the review's time cannot be read: {shown(value)} is not like {form}"
+        raise Malformed(Fault.BAD_VALUE, what) from None
 
 
 def _categories(record: Mapping[str, Any]) -> tuple[str, ...]:
     value = record.get("categories") or record.get("popular_shelves") or ()
     if isinstance(value, str):  # Yelp: "Pizza, Italian"
-        return tuple(whole_text(part.strip()) for part in value.split(",") if part.strip())
+        value = [part.strip() for part in value.split(",")]
     if not isinstance(value, list):
         return ()
-    names = [part.get("name", "") if isinstance(part, dict) else part for part in value]
-    return tuple(whole_text(str(name)) for name in names[:_CATEGORIES] if name)
+    names = [part.get("name") if isinstance(part, dict) else part for part in value]
+    return tuple(plain(name, _FIELD_CHARS) for name in names if name)[:_CATEGORIES]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,21 @@ from star_contracts.data import GroundTruth, RankingTask
 from star_contracts.job import PrepareDataset
 from star_contracts.settings import DatasetFormat
 from star_jobs.datasets import agentrecbench, movielens, snapshot, tables
+from star_jobs.datasets.download import download
+from star_jobs.datasets.faults import FileReport
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.leakage import safe_mask
-from star_jobs.datasets.plan import Draft, Plan, make_plan
-from star_jobs.datasets.source import SourceTables, invalid
+from star_jobs.datasets.limits import Doubt
+from star_jobs.datasets.plan import GIVEN_TASKS, Draft, Plan, make_plan
+from star_jobs.datasets.source import SourceTables
 from star_jobs.datasets.tasks import RATING_DIGITS, Thresholds, interactions_at, shown_positions, window
 from star_jobs.datasets.texts import ShownTexts
+from star_jobs.datasets.warn import warnings_of
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import write_jsonl
 from star_jobs.storage.inventory import require_pinned, require_unchanged, take_inventory
-from star_jobs.storage.s3 import CONCURRENCY
 
-_FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, float], SourceTables]]] = {
+_FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, float, float], SourceTables]]] = {
     DatasetFormat.MOVIELENS: (movielens.wanted, movielens.read),
     DatasetFormat.AGENT_REC_BENCH: (agentrecbench.wanted, agentrecbench.read),
 }
@@ -43,19 +45,19 @@ def run(stage: PrepareDataset, job: JobContext) -> Outcome:
     source_files = take_inventory(job.store, stage.source, wanted)
     require_pinned(source_files, stage.source, stage.source_digest)
     job.pin(source_files)
-    folder = _download(stage.source, wanted, job)
+    folder = download(stage.source, wanted, job)
     require_unchanged(source_files, take_inventory(job.store, stage.source, wanted), stage.source)
     job.progress(1, _STEPS, "steps")
-    source = read(folder, stage.max_malformed)
+    source = read(folder, stage.max_malformed, stage.max_implausible)
     job.raise_if_stopping()
     job.progress(2, _STEPS, "steps")
-    plan = make_plan(source, stage.tasks, stage.leakage)
+    plan = make_plan(source, stage.tasks, stage.leakage, stage.max_implausible)
     job.raise_if_stopping()
     job.progress(3, _STEPS, "steps")
     metrics = write_snapshot(job.scratch / "dataset", source, plan, stage)
     job.output.add_tree(job.scratch / "dataset")
     job.progress(_STEPS, _STEPS, "steps")
-    return Outcome(ArtifactKind.DATASET, metrics=metrics)
+    return Outcome(ArtifactKind.DATASET, metrics=metrics, warnings=warnings_of(_reports(source, plan), plan.skipped))
 
 
 def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: PrepareDataset) -> dict[str, float]:
@@ -67,6 +69,8 @@ def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: Prepar
         tables.write_tables(folder / snapshot.TABLES, source, safe, texts)
         _write_tasks(folder, source, plan, stage, texts)
     _write_interactions(folder / snapshot.INTERACTIONS, full, safe.nonzero()[0])
+    reports = _reports(source, plan)
+    doubts = sum((Counter(report.doubts) for report in reports.values()), Counter[Doubt]())
     metrics: dict[str, float] = {
         "users": int((full.activity() > 0).sum()),
         "items": len(full.catalogue),
@@ -75,13 +79,15 @@ def write_snapshot(folder: Path, source: SourceTables, plan: Plan, stage: Prepar
         "testTasks": len(plan.test),
         "malformed": source.faults.total(),
         **{fault.value: count for fault, count in sorted(source.faults.items())},
+        **{doubt.value: count for doubt, count in sorted(doubts.items())},
+        **({"usersSkipped": plan.skipped} if plan.skipped else {}),
     }
     stats = {
         **metrics,
         **_details(plan),
         "historyLength": stage.tasks.history_length,
         "safeInteractions": int(safe.sum()),
-        "files": _file_reports(source),
+        "files": {name: report.to_json() for name, report in reports.items()},
     }
     (folder / snapshot.STATS).write_bytes(canonical_json(stats))
     return metrics
@@ -108,27 +114,9 @@ def _write_interactions(path: Path, histories: Histories, positions: NDArray[np.
     register_io_source(batches, schema=first.schema, validate_schema=True).sink_parquet(path)
 
 
-def _file_reports(source: SourceTables) -> dict[str, Any]:
-    """Return what was left out of each file, with the first few examples of each fault."""
-    return {
-        name: {
-            "lines": report.lines,
-            "faults": {fault.value: count for fault, count in report.faults.items()},
-            "examples": {fault.value: list(sentences) for fault, sentences in report.examples.items()},
-        }
-        for name, report in source.files.items()
-    }
-
-
-def _download(source: str, wanted: Callable[[str], bool], job: JobContext) -> Path:
-    """Fetch the source's files of this format. Raises TerminalFailure(InvalidDataset) when there are none."""
-    paths = [item.path for item in job.store.list(source) if wanted(item.path)]
-    if not paths:
-        raise invalid(f"{source} holds no file of this format: check spec.source and spec.format")
-    folder = job.scratch / "source"
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        list(pool.map(lambda path: job.store.download(f"{source}/{path}", folder / path), paths))
-    return folder
+def _reports(source: SourceTables, plan: Plan) -> Mapping[str, FileReport]:
+    """Return what was left out of each file and what is in doubt, the source's own test tasks after the files."""
+    return {**source.files, **({GIVEN_TASKS: plan.given} if plan.given else {})}
 
 
 def _positions(draft: Draft, stage: PrepareDataset) -> NDArray[np.int64]:

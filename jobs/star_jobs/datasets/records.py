@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_jobs.datasets.ids import Ids
+from star_jobs.datasets.lines import decoded
 
 RecordT = TypeVar("RecordT")
 
@@ -50,7 +51,7 @@ class RecordFile(Mapping[str, RecordT]):
         with self._path.open("rb") as file:
             for code in codes:
                 file.seek(int(self._offsets[code]))
-                yield self._parse(file.readline().rstrip(b"\r\n").decode(errors="replace"))
+                yield self._parse(decoded(file.readline().rstrip(b"\r\n"))[0])
 
 
 class _Items(ItemsView[str, RecordT]):

@@ -6,35 +6,39 @@ it is and in how much of what came before is shown:
 
     type             ground truth                           whose moment                          history shown
     classic          the user's last item                   5 interactions or more before it      history_length
-    user_cold_start  the user's last item                   the quarter of users with the fewest  history_length
+    user_cold_start  the user's last item                   the quarter of users with the fewest, history_length
+                                                            one interaction or more before it
     item_cold_start  the user's last item out of the half   5 interactions or more before it      history_length
                      of items with the fewest interactions
     long_term        the user's last item                   a full window before it, at most 50   history_length
     short_term       the user's last item                   5 interactions or more before it      a fifth of it
 
-"A full window" is `history_length`, and short_term shows at least 3. Everything drawn depends on the settings' seed
-and on the ids alone: equal input gives equal tasks, on any machine.
+"A full window" is `history_length`, and short_term shows at least 3. The quarter is of the users with two interactions
+or more: a third of a platform's users have one, and nothing to be asked about. Everything drawn depends on the
+settings' seed and on the ids alone: equal input gives equal tasks, on any machine.
 """
 
 import hashlib
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from star_contracts.data import Interaction, TaskType
-from star_contracts.settings import LeakageRules, Negatives, TaskSettings
+from star_contracts.settings import LeakageRules, TaskSettings
+from star_jobs.datasets.faults import invalid
 from star_jobs.datasets.histories import Histories
-from star_jobs.datasets.source import invalid
 
 MIN_HISTORY = 5
 LONG_WINDOW = 50
 SHORT_SHARE = 5
 MIN_SHORT_WINDOW = 3
+MIN_LIFE = 2
+"""Interactions of a user with a task: the answer, and one before it."""
 COLD_USERS = 0.25
-"""Quantile of users' numbers of interactions up to which a user is cold."""
+"""Quantile of users' numbers of interactions up to which a user is cold; of those users who may have a task at all."""
 COLD_ITEMS = 0.5
 """Quantile of items' numbers of interactions up to which an item is cold."""
 RATING_DIGITS = 4
@@ -71,6 +75,10 @@ class Moments:
     def __getitem__(self, at: int) -> Moment:
         return Moment(self.type, int(self.users[at]), int(self.cuts[at]), int(self.items[at]))
 
+    def where(self, kept: NDArray[np.bool_]) -> "Moments":
+        """Return those that `kept` (moments,) is true for."""
+        return Moments(self.type, self.users[kept], self.cuts[kept], self.items[kept])
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -83,8 +91,9 @@ class Thresholds:
     def of(cls, histories: Histories) -> "Thresholds":
         """Return the thresholds of a dataset."""
         activity, popularity = histories.activity(), histories.popularity()
+        able = activity[activity >= MIN_LIFE]
         return cls(
-            user_interactions=float(np.quantile(activity[activity > 0], COLD_USERS)),
+            user_interactions=float(np.quantile(able, COLD_USERS)) if len(able) else 0.0,
             item_interactions=float(np.quantile(popularity[popularity > 0], COLD_ITEMS)),
         )
 
@@ -122,7 +131,7 @@ class MomentFinder:
         visits = np.flatnonzero(items == answers[owners])[::-1]
         before = np.full(end - first, _NOWHERE, np.int64)
         before[owners[visits]] = visits - (starts[:-1] - starts[0])[owners[visits]]  # of all visits the first
-        fits = (np.diff(starts) >= 2) & (before >= self._needed(type_))
+        fits = (np.diff(starts) >= MIN_LIFE) & (before >= self._needed(type_))
         if type_ is TaskType.USER_COLD_START:
             fits &= self._cold_user[first:end]
         users = np.flatnonzero(fits)
@@ -135,10 +144,11 @@ class MomentFinder:
         return min(self._window, LONG_WINDOW) if type_ is TaskType.LONG_TERM else MIN_HISTORY
 
 
-def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings) -> list[Moment]:
+def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings, skipped: int = 0) -> list[Moment]:
     """Draw `settings.test` moments for each type, no user twice; types with few moments choose first.
 
-    Raises TerminalFailure(InvalidDataset) when a type has none.
+    `skipped` users were left out for want of negatives. Raises TerminalFailure(InvalidDataset), which tells of them,
+    when a type has none.
     """
     chosen: list[Moment] = []
     used: set[int] = set()
@@ -148,7 +158,7 @@ def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings) -> li
             shorter = f"lower tasks.historyLength ({settings.history_length}), " if type_ is TaskType.LONG_TERM else ""
             raise invalid(
                 f"no user is left for a test task of type {type_}: take it out of tasks.types, {shorter}lower "
-                f"tasks.test ({settings.test} for each type), or bring more data"
+                f"tasks.test ({settings.test} for each type), or bring more data{_why_skipped(skipped, settings)}"
             )
         draw = random.Random(f"{settings.seed}/test/{type_}")  # noqa: S311 - reproducible, not secret
         drawn = [found[type_][int(free[at])] for at in draw.sample(range(len(free)), min(settings.test, len(free)))]
@@ -157,7 +167,7 @@ def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings) -> li
     return sorted(chosen, key=lambda moment: (settings.types.index(moment.type), moment.user))
 
 
-def choose_train(found: Mapping[TaskType, Moments], settings: TaskSettings) -> list[Moment]:
+def choose_train(found: Mapping[TaskType, Moments], settings: TaskSettings, skipped: int = 0) -> list[Moment]:
     """Draw training moments, equally many of each type as far as there are, going round the types.
 
     A type with fewer moments than its share stays short: filling up would unbalance the rest (paper A.1).
@@ -174,74 +184,18 @@ def choose_train(found: Mapping[TaskType, Moments], settings: TaskSettings) -> l
     if settings.train and not chosen:
         raise invalid(
             f"no training task is left once the test tasks are taken out: lower tasks.test ({settings.test} for each "
-            f"of {len(settings.types)} types) or bring more data"
+            f"of {len(settings.types)} types) or bring more data{_why_skipped(skipped, settings)}"
         )
     return chosen
 
 
-class NegativeSampler:
-    """Draws items a user never interacted with, of the same platform as the answer."""
-
-    def __init__(self, histories: Histories, platforms: NDArray[np.int32], excluded: Collection[int] = ()) -> None:
-        """`platforms` is (items,): each item's platform; `excluded` items are never drawn."""
-        self._histories = histories
-        self._platforms = platforms
-        popularity = histories.popularity()
-        allowed = np.ones(len(platforms), np.bool_)
-        allowed[list(excluded)] = False
-        self._pools: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        for platform in np.unique(platforms).tolist():
-            codes = np.flatnonzero((platforms == platform) & allowed)
-            self._pools[platform] = (codes, np.cumsum(popularity[codes]))
-
-    def draw(self, moment: Moment, count: int, mode: Negatives, seed: int) -> list[int]:
-        """Return `count` distinct item codes that depend on `seed`.
-
-        Raises TerminalFailure(InvalidDataset) when there are not as many.
-        """
-        rng = random.Random(f"{seed}/negatives")  # noqa: S311 - reproducible, not secret
-        codes, weights = self._pools[int(self._platforms[moment.item])]
-        taken = {moment.item, *self._histories.items[slice(*self._histories.span(moment.user))].tolist()}
-        if mode is Negatives.POPULARITY:
-            drawn = list(_weighted(codes, weights, taken, count, rng))
-        else:
-            drawn = list(_uniform(codes, taken, count, rng))
-        if len(drawn) < count:
-            raise invalid(
-                f"user {self._histories.users[moment.user]!r} leaves {len(drawn)} items to draw {count} negatives "
-                "from: lower tasks.candidates, or bring a larger catalogue"
-            )
-        return drawn
-
-
-def _uniform(codes: NDArray[np.int64], taken: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
-    if len(codes) > 4 * (len(taken) + count):  # sparse: tries hit nearly always
-        seen = set(taken)
-        while count > 0:
-            code = int(codes[rng.randrange(len(codes))])
-            if code not in seen:
-                seen.add(code)
-                count -= 1
-                yield code
-    else:
-        free = codes[~np.isin(codes, list(taken))].tolist()
-        yield from rng.sample(free, min(count, len(free)))
-
-
-def _weighted(
-    codes: NDArray[np.int64], weights: NDArray[np.int64], taken: Collection[int], count: int, rng: random.Random
-) -> Iterator[int]:
-    """Draw one after the other in proportion to the weights; after many vain tries go on uniformly."""
-    seen, tries = set(taken), 50 * count
-    total = int(weights[-1]) if len(weights) else 0
-    while count > 0 and tries > 0 and total > 0:
-        tries -= 1
-        code = int(codes[np.searchsorted(weights, rng.randrange(total) + 1)])
-        if code not in seen:
-            seen.add(code)
-            count -= 1
-            yield code
-    yield from _uniform(codes, seen, count, rng)
+def _why_skipped(skipped: int, settings: TaskSettings) -> str:
+    if not skipped:
+        return ""
+    return (
+        f" ({skipped} users leave fewer than {settings.candidates - 1} items to draw negatives from: lower "
+        "tasks.candidates, or bring a larger catalogue)"
+    )
 
 
 def task_seed(settings_seed: int, task_id: str, user_id: str) -> int:

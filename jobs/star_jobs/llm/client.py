@@ -48,6 +48,7 @@ from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.pacing import Pacer
 from star_jobs.llm.structured import Dialect, JsonSchema, response_format, tell_schema
 from star_jobs.llm.usage import add_usage
+from star_jobs.trajectory.text import whole_text
 
 _POLL_SECONDS = 2.0
 _PROBE_TIMEOUT = 10.0
@@ -321,7 +322,7 @@ def _text(content: object) -> str:
         return ""
     if not isinstance(content, str):
         raise TypeError(f"content is {type(content).__name__} and not text")
-    return content if content.isascii() else content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole_text(content)
 
 
 def _tokens(count: object) -> int:

@@ -52,7 +52,8 @@ def identity(entry: Entry) -> tuple[str, str]:
 
 def entry_hash(kind: str, key: str) -> int:
     """Return an entry's 64-bit hash."""
-    return int.from_bytes(hashlib.blake2b(f"{kind}\0{key}".encode(), digest_size=8).digest(), "big")
+    data = f"{kind}\0{key}".encode(errors="surrogatepass")  # a model may ask for any key
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def shard_of(hashed: int) -> int:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from star_contracts.artifact import MANIFEST_NAME, ArtifactKind, ArtifactRef, FileEntry, Manifest, Producer
 from star_contracts.base import sha256_digest
-from star_contracts.errors import Reason
+from star_contracts.errors import JobWarning, Reason
 from star_jobs.errors import TerminalFailure
 from star_jobs.storage.files import file_entry, local_files, matches, require_space, safe_relative, verified_download
 from star_jobs.storage.s3 import CONCURRENCY, ObjectStore
@@ -50,7 +50,12 @@ class ArtifactWriter:
             list(pool.map(add, local_files(folder)))
 
     def commit(
-        self, kind: ArtifactKind, producer: Producer, inputs: Mapping[str, str], metrics: Mapping[str, float]
+        self,
+        kind: ArtifactKind,
+        producer: Producer,
+        inputs: Mapping[str, str],
+        metrics: Mapping[str, float],
+        warnings: Sequence[JobWarning] = (),
     ) -> Manifest:
         """Write `manifest.json`, last. From here on the artifact exists and never changes."""
         manifest = Manifest(
@@ -59,6 +64,7 @@ class ArtifactWriter:
             producer=producer,
             inputs=dict(inputs),
             metrics=dict(metrics),
+            warnings=tuple(warnings),
         )
         self._store.put_bytes(f"{self.uri}/{MANIFEST_NAME}", manifest.canonical())
         self._committed = True

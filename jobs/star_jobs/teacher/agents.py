@@ -162,7 +162,7 @@ def read_reflection(answer: dict[str, Any], analysts: Sequence[str]) -> dict[str
     for problem in problems:
         if not isinstance(problem, dict) or problem.get("agent_name") not in analysts:
             raise InvalidOutput("a problem that names no analyst of this run")
-        suggestions.setdefault(problem["agent_name"], clean(str(problem.get("suggestion", ""))))
+        suggestions.setdefault(problem["agent_name"], text_of(problem.get("suggestion")))
     return suggestions
 
 
@@ -196,6 +196,11 @@ def read_ranking(answer: dict[str, Any], candidates: Sequence[str], seed: int) -
     missing = sorted(set(candidates) - set(known))
     random.Random(seed).shuffle(missing)  # noqa: S311 - reproducible, not secret
     return Ranked((*known, *missing), repaired=bool(missing) or len(named) != len(known))
+
+
+def text_of(value: Any) -> str:
+    """Return free text of an answer; empty where a model wrote something else in its place."""
+    return clean(value) if isinstance(value, str) else ""
 
 
 def _object(brief: bool, **properties: JsonSchema) -> JsonSchema:

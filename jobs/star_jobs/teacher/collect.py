@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from star_contracts.artifact import ArtifactKind
 from star_contracts.data import Trajectory
-from star_contracts.errors import Reason
+from star_contracts.errors import JobWarning, Reason, WarningReason
 from star_contracts.job import CollectTrajectories
 from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
@@ -55,8 +55,22 @@ def run(stage: CollectTrajectories, job: JobContext) -> Outcome:
     job.output.add_bytes(statistics.model_dump_json(by_alias=True, indent=2).encode(), STATS)
     job.output.add_bytes(report.render(statistics).encode(), REPORT)
     return Outcome(
-        kind=ArtifactKind.TRAJECTORIES, inputs={"dataset": stage.dataset.digest}, metrics=statistics.metrics()
+        kind=ArtifactKind.TRAJECTORIES,
+        inputs={"dataset": stage.dataset.digest},
+        metrics=statistics.metrics(),
+        warnings=warnings_of(statistics),
     )
+
+
+def warnings_of(statistics: Statistics) -> list[JobWarning]:
+    """Return what a person should know of the trajectories."""
+    if not statistics.look_ups_left_out:
+        return []
+    message = (
+        f"{statistics.look_ups_left_out} look-ups were not offered to the agents, as ids with quotes, angle brackets, "
+        "backslashes or more than 200 characters cannot be written in a tool call"
+    )
+    return [JobWarning(reason=WarningReason.LOOK_UPS_LEFT_OUT, message=message)]
 
 
 def _check_complete(items: Sequence[WorkItem], job: JobContext) -> None:

@@ -35,7 +35,6 @@ from star_jobs.trajectory.prompt import (
     style_of,
 )
 from star_jobs.trajectory.reward import hit_rank
-from star_jobs.trajectory.text import clean
 from star_jobs.trajectory.tools import ToolBox, ToolCall
 
 ATTEMPTS = 2
@@ -70,6 +69,7 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
         repaired=run.repaired,
         outputs=run.outputs,
         invalid=run.invalid,
+        left_out=run.left_out,
         cost=run.cost,
         seconds=round(time.monotonic() - started - run.waited, 3),
         gpus=team.gpus,
@@ -87,6 +87,7 @@ class _Run:
         self.task = shown(item.task, team.summaries).model_copy(update={"candidates": tuple(candidates)})
         self.style = style_of(len(candidates))
         self.tastes = agents.tastes(self.task, team.items) if team.brief else []
+        self.left_out = 0
         self.options = self._options()
         self.context = self._context()
         self.findings: dict[str, list[str]] = {}
@@ -265,7 +266,7 @@ class _Run:
                 self._count(valid=False, agent=agent)
                 continue
             self._count(valid=True, agent=agent)
-            return clean(str(answer.get("thinking", ""))), value
+            return agents.text_of(answer.get("thinking")), value
         return None
 
     def _messages(self, agent: str, instruction: str) -> list[ChatMessage]:
@@ -286,11 +287,14 @@ class _Run:
         )
 
     def _options(self) -> list[ToolCall]:
-        """Return the look-ups that have an answer."""
+        """Return the look-ups that have an answer and can be written; count those that cannot."""
         toolbox = self.team.toolbox
         if toolbox is None:
             return []
-        return [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
+        known = [call for call in agents.call_options(self.task, self.style.history) if toolbox.knows(call)]
+        options = [call for call in known if call.can_be_written]
+        self.left_out = len(known) - len(options)
+        return options
 
     def _evidence(self, agent: str) -> list[ToolExchange]:
         """Return the look-ups that an agent's prompt shows: an analyst's own, for the others everybody's."""
@@ -325,7 +329,7 @@ def _json_object(text: str) -> dict[str, Any]:
     start, end = text.find("{"), text.rfind("}")
     try:
         answer = json.loads(text[start : end + 1]) if start >= 0 else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidOutput("not JSON") from error
     if not isinstance(answer, dict):
         raise InvalidOutput("not a JSON object")

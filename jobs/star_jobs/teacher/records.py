@@ -27,6 +27,8 @@ class RunRecord(Model):
     """Answers of the model."""
     invalid: int = 0
     """Answers that did not say what was asked for."""
+    left_out: int = 0
+    """Look-ups that were not offered, as their ids cannot be written in a tool call."""
     cost: float = 0.0
     """What its tokens cost, by the prices of the endpoints."""
     seconds: float = 0.0

@@ -64,6 +64,8 @@ class Statistics(Model):
     """Of these, the ranking agent's."""
     no_signal: int
     """Tool calls whose key had no signal."""
+    look_ups_left_out: int = 0
+    """Look-ups that no run was offered, as their ids cannot be written in a tool call."""
     refused: int
     """Runs that the endpoint refused."""
     refusal: str
@@ -86,6 +88,7 @@ class Statistics(Model):
     def metrics(self) -> dict[str, float]:
         """Return the headline figures."""
         rates = self.overall
+        optional = {"cost": self.cost, "lookUpsLeftOut": float(self.look_ups_left_out)}
         return {
             "hrAvg": rates.hr_avg,
             "hr1": rates.hr1,
@@ -100,7 +103,7 @@ class Statistics(Model):
             "calls": float(self.usage.calls),
             "promptTokens": float(self.usage.prompt_tokens),
             "completionTokens": float(self.usage.completion_tokens),
-        } | ({"cost": self.cost} if self.cost else {})
+        } | {name: value for name, value in optional.items() if value}
 
 
 @dataclass
@@ -131,6 +134,7 @@ class StatisticsBuilder:
         self.totals["outputs"] += record.outputs
         self.totals["invalid"] += record.invalid
         self.totals["repaired"] += record.repaired
+        self.totals["left_out"] += record.left_out
         self.totals["unranked"] += record.trajectory is not None and not record.ranked
         self.seconds += record.seconds
         self.cost += record.cost
@@ -188,6 +192,7 @@ class StatisticsBuilder:
             tool_calls=dict(sorted(self.tools.items())),
             ranking_tool_calls=self.looked_up[RECOMMEND],
             no_signal=self.totals["no_signal"],
+            look_ups_left_out=self.totals["left_out"],
             refused=self.totals["refused"],
             refusal=self.refusal,
             unranked=self.totals["unranked"],

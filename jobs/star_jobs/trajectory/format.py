@@ -35,7 +35,7 @@ from star_jobs.trajectory.sections import (
     render_json,
     render_section,
 )
-from star_jobs.trajectory.tools import ToolCall
+from star_jobs.trajectory.tools import ToolCall, ToolCallError
 
 __all__ = [
     "ANALYSTS",
@@ -136,7 +136,8 @@ def serialize(trajectory: Trajectory, variant: Variant = Variant.FULL) -> tuple[
     - WithoutReflector drops the reflections and keeps each analyst's last revision in its first place, so that the
       recommendation still follows from what stands before it.
 
-    Raises VariantUnavailable when the run lacks a phase of the variant, e.g. was made without a planner.
+    Raises VariantUnavailable when the run lacks a phase of the variant, e.g. was made without a planner, or looked up
+    what cannot be written in a tool call.
     """
     steps = list(trajectory.steps)
     if variant is Variant.WITHOUT_REFLECTOR:
@@ -146,10 +147,10 @@ def serialize(trajectory: Trajectory, variant: Variant = Variant.FULL) -> tuple[
         sections = [section for section in sections if section.tag != PLAN]
     if variant is Variant.PLANNER_ONLY:
         sections = [section for section in sections if section.tag == PLAN]
-    segments = render(sections)
     try:
+        segments = render(sections)
         parse("".join(segment.text for segment in segments), variant)
-    except FormatError as error:
+    except (FormatError, ToolCallError) as error:
         raise VariantUnavailable(
             f"trajectory of task {trajectory.task_id}, pass {trajectory.pass_index}, cannot be serialized as "
             f"{variant.value}: {error}"

@@ -27,7 +27,12 @@ def clean(text: str) -> str:
 
     Titles, reviews and model output are data: none of them may open a section or end a chat message. Idempotent.
     """
-    return _DANGEROUS.sub("< ", _SPACE.sub(" ", text).strip())
+    return _DANGEROUS.sub("< ", _SPACE.sub(" ", whole_text(text)).strip())
+
+
+def whole_text(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can spell and UTF-8 cannot, by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def shorten(text: str, max_chars: int) -> str:

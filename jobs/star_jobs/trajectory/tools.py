@@ -36,14 +36,23 @@ class ToolCall:
     argument: str
     """Item id for Item-CF, user id for User-CF."""
 
+    @property
+    def can_be_written(self) -> bool:
+        """Whether the key fits into a call: not with quotes, angle brackets, backslashes or too many characters."""
+        return _CALL.fullmatch(self._text) is not None
+
     def render(self) -> str:
         """Return the call as the student writes it; raises ToolCallError when the key cannot be written."""
-        text = f'{self.tool.value}("{self.argument}")'
-        if not _CALL.fullmatch(text):
+        if not self.can_be_written:
             raise ToolCallError(
-                f"key {self.argument!r} cannot be written in a tool call: it has quotes or control signs"
+                f"key {shorten(self.argument, 60)!r} cannot be written in a tool call: it has quotes, angle brackets, "
+                "backslashes or too many characters"
             )
-        return text
+        return self._text
+
+    @property
+    def _text(self) -> str:
+        return f'{self.tool.value}("{self.argument}")'
 
 
 def parse_tool_call(text: str) -> ToolCall:

@@ -107,7 +107,7 @@ class Prompter:
             answer = json.loads(text)
             found = [answer] if self.brief else answer["categories"]
             categories = [self._category(entry, raw) for raw in found][: self._categories]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnusableAnswer(f"{type(error).__name__}: {error}") from error
         if not categories:
             raise UnusableAnswer("no category")

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
+from star_contracts.errors import JobWarning
 from star_contracts.names import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -105,6 +106,8 @@ class StepStatus(Model):
     """Figures it reported."""
     reused: bool = False
     """True when the step's artifact was found by its work hash and nothing was run."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What a person should know although it succeeded; the condition `Warnings` tells it."""
 
 
 class Status(Model):

@@ -22,6 +22,9 @@ class DatasetSource(Model):
     """Version of the raw files, as `status.source.digest` of a RecDataset has it; refuses any other."""
     max_malformed: Fraction = 0.01
     """Share of lines that may be malformed before the source is refused."""
+    max_implausible: Fraction = 0.2
+    """Share of a file's lines that may be implausible for one reason (times, ratings, encoding) before the source is
+    refused; 1 takes whatever is there, with a warning."""
 
 
 class RecDatasetSpec(RunSpec):

@@ -19,5 +19,6 @@ def plan(name: str, resource: RecDataset, inputs: Inputs, done: dict[str, Artifa
         tasks=spec.tasks,
         leakage=spec.leakage,
         max_malformed=spec.source.max_malformed,
+        max_implausible=spec.source.max_implausible,
     )
     return Step(name, stage, "jobs", spec.compute, inputs={})

@@ -1,11 +1,12 @@
 """Conditions: what they mean, and how one is set without losing when it last changed.
 
-Ready   True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
-        reason and message say why. Positive polarity.
+Ready     True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
+          reason and message say why. Positive polarity.
 ScaledToZero
-        True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
-        Negative polarity; absent until then.
-Failed  True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+          True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
+          Negative polarity; absent until then.
+Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
 """
 
 from star_operator.api.meta import Condition
@@ -13,6 +14,7 @@ from star_operator.api.meta import Condition
 READY = "Ready"
 FAILED = "Failed"
 IDLE = "ScaledToZero"
+WARNINGS = "Warnings"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

@@ -15,6 +15,8 @@ from star_operator.policy import ending
 
 RETRY_BASE_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
+MAX_WARNINGS = 4
+"""Different ones of a step's shards that are told."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def decide(run: RunSpec, step: StepView) -> Decision:
 def _completed(run: RunSpec, step: StepView) -> Decision:
     results = [pod.result for pod in step.pods if pod.result is not None and pod.result.error is None]
     if not step.has_artifact:
-        return Finish(JobResult(metrics=_sum_metrics(results)))
+        warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
+        return Finish(JobResult(metrics=_sum_metrics(results), warnings=tuple(warnings)[:MAX_WARNINGS]))
     result = next((result for result in results if result.artifact is not None), None)
     if result is None:
         text = f"step {step.name} ended well but its result was lost with its pod; it is asked for again"

@@ -16,7 +16,7 @@ from star_operator.api.meta import (
 )
 from star_operator.api.recdataset import RecDatasetStatus
 from star_operator.core.reasons import AnyReason
-from star_operator.policy.conditions import FAILED, READY, set_condition
+from star_operator.policy.conditions import FAILED, READY, WARNINGS, set_condition
 
 StatusT = TypeVar("StatusT", bound=Status)
 
@@ -47,6 +47,12 @@ def told(status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: 
     if phase is Phase.FAILED:
         failed = condition.model_copy(update={"type": FAILED, "status": "True"})
         conditions = set_condition(conditions, failed, at.now)
+    if warnings := [warning for step in status.steps for warning in step.warnings]:
+        text = "; ".join(warning.message for warning in warnings)
+        warned = condition.model_copy(
+            update={"type": WARNINGS, "status": "True", "reason": warnings[0].reason, "message": text[:4096]}
+        )
+        conditions = set_condition(conditions, warned, at.now)
     return status.model_copy(update={"phase": phase, "conditions": conditions, "observed_generation": at.generation})
 
 
@@ -60,7 +66,14 @@ def step_done(status: StatusT, name: str, result: JobResult) -> StatusT:
     artifact = None
     if result.artifact is not None:
         artifact = ArtifactStatus(uri=result.artifact.uri, digest=result.artifact.digest, bytes=result.bytes)
-    step = StepStatus(name=name, phase=Phase.SUCCEEDED, artifact=artifact, metrics=result.metrics, reused=result.reused)
+    step = StepStatus(
+        name=name,
+        phase=Phase.SUCCEEDED,
+        artifact=artifact,
+        metrics=result.metrics,
+        reused=result.reused,
+        warnings=result.warnings,
+    )
     found = {"source": result.source} if isinstance(status, RecDatasetStatus) else {}
     return _with_step(status, step).model_copy(update={"progress": None, "progress_text": "", **found})
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from star_contracts.errors import Reason
 from star_jobs.datasets import lines
 from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.faults import Fault, Malformed, Tally
 from star_jobs.datasets.ids import Ids, Numbering
-from star_jobs.datasets.lines import blocks, json_object, runs
+from star_jobs.datasets.lines import blocks, decoded, json_object, runs
 from star_jobs.datasets.records import RecordFile
-from star_jobs.datasets.source import Fault, Malformed, Tally
 from star_jobs.datasets.texts import ShownTexts
 from star_jobs.errors import TerminalFailure
 
@@ -35,7 +35,7 @@ def test_blocks_hold_every_line_that_is_not_blank_with_its_number(
     path = tmp_path / "lines"
     path.write_bytes(b"".join(parts))
     expected = [
-        (row, line.removesuffix(b"\r").decode(errors="replace"))
+        (row, decoded(line.removesuffix(b"\r"))[0])
         for row, line in enumerate(b"".join(parts).split(b"\n"))
         if line.removesuffix(b"\r")
     ]
@@ -153,7 +153,7 @@ def test_columns_sort_by_user_time_and_line_and_leave_out_repeated_reviews(
     life: list[tuple[int, int, int]], rng: random.Random, part: int
 ) -> None:
     """`life` is (user, item, time) a line; parts come in any order."""
-    people, columns, tally = Numbering(), Columns(), Tally("review.json", 1.0)
+    people, columns, tally = Numbering(), Columns(), Tally("review.json", 1.0, max_implausible=1.0)
     catalogue = Ids.of(f"i{n}" for n in range(4))
     parts = [range(at, min(at + part, len(life))) for at in range(0, len(life), part)]
     rng.shuffle(parts)

@@ -17,11 +17,12 @@ from star_contracts.data import TaskType
 from star_contracts.job import PrepareDataset
 from star_contracts.settings import DatasetFormat, LeakageRules, TaskSettings
 from star_jobs.datasets import agentrecbench, lines
+from star_jobs.datasets.faults import Fault, FileReport, Malformed
 from star_jobs.datasets.plan import make_plan
 from star_jobs.datasets.platforms import TIME_COLUMNS, rating, ratings, unix_time, unix_times
 from star_jobs.datasets.prepare import write_snapshot
 from star_jobs.datasets.snapshot import Dataset
-from star_jobs.datasets.source import Fault, FileReport, Malformed, SourceTables
+from star_jobs.datasets.source import SourceTables
 from star_jobs.datasets.tables import interactions_frame
 from star_jobs.errors import TerminalFailure
 from tests.support import agentrecbench as bench
@@ -248,15 +249,19 @@ def test_no_stars_on_goodreads_are_no_rating() -> None:
 def spoil(folder: Path) -> None:
     """One fault of each kind, in tables large enough that each is under a tenth."""
     platform = Platform.AMAZON
-    good = [bench.task(platform, who, [who, 40, 41]) for who in range(20)]
+    good = [bench.task(platform, who, [who, 40, 41]) for who in range(30)]
     for n, task in enumerate(good):
-        bench.write_task(folder, "task/classic/amazon", task, bench.item_id(platform, n), n)
+        bench.write_task(folder, "task/classic/amazon", task, bench.item_id(platform, n), n if n < 20 else 100 + n)
     twice = {**good[0], "candidate_list": [*good[0]["candidate_list"], bench.item_id(platform, 40)]}
     bench.write_task(folder, "task/classic/amazon", twice, bench.item_id(platform, 0), 20)
     foreign = {**good[0], "candidate_list": [bench.item_id(platform, 0), "gone"]}
     bench.write_task(folder, "task/classic/amazon", foreign, bench.item_id(platform, 0), 21)
     bench.write_task(folder, "task/classic/amazon", good[0], "not there", 22)
     (folder / "task/classic/amazon/tasks/task_23.json").write_text("{")
+    bench.write_task(
+        folder, "task/classic/amazon", {**good[0], "candidate_list": [bench.item_id(platform, 0)]}, "x", 24
+    )
+    bench.write_task(folder, "task/evolving/amazon", good[0], bench.item_id(platform, 0), 25)
     with (folder / "item.json").open("a") as out:
         out.write(json.dumps({"item_id": "nameless"}) + "\n" + json.dumps(bench.item(platform, 0)) + "\n")
     with (folder / "user.json").open("a") as out:
@@ -275,6 +280,7 @@ def test_every_fault_is_counted_by_reason_and_reported(tmp_path: Path) -> None:
     dataset, metrics = prepare(source, tmp_path / "dataset", tasks)
     faults = {
         "badValue": 1,
+        "candidateCount": 1,
         "duplicateCandidate": 1,
         "duplicateItem": 1,
         "duplicateReview": 1,
@@ -283,12 +289,13 @@ def test_every_fault_is_counted_by_reason_and_reported(tmp_path: Path) -> None:
         "noAnswer": 1,
         "notJson": 1,
         "unknownItem": 2,
+        "unknownTaskType": 1,
         "unreadableTask": 1,
     }
     assert {name: metrics[name] for name in faults} == faults
     assert set(faults) | {"wrongColumns"} == {fault.value for fault in Fault}
     assert metrics["malformed"] == sum(faults.values())
-    assert (metrics["testTasks"], metrics["interactions"]) == (20, SIZE.reviews)
+    assert (metrics["testTasks"], metrics["interactions"]) == (30, SIZE.reviews)
     stats = json.loads((dataset.folder / "stats.json").read_text())
     assert stats["files"]["review.json"] == {
         "lines": SIZE.reviews + 4,
@@ -301,7 +308,7 @@ def test_every_fault_is_counted_by_reason_and_reported(tmp_path: Path) -> None:
         },
     }
     assert stats["files"]["item.json"]["examples"]["duplicateItem"] == ["line 82: item 'B000000000' is there twice"]
-    assert stats["files"]["task files"]["lines"] == 24
+    assert stats["files"]["task files"]["lines"] == 36
     assert list(stats["files"]["task files"]["examples"]["duplicateCandidate"]) == [
         "task/classic/amazon/tasks/task_20.json: candidate 'B000000040' is there twice"
     ]
@@ -312,7 +319,7 @@ def test_every_fault_is_counted_by_reason_and_reported(tmp_path: Path) -> None:
     ("file", "says"),
     [
         ("review.json", r"review\.json: 4 of 904 lines are malformed \(0\.4%, allowed 0\.1%; .*duplicateReview 1"),
-        ("task files", r"task files: 4 of 24 files are malformed .*first is task/classic/amazon/tasks/task_20\.json"),
+        ("task files", r"task files: 6 of 36 files are malformed .*first is task/classic/amazon/tasks/task_20\.json"),
         ("item.json", r"item\.json: 2 of 82 lines are malformed .*line 81: title or name is missing"),
         ("user.json", r"user\.json: 1 of 31 lines are malformed .*duplicateUser 1\).*line 31: user"),
     ],

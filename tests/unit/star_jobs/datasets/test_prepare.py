@@ -89,7 +89,13 @@ def test_the_same_settings_give_the_same_bytes(jobs: JobRunner, source: str, sto
 def test_agentrecbench_becomes_a_dataset(jobs: JobRunner, store: ObjectStore, uri: str, tmp_path: Path) -> None:
     items = ["B1", "B2", "17", "y1"]
     amazon = [
-        {"user_id": f"u{u}", "item_id": item, "stars": 4.0, "text": f"{u} on {item}", "timestamp": 1000 * n}
+        {
+            "user_id": f"u{u}",
+            "item_id": item,
+            "stars": 4.0,
+            "text": f"{u} on {item}",
+            "timestamp": 1_500_000_000_000 + 1000 * n,
+        }
         for u in range(12)
         for n, item in enumerate(items[u % 2 :])
     ]

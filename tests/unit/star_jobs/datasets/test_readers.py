@@ -11,8 +11,9 @@ import pytest
 from star_contracts.data import TaskType
 from star_contracts.errors import Reason
 from star_jobs.datasets import agentrecbench, movielens
+from star_jobs.datasets.faults import Fault, Malformed
 from star_jobs.datasets.platforms import unix_time
-from star_jobs.datasets.source import Fault, Malformed, SourceTables
+from star_jobs.datasets.source import SourceTables
 from star_jobs.datasets.tables import interactions_frame
 from star_jobs.errors import TerminalFailure
 from tests.support.movielens import FILES, movielens_100k
@@ -79,7 +80,7 @@ def test_the_real_thing() -> None:
 
 
 def test_malformed_lines_are_left_out_and_counted(tmp_path: Path) -> None:
-    good = "".join(f"{n}\t1\t3\t{n}\n" for n in range(100))
+    good = "".join(f"{n}\t1\t3\t{881250949 + n}\n" for n in range(100))
     bad = "7\t1\tfour\t1\n7\t1\t3\n7\t99\t3\t1\n\t1\t3\t1\n7\t1\tnan\t1\n"
     tables = movielens.read(atomic(tmp_path, good + bad), 0.05)
     assert len(tables.interactions.items) == 100

@@ -17,11 +17,12 @@ from star_contracts.errors import Reason
 from star_contracts.settings import LeakageRules, Negatives, TaskSettings
 from star_jobs.datasets import tasks as tasks_module
 from star_jobs.datasets.columns import Columns
+from star_jobs.datasets.faults import Tally
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids, Numbering
 from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.plan import Draft, Plan, make_plan
-from star_jobs.datasets.source import SourceTables, SourceTask, Tally
+from star_jobs.datasets.source import SourceTables, SourceTask
 from star_jobs.datasets.tables import interactions_frame
 from star_jobs.datasets.tasks import MomentFinder, Thresholds, shown_positions, shuffled, task_seed, window
 from star_jobs.errors import TerminalFailure
@@ -126,11 +127,13 @@ def test_candidates_are_one_answer_and_items_the_user_never_touched(world: World
     plan = plan_or_reject(world)
     taken = frame(world.source.interactions).group_by("user_id").agg("item_id")
     touched = dict(zip(taken["user_id"], map(set, taken["item_id"]), strict=True))
+    anybodys = set().union(*touched.values())
     for draft in (*plan.test, *plan.train):
         negatives = set(draft.candidates) - {truth(draft)}
         assert len(draft.candidates) == len(set(draft.candidates)) == world.tasks.candidates
         assert len(negatives) == world.tasks.candidates - 1
         assert not negatives & touched[draft.histories.users[draft.moment.user]]
+        assert negatives <= anybodys, "popularity alone would tell the others from the answer"
 
 
 @relaxed
@@ -221,13 +224,21 @@ def test_a_type_falls_short_only_when_it_has_no_more(world: World) -> None:
     known = plan.full.without(test, answers)
     share, extra = divmod(world.tasks.train, len(world.tasks.types))
     for place, type_ in enumerate(world.tasks.types):
-        possible = len(plain_moments(known, plan.full, type_, world.tasks))
+        possible = sum(
+            negatives_left(plan.full, answers, user) >= world.tasks.candidates - 1
+            for user, _, _ in plain_moments(known, plan.full, type_, world.tasks)
+        )
         assert counts[type_] == min(share + (place < extra), possible)
     order = [draft.moment.type for draft in plan.train]
     for end in range(len(order)):  # any beginning of the training file is balanced as well
         seen = Counter(order[:end])
         behind = [type_ for type_ in world.tasks.types if seen[type_] < max(seen.values(), default=0) - 1]
         assert all(seen[type_] == counts[type_] for type_ in behind)
+
+
+def negatives_left(full: Histories, excluded: set[int], user: int) -> int:
+    """How many items others took and this user never did."""
+    return len(set(full.items.tolist()) - excluded - set(full.items[slice(*full.span(user))].tolist()))
 
 
 def plain_moments(
@@ -316,7 +327,8 @@ def test_types_mean_what_they_say() -> None:
 
 
 def test_popular_negatives_are_popular() -> None:
-    crowd = [[(n, n) for n in range(10)] for _ in range(50)] + [[(10 + n, n) for n in range(12)] for _ in range(10)]
+    crowd = [[(n, n) for n in range(10)] for _ in range(50)]
+    crowd += [[(10 + n if n < 5 else 10 + 3 * user + n, n) for n in range(8)] for user in range(10)]
     sampler_pops = {}
     for mode in Negatives:
         wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=4, train=0, test=50, negatives=mode)
@@ -345,7 +357,7 @@ def test_a_seed_changes_the_draw() -> None:
 
 
 def test_tasks_of_the_source_are_used_shuffled_and_cut() -> None:
-    lives = [[(item, item) for item in range(10)] for _ in range(8)]
+    lives = [[(item + 20 * (user > 3), item) for item in range(8)] for user in range(8)]
     given_tasks = [
         SourceTask(TaskType.CLASSIC, "u0", tuple(f"i{n}" for n in (5, 20, 21, 22)), "i5"),
         SourceTask(TaskType.CLASSIC, "stranger", tuple(f"i{n}" for n in (6, 20, 21, 22)), "i6"),

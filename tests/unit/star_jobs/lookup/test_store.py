@@ -140,3 +140,12 @@ def test_a_signal_in_words() -> None:
 @given(signals, st.integers(1, 400))
 def test_words_keep_to_the_limit_and_are_never_empty(one: Signal, limit: int) -> None:
     assert 1 <= len(render_signal(one, ITEMS, limit)) <= limit
+
+
+@pytest.mark.case("odd-ids")
+def test_any_id_is_a_key_and_any_key_may_be_asked_for(tmp_path: Path) -> None:
+    odd = ['reader "1"', "sku<5>", "shop\\6", "x" * 230, "a\nb", "nul\0", "🙂"]
+    write_store(tmp_path, [signal(SignalKind.ITEM_CF, key) for key in odd])
+    store = SignalStore.open(tmp_path)
+    assert [store.get(SignalKind.ITEM_CF, key) is not None for key in odd] == [True] * len(odd)
+    assert store.get(SignalKind.USER_CF, "half an emoji \ud83d") is None

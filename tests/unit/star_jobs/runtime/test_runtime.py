@@ -12,7 +12,7 @@ import pytest
 
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Manifest, Producer
 from star_contracts.base import value_hash
-from star_contracts.errors import Reason
+from star_contracts.errors import JobWarning, Reason
 from star_contracts.job import ImportModel, JobSpec, Shard
 from star_contracts.result import ErrorClass, ExitCode, JobResult
 from star_jobs import __main__ as entry_point
@@ -89,6 +89,26 @@ def test_a_restarted_pod_finds_its_own_artifact(pod: Pod) -> None:
     code, second = pod.run(never)
     assert code == ExitCode.DONE
     assert second == first.model_copy(update={"reused": True})
+
+
+def test_warnings_stay_with_the_artifact_and_fit_the_kubelet(pod: Pod, uri: str) -> None:
+    warnings = [JobWarning(reason=f"Odd{n}", message="ü" * 400) for n in range(9)]
+
+    def warn(stage: ImportModel, job: JobContext) -> Outcome:
+        return replace(make(stage, job), warnings=warnings)
+
+    _, first = pod.run(warn)
+    assert list(first.warnings) == warnings[: len(first.warnings)]
+    assert 2 <= len(first.warnings) < 9
+    assert len((pod.folder / "termination-log").read_bytes()) <= 4096
+    _, again = pod.with_spec(output=f"{uri}/out/2").run(never)
+    assert (again.reused, again.warnings) == (True, first.warnings)
+
+
+def test_a_manifest_without_warnings_is_what_it_always_was(pod: Pod, store: ObjectStore) -> None:
+    _, result = pod.run(make)
+    assert result.artifact is not None
+    assert b"warnings" not in store.get_bytes(f"{pod.spec.output}/manifest.json")
 
 
 def test_the_same_work_elsewhere_is_reused_by_memo(pod: Pod, uri: str) -> None:

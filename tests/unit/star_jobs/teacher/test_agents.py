@@ -1,6 +1,8 @@
 """What agents are asked for and how their answers are read."""
 
+import contextlib
 import random
+from collections.abc import Callable
 from math import factorial
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from star_contracts.data import Item, SignalKind
 from star_jobs.teacher import agents
 from star_jobs.teacher.agents import InvalidOutput
-from star_jobs.trajectory.format import ANALYSTS
+from star_jobs.trajectory.format import ANALYSTS, render_json
 from star_jobs.trajectory.tools import ToolCall
 from tests.support.fakellm import draw
 from tests.support.world import tasks
@@ -158,3 +160,29 @@ def test_reflection_in_the_papers_form() -> None:
 def test_an_answer_beside_the_point_is_invalid(reader: Any, answer: dict[str, Any]) -> None:
     with pytest.raises(InvalidOutput):
         reader(answer)
+
+
+FIELDS = ["agents", "calls", "conclusions", "problematic_agent", "ranking", "thinking", "agent_name", "suggestion"]
+SAID = [*ANALYSTS, "none", "i1", "\ud83d", 'Item-CF("i1")', 'Item-CF("a\\"b")', "user_profile: weigh the ratings"]
+model_output = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.sampled_from(SAID),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@pytest.mark.fuzz
+@given(st.dictionaries(st.sampled_from(FIELDS), model_output, max_size=4))
+def test_whatever_a_model_answers_is_read_or_invalid(answer: dict[str, Any]) -> None:
+    options = [ToolCall(SignalKind.ITEM_CF, "i1"), ToolCall(SignalKind.USER_CF, "u1")]
+    readers: list[Callable[[], object]] = [
+        lambda: agents.read_plan(answer),
+        lambda: agents.read_calls(answer, options, 2),
+        lambda: agents.read_analysis(answer),
+        lambda: agents.reflection_payload(agents.read_reflection(answer, ANALYSTS)),
+        lambda: agents.read_ranking(answer, ("i1", "i2", 'odd "3"'), 1).ranking,
+        lambda: agents.text_of(answer.get("thinking")),
+    ]
+    for read in readers:
+        with contextlib.suppress(InvalidOutput):
+            render_json(read()).encode()

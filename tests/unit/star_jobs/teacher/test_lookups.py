@@ -3,18 +3,20 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
 
-from star_contracts.data import AgentStep, ToolExchange
+from star_contracts.data import AgentStep, Signal, SignalKind, ToolExchange
 from star_contracts.settings import MAX_TOOL_CALLS, Agents, Sampling, Variant
+from star_jobs.teacher import collect
 from star_jobs.teacher.mars import CALLS
 from star_jobs.teacher.report import render
 from star_jobs.teacher.statistics import StatisticsBuilder
 from star_jobs.trajectory.format import ANALYSTS, serialize
 from tests.support.fakellm import Answer, FakeLLM, Request, schema_of
-from tests.unit.star_jobs.teacher.test_mars import BRIEF, FULL, PROBLEM, Script, kind_of, run, steps
+from tests.unit.star_jobs.teacher.test_mars import BRIEF, FULL, PROBLEM, SIGNALS, TASK, Script, kind_of, run, steps
 
 DEMO = Path(__file__).parents[4] / "manifests" / "samples" / "demo" / "02-teacherrun.yaml"
 EVERYTHING = 9
@@ -165,6 +167,28 @@ async def test_the_look_ups_of_all_rounds_are_counted() -> None:
     page = render(counted)
     assert "| user_profile | 1 | 1 | 6 |" in page
     assert "Look-ups: Item-CF 6, User-CF 2; 2 were the ranking agent's, 0 had no signal." in page
+
+
+@pytest.mark.case("odd-ids")
+@pytest.mark.parametrize("sampling", [BRIEF, FULL], ids=["brief", "full"])
+@pytest.mark.parametrize(
+    "odd", ['reader "1"', "sku<5>", "shop\\6", "x" * 230], ids=["quotes", "brackets", "slash", "long"]
+)
+async def test_an_id_that_no_call_can_hold_is_left_out_counted_and_told(sampling: Sampling, odd: str) -> None:
+    known = Signal(kind=SignalKind.ITEM_CF, key=odd, categories=(), neighbours=("i1",))
+    user = Signal(kind=SignalKind.USER_CF, key=odd, categories=(), neighbours=("i1",))
+    task = TASK.model_copy(update={"user_id": odd, "candidates": (odd, *TASK.candidates[1:])})
+    with mock.patch.dict(SIGNALS, {(known.kind, odd): known, (user.kind, odd): user}):
+        record, llm = await run(Curious((1, 1, 1)), agents=Agents(), sampling=sampling, task=task)
+    asked = [offered(request) for request in llm.requests if kind_of(request) == "calls"]
+    assert asked
+    assert not any(odd in option for options in asked for option in options)
+    assert record.left_out == 2
+    builder = StatisticsBuilder()
+    builder.add(record)
+    counted = builder.build()
+    assert counted.metrics()["lookUpsLeftOut"] == 2
+    assert [warning.reason for warning in collect.warnings_of(counted)] == ["LookUpsLeftOut"]
 
 
 async def test_every_turn_has_a_seed_of_its_own() -> None:

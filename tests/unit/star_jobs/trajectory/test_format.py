@@ -1,12 +1,13 @@
 """The format: what it looks like, that it is read back as written, and how precisely faults are reported."""
 
+import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from star_contracts.data import SignalKind
+from star_contracts.data import SignalKind, ToolExchange
 from star_contracts.settings import Variant
 from star_jobs.trajectory.format import (
     ANALYSTS,
@@ -24,7 +25,7 @@ from star_jobs.trajectory.format import (
     render,
     serialize,
 )
-from star_jobs.trajectory.text import clean
+from star_jobs.trajectory.text import ELEMENT_TAGS, SECTION_TAGS, clean
 from star_jobs.trajectory.tools import ToolCall
 from tests.unit.star_jobs.trajectory.samples import RUN
 
@@ -233,3 +234,36 @@ def test_a_ranking_is_found_in_an_answer_of_poor_form() -> None:
     assert recommended('well, <recommend><JSON>["3","3"]</JSON></recommend> ok') == ("3", "3")
     assert recommended("<recommend>3, 4</recommend>") == ()
     assert recommended('<recommend><JSON>["3"') == ()
+
+
+pieces = st.lists(
+    st.text(st.characters(), max_size=10)
+    | st.sampled_from(
+        [
+            *(f"<{mark}{tag}>" for tag in (*SECTION_TAGS, *ELEMENT_TAGS) for mark in ("", "/")),
+            *('["i1"]', '["\\ud83d"]', "[" * 2000, "[NaN]", '{"correct":"yes"}', 'Item-CF("i1")', '["user_profile"]'),
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@pytest.mark.fuzz
+@example(f"<recommend><JSON>{'[' * 100_000}</JSON></recommend>")
+@example('<recommend><JSON>["\\ud83d"]</JSON></recommend>')
+@given(pieces | pieces.map(lambda text: f"<recommend><JSON>{text}</JSON></recommend>"))
+def test_whatever_a_student_writes_is_an_answer_or_a_fault(text: str) -> None:
+    for variant in Variant:
+        with contextlib.suppress(FormatError):
+            parse(text, variant)
+    assert "".join(recommended(text)).encode() is not None
+
+
+@pytest.mark.case("odd-ids")
+def test_a_run_that_looked_up_what_no_call_can_hold_trains_nobody() -> None:
+    exchange = ToolExchange(tool=SignalKind.ITEM_CF, argument='reader "1"', response="x")
+    odd = [step.model_copy(update={"tools": (exchange,)}) if step.tools else step for step in RUN.steps]
+    run = RUN.model_copy(update={"steps": tuple(odd)})
+    with pytest.raises(VariantUnavailable):
+        serialize(run)
+    assert serialize(run, Variant.WITHOUT_TOOLS)

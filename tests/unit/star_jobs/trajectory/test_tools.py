@@ -99,3 +99,22 @@ def test_cleaning_twice_changes_nothing(text: str) -> None:
 @given(st.text(), st.integers(0, 30))
 def test_shortened_text_fits(text: str, limit: int) -> None:
     assert len(shorten(text, limit)) <= limit
+
+
+@pytest.mark.case("odd-ids")
+def test_a_key_that_cannot_be_written_says_so() -> None:
+    for key in ('reader "1"', "sku<5>", "shop\\6", "x" * 230):
+        call = ToolCall(SignalKind.ITEM_CF, key)
+        assert not call.can_be_written
+        with pytest.raises(ToolCallError):
+            call.render()
+    assert ToolCall(SignalKind.ITEM_CF, "día 🙂 'x'").can_be_written
+
+
+@pytest.mark.fuzz
+@given(st.text(st.characters()))
+def test_whatever_a_student_asks_is_answered(body: str) -> None:
+    response = ToolBox(Store(), ITEMS).respond(body)
+    assert response.encode()
+    assert clean(clean(body)) == clean(body)
+    assert clean(body).encode() is not None

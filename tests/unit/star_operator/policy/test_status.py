@@ -1,8 +1,12 @@
-"""Progress: shards added up, and never going back."""
+"""Progress: shards added up, and never going back. Warnings: of a step's result, kept as a condition."""
 
+from star_contracts.artifact import ArtifactRef
+from star_contracts.errors import JobWarning
 from star_contracts.progress import ProgressReport, ProgressTarget
-from star_operator.api.meta import MAX_COUNTED_SHARDS, Status
-from star_operator.policy.status import next_attempt, with_progress
+from star_contracts.result import JobResult
+from star_operator.api.meta import MAX_COUNTED_SHARDS, Phase, Status
+from star_operator.policy.conditions import WARNINGS, find
+from star_operator.policy.status import Moment, next_attempt, run_done, step_done, told, with_progress
 
 TARGET = ProgressTarget(url="u", kind="TeacherRun", namespace="n", name="t", uid="1", attempt=1, step="generate")
 
@@ -56,3 +60,17 @@ def test_another_step_and_another_attempt_count_from_nothing() -> None:
     anew = next_attempt(before, "generate")
     assert (anew.progress, shown(anew)) == (None, "")
     assert shown(with_progress(anew, "generate", (report(0, 1, shards=1),))) == "1/10 trajectories"
+
+
+def test_what_a_step_warns_of_becomes_a_condition_and_stays() -> None:
+    at = Moment("2026-01-01T00:00:00Z", 3)
+    odd = JobWarning(reason="DataImplausible", message="review.json: line 5: a time in the year 1970")
+    more = JobWarning(reason="DataLeftOut", message="item.json: 1 of 9 left out")
+    artifact = ArtifactRef(uri="s3://star/x", digest="sha256:" + "0" * 64)
+    done = step_done(Status(attempt=1), "prepare", JobResult(artifact=artifact, warnings=(odd, more)))
+    told_of = told(run_done(done, at), at, Phase.SUCCEEDED, "Succeeded", "artifact stored")
+    warned = find(told_of.conditions, WARNINGS)
+    assert warned is not None
+    assert (warned.status, warned.reason, warned.observed_generation) == ("True", "DataImplausible", 3)
+    assert warned.message == f"{odd.message}; {more.message}"
+    assert find(told(Status(), at, Phase.SUCCEEDED, "Succeeded", "artifact stored").conditions, WARNINGS) is None
