@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from star_contracts import processor
 from star_contracts.processor import parse, this_processor
@@ -42,6 +44,11 @@ def test_what_is_asked_for_by_name_is_taken_and_said_to_be_slow_where_it_is() ->
 def test_where_linux_does_not_say_float32_is_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     assert this_processor().choose().number_format == "float32"
+
+
+@given(st.lists(st.text() | st.sampled_from(["flags : avx512_bf16", "Features\t: bf16", "model name : x"])))
+def test_whatever_linux_says_is_read(lines: list[str]) -> None:
+    assert parse("\n".join(lines)).choose().number_format in ("bfloat16", "float32")
 
 
 def test_this_machine_says_what_it_is() -> None:
