@@ -99,6 +99,12 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad("bad-model-uri", "sftjob", {"spec.model.uri": "Qwen/Qwen3-8B"}, ("spec.model.uri", "must be hf://org/name")),
     Bad("bad-digest", "checkpoint", {"spec.digest": "sha256:abc"}, ("spec.digest", "64 lower-case hex digits")),
     Bad(
+        "bad-source-digest",
+        "recdataset",
+        {"spec.source.digest": "etag-1"},
+        ("spec.source.digest", "64 lower-case hex digits"),
+    ),
+    Bad(
         "bad-input-digest",
         "checkpoint",
         {"spec.lineage.inputs": {"dataset": "latest"}},

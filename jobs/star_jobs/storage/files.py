@@ -72,5 +72,5 @@ def require_space(folder: Path, entries: Sequence[FileEntry]) -> None:
         raise RetryableFailure(
             Reason.OUT_OF_DISK,
             f"the input needs {needed / _GIB:.2f} GiB and {folder} has {free / _GIB:.2f} GiB free: give the stage more "
-            "ephemeral storage (compute.resources ephemeral-storage)",
+            "room (compute.resources.scratch)",
         )

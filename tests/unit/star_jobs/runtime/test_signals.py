@@ -88,4 +88,4 @@ def test_a_full_disk_is_out_of_disk(environment: dict[str, str], tmp_path: Path)
     result = JobResult.model_validate_json((tmp_path / "termination-log").read_bytes())
     assert result.error is not None
     assert result.error.reason == "OutOfDisk"
-    assert "ephemeral-storage" in result.error.message
+    assert "compute.resources.scratch" in result.error.message

@@ -208,6 +208,6 @@ def test_a_disk_that_is_too_small_is_found_before_the_download(
     ref = write(store, uri, {"a": bytes(1000)})
     usage = type("Usage", (), {"free": 999})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(RetryableFailure, match="ephemeral-storage") as failure:
+    with pytest.raises(RetryableFailure, match=r"compute\.resources\.scratch") as failure:
         fetch(store, ref, tmp_path / "there")
     assert failure.value.reason is Reason.OUT_OF_DISK

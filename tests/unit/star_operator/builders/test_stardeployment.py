@@ -123,7 +123,7 @@ def test_servers_can_be_scaled_to_nothing(nodes: int) -> None:
     workloads = [obj for (kind, name), obj in made if kind in ("Deployment", "StatefulSet") and name != "star"]
     assert workloads
     assert {obj["spec"]["replicas"] for obj in workloads} == {0}
-    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT))
+    gate = Evaluation.parse(gate_evaluation(cr, CHECKPOINT, inputs(cr)))
     assert gate.spec.llm is not None
     assert gate.spec.llm.server is not None
     assert gate.spec.llm.server.replicas == 1, "what is measured runs"
