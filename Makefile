@@ -103,7 +103,7 @@ bench-learning: setup ## Measure whether SFT and GRPO beat their base model, in 
 bench-teacher: setup ## Measure how much of the engine's throughput the teacher uses (ARGS='--engine simulated')
 	@$(BIN)/python -m tests.bench.bench_teacher $(ARGS)
 
-generate: setup ## Rewrite what is generated: CRDs, values schema, reference, kustomize, rendered install, goldens
+generate: setup ## Rewrite what is generated: CRDs, values schema, reference, rendered install, goldens
 	@$(BIN)/python -m star_cli.generate
 	@$(BIN)/pytest -q tests/unit/star_operator/builders/test_goldens.py --update-goldens
 
