@@ -141,7 +141,15 @@ def test_a_status_of_the_models_is_taken_whole(kubectl: Kubectl, kind: type[Reso
                 "lastTransitionTime": "2026-11-22T12:00:00Z",
             }
         ],
-        "steps": [{"name": "train", "phase": "Running", "metrics": {"loss": 1}, "reused": False}],
+        "steps": [
+            {
+                "name": "train",
+                "phase": "Running",
+                "metrics": {"loss": 1},
+                "reused": False,
+                "warnings": [{"reason": "DataLeftOut", "message": "item.json: 1 of 9 left out"}],
+            }
+        ],
         "progress": {
             "done": 1,
             "total": 2,

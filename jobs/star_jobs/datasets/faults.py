@@ -152,11 +152,11 @@ class Tally:
 
     def _refuse_doubtful(self) -> None:
         for doubt, count in self._doubts.items():
-            share = count / self._lines
-            if RULES[doubt].refused and share > self._max_doubted:
+            share, allowed = count / self._lines, max(self._max_doubted, RULES[doubt].spared)
+            if RULES[doubt].refused and share > allowed:
                 raise invalid(
                     f"{self._name}: {count} of {self._lines} {self._unit} are in doubt ({doubt}, {share:.1%}, allowed "
-                    f"{self._max_doubted:.1%}); the first is {self._examples[doubt][0]}; {RULES[doubt].remedy}, or "
+                    f"{allowed:.1%}); the first is {self._examples[doubt][0]}; {RULES[doubt].remedy}, or "
                     "raise spec.source.maxImplausible"
                 )
 

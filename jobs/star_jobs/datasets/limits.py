@@ -61,6 +61,8 @@ class Rule:
     """What a person can do about it."""
     refused: bool = True
     """Whether too many of them refuse the source."""
+    spared: float = 0.0
+    """Share up to which they never do, however low the user's limit is."""
 
 
 RULES: Mapping[Doubt, Rule] = {
@@ -69,7 +71,7 @@ RULES: Mapping[Doubt, Rule] = {
     Doubt.NO_RATING: Rule("name the column of the ratings as documented (stars)"),
     Doubt.MISSING_COLUMN: Rule("name the columns as documented", refused=False),
     Doubt.NOT_UTF8: Rule("convert the file to UTF-8 (iconv -f ... -t UTF-8)"),
-    Doubt.OWN_CANDIDATE: Rule("draw other candidates: a user is asked to rank what was taken already"),
+    Doubt.OWN_CANDIDATE: Rule("draw other candidates: a user is asked to rank what was taken already", spared=0.5),
     Doubt.UNTAKEN_CANDIDATE: Rule("know that popularity alone tells such candidates from the answer", refused=False),
     Doubt.NO_HISTORY: Rule("know that such a task tells nothing of its user", refused=False),
 }

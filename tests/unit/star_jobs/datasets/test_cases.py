@@ -298,11 +298,15 @@ def test_candidates_of_the_users_own_and_of_nobodys_are_told(prepare: Prepare) -
     source.task(99, [answer, others[0]])
     source.users.append({"user_id": "u99"})
     wanted = TASKS.model_copy(update={"test": 10})
-    done = prepare(source.files(), tasks=wanted, max_implausible=0.5)
+    done = prepare(source.files(), tasks=wanted)
     counts = {name: done.result.metrics[name] for name in ("ownCandidate", "untakenCandidate", "noHistory")}
     assert counts == {"ownCandidate": 1, "untakenCandidate": 1, "noHistory": 1}
     assert "test tasks: ownCandidate 1 of 4 (classic task of user u0" in warned(done, WarningReason.DATA_IMPLAUSIBLE)
-    assert "test tasks: 1 of 4 tasks are in doubt (ownCandidate" in refused(prepare(source.files(), tasks=wanted))
+    for _ in range(3):
+        source.task(0, [answer, others[0], own])
+    message = refused(prepare(source.files(), tasks=wanted))
+    assert "test tasks: 4 of 7 tasks are in doubt (ownCandidate, 57.1%, allowed 50.0%)" in message
+    assert prepare(source.files(), tasks=wanted, max_implausible=1.0).result.metrics["ownCandidate"] == 4
 
 
 @pytest.mark.case("odd-ids")

@@ -276,7 +276,7 @@ def spoil(folder: Path) -> None:
 def test_every_fault_is_counted_by_reason_and_reported(tmp_path: Path) -> None:
     source = bench.write_source(tmp_path / "source", Platform.AMAZON, SIZE)
     spoil(source)
-    tasks = TaskSettings(types=(TaskType.CLASSIC,), candidates=3, train=2, test=50)
+    tasks = TaskSettings(types=(TaskType.CLASSIC,), candidates=3, train=0, test=50)
     dataset, metrics = prepare(source, tmp_path / "dataset", tasks)
     faults = {
         "badValue": 1,

@@ -102,7 +102,7 @@ def test_agentrecbench_becomes_a_dataset(jobs: JobRunner, store: ObjectStore, ur
     folder = tmp_path / "bench"
     folder.mkdir()
     bench(folder, amazon)
-    bench_task(folder, "task/classic/amazon", {"user_id": "u1", "candidate_list": ["B2", "17"]}, "17")
+    bench_task(folder, "task/classic/amazon", {"user_id": "u1", "candidate_list": ["B1", "17"]}, "17")
     wanted = TaskSettings(types=(TaskType.CLASSIC,), candidates=2, train=0, test=5)
     done = jobs.run(stage(upload(store, f"{uri}/bench", folder), format=DatasetFormat.AGENT_REC_BENCH, tasks=wanted))
     dataset = Dataset(jobs.fetch(done.artifact))

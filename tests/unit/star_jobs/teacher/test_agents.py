@@ -177,7 +177,7 @@ def test_whatever_a_model_answers_is_read_or_invalid(answer: dict[str, Any]) -> 
     options = [ToolCall(SignalKind.ITEM_CF, "i1"), ToolCall(SignalKind.USER_CF, "u1")]
     readers: list[Callable[[], object]] = [
         lambda: agents.read_plan(answer),
-        lambda: agents.read_calls(answer, options, 2),
+        lambda: [call.render() for call in agents.read_calls(answer, options, 2)],
         lambda: agents.read_analysis(answer),
         lambda: agents.reflection_payload(agents.read_reflection(answer, ANALYSTS)),
         lambda: agents.read_ranking(answer, ("i1", "i2", 'odd "3"'), 1).ranking,
