@@ -6,7 +6,7 @@ A reason without an entry fails a unit test; docs/troubleshooting.md is generate
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from star_contracts.errors import Reason
+from star_contracts.errors import Reason, WarningReason
 from star_operator.api.meta import Phase
 from star_operator.core.reasons import AnyReason, ConditionReason
 
@@ -33,6 +33,7 @@ class Section:
 _WAITS = (Phase.WAITING,)
 _RUNS = (Phase.RUNNING,)
 _FAILED = (Phase.FAILED,)
+_ENDED_WELL = (Phase.SUCCEEDED,)
 _TRIED_AGAIN = (Phase.WAITING, Phase.FAILED)
 """Waiting for the next attempt, and failed after the last one."""
 
@@ -357,7 +358,29 @@ JOBS = Section(
     },
 )
 
-SECTIONS = (WAITS, REFUSED, RAN, JOBS, WELL)
+WARNS = Section(
+    "It succeeded, with a warning",
+    "The artifact is there and can be used. The condition `Warnings` says what a person should know of it.",
+    {
+        WarningReason.DATA_LEFT_OUT: Remedy(
+            _ENDED_WELL,
+            "Lines, users or task files of the source cannot be used and were skipped; `stats.json` counts them.",
+            "Look at the first one, which the message names; `spec.source.maxMalformed` is how many may be skipped.",
+        ),
+        WarningReason.DATA_IMPLAUSIBLE: Remedy(
+            _ENDED_WELL,
+            "Values of the source were taken that can hardly be right: dates of 1970, a column that is missing.",
+            "Look at the first one, which the message names; `spec.source.maxImplausible` is how many are taken.",
+        ),
+        WarningReason.LOOK_UPS_LEFT_OUT: Remedy(
+            _ENDED_WELL,
+            "Ids that cannot be written in a tool call are not offered for look-ups.",
+            "Nothing, where they are few; else give those users and items other ids.",
+        ),
+    },
+)
+
+SECTIONS = (WAITS, REFUSED, RAN, JOBS, WARNS, WELL)
 REMEDIES: Mapping[AnyReason, Remedy] = {
     reason: remedy for section in SECTIONS for reason, remedy in section.remedies.items()
 }

@@ -7,7 +7,7 @@ and what to do about it is in `api/remedies.py`, which docs/troubleshooting.md i
 from enum import StrEnum
 from typing import TypeAlias
 
-from star_contracts.errors import Reason
+from star_contracts.errors import Reason, WarningReason
 
 
 class ConditionReason(StrEnum):
@@ -62,7 +62,7 @@ class ConditionReason(StrEnum):
     JOB_FAILED = "JobFailed"
 
 
-AnyReason: TypeAlias = ConditionReason | Reason
+AnyReason: TypeAlias = ConditionReason | Reason | WarningReason
 
 
 def of_job(word: str) -> AnyReason:

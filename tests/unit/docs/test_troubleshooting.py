@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from star_contracts.errors import Reason
+from star_contracts.errors import Reason, WarningReason
 from star_contracts.result import ErrorClass, JobError
 from star_operator.api import troubleshooting
 from star_operator.api.meta import REASON_PATTERN
@@ -16,7 +16,7 @@ from star_operator.api.remedies import REMEDIES, SECTIONS
 from star_operator.core.reasons import AnyReason, ConditionReason, of_job
 
 ROOT = Path(__file__).parents[3]
-ALL: tuple[AnyReason, ...] = (*ConditionReason, *Reason)
+ALL: tuple[AnyReason, ...] = (*ConditionReason, *Reason, *WarningReason)
 TABLE = "operator/star_operator/api/remedies.py"
 USES = "\n".join(
     path.read_text()
