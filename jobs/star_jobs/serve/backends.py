@@ -95,6 +95,8 @@ class BackendPool:
         self.hold = False
         """Whether a request waits for a backend while none is up: the servers are scaled to nothing."""
         self._answers = asyncio.Event()
+        self._sleeps = 0
+        """How often the last backend that was up went down."""
         self.http = ReconnectingClient(
             trust_env=False,
             timeout=httpx2.Timeout(_CALL_TIMEOUT, connect=_CONNECT_TIMEOUT),
@@ -141,10 +143,18 @@ class BackendPool:
         preferred = [by_revision[b.revision] for b in preference(key, [handle.backend for handle in self.handles])]
         return sorted(preferred, key=lambda handle: not handle.health.up)
 
-    async def awake(self) -> None:
-        """Return at once, or, while requests are held, as soon as a backend that takes traffic is up."""
+    async def awake(self) -> int:
+        """Return at once, or, while requests are held, as soon as a backend that takes traffic is up.
+
+        What is returned tells `slept_since` when that was.
+        """
         if self.hold:
             await self._answers.wait()
+        return self._sleeps
+
+    def slept_since(self, moment: int) -> bool:
+        """Say whether requests are held and no backend was up at some time since: what failed then is asked again."""
+        return self.hold and (not self._answers.is_set() or self._sleeps != moment)
 
     @property
     def asleep(self) -> bool:
@@ -212,8 +222,9 @@ class BackendPool:
     def _note_answers(self) -> None:
         if any(handle.health.up and handle.backend.weight > 0 for handle in self.handles):
             self._answers.set()
-        else:
+        elif self._answers.is_set():
             self._answers.clear()
+            self._sleeps += 1
 
     async def close(self) -> None:
         """Close every client."""

@@ -84,11 +84,11 @@ class Recommender:
     ) -> tuple[BackendHandle, list[StudentAnswer]]:
         """Ask once a backend is up, where the servers are scaled to nothing; one that goes meanwhile is waited for."""
         while True:
-            await self.pool.awake()
+            moment = await self.pool.awake()
             try:
                 return await self._ask(request, caller, prepared)
             except Problem:
-                if not self.pool.asleep:
+                if not self.pool.slept_since(moment):
                     raise
 
     async def _ask(

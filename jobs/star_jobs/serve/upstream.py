@@ -59,11 +59,11 @@ class Upstream:
 async def open_awake(call: Call, pool: BackendPool, stack: AsyncExitStack) -> Upstream:
     """Send the call as `open_upstream` does, once a backend is up where the servers are scaled to nothing."""
     while True:
-        await pool.awake()
+        moment = await pool.awake()
         try:
             return await open_upstream(call, pool, stack)
         except Problem:
-            if not pool.asleep:
+            if not pool.slept_since(moment):
                 raise
 
 
