@@ -22,6 +22,7 @@ import typer
 import uvicorn
 import yaml
 
+from star_cli.demo.manifests import merged
 from star_cli.local.binaries import Binaries
 from star_cli.local.controlplane import ControlPlane
 from star_cli.main import app
@@ -34,6 +35,7 @@ from star_jobs.serve.gateway import Gateway
 from star_jobs.storage import ObjectStore
 from star_operator.api.crd import file_stem
 from star_operator.api.kinds import BY_KIND, KINDS
+from star_operator.api.values import Values
 from tests.contract.conftest import ROOT
 from tests.contract.test_crds import MINIMAL, minimal
 from tests.support import commands, world
@@ -45,6 +47,7 @@ from tests.support.kubectl import Kubectl, eventually
 from tests.support.s3 import S3Server, free_port, start_s3
 from tests.unit.star_jobs.serve.conftest import open_world
 
+CHART_VALUES: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "star-operator" / "values.yaml").read_text())
 STUBS = ROOT / "tests" / "support" / "programs"
 KEY = "made-up"
 STANDS_FOR = {
@@ -140,6 +143,7 @@ def shell(cluster: ControlPlane, s3: S3Server, tmp_path_factory: pytest.TempPath
         (folder / part.name).symlink_to(part)
     for name in ("my-values.yaml", "my.yaml"):
         (folder / name).write_text("replicas: 1\n")
+    (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nbWFkZSB1cA==\n-----END CERTIFICATE-----\n")
     shutil.copy(cluster.kubeconfig, folder / STANDS_FOR["FILE"])
     printed = notes(cluster.kubeconfig)
     kubectl = Kubectl(cluster.kubeconfig)
@@ -184,7 +188,7 @@ def _fetch_spec(folder: Path, s3: S3Server) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.environment().items():
             patch.setenv(name, value)
-        ref = world.publish(ObjectStore(s3.store()), s3.new_uri(), files, ArtifactKind.CHECKPOINT)
+        ref = world.publish(ObjectStore(s3.store()), s3.new_uri(), files, ArtifactKind.DATASET)
     spec = FetchSpec(store=s3.store(), artifact=ref, destination=str(folder / "fetched"))
     (folder / "fetch.json").write_text(json.dumps(spec.to_json_dict()))
     return folder / "fetch.json"
@@ -221,12 +225,15 @@ def test_nothing_but_what_is_known_can_be_run(shell: Shell) -> None:
 
 @pytest.mark.parametrize("page", commands.pages(ROOT), ids=_name)
 def test_manifests_in_pages_are_taken(cluster: ControlPlane, shell: Shell, page: Path) -> None:
-    """A whole manifest as it stands; a `spec:` alone by one of our kinds."""
+    """A whole manifest as it stands; a `spec:` alone by one of our kinds; the chart's values by their model."""
     kubectl = Kubectl(cluster.kubeconfig)
     for block in commands.yaml_blocks(page.read_text()):
         for manifest in yaml.safe_load_all(block):
             if manifest.get("apiVersion", "").startswith(("keda.sh/", "kustomize.config.k8s.io/")):
                 continue  # of programs that are not here: test_applying.py and test_kustomize.py have their parts
+            if set(manifest) <= set(CHART_VALUES):
+                Values.model_validate(merged(CHART_VALUES, manifest))
+                continue
             wholes = [manifest] if "kind" in manifest else [_completed(kind, manifest) for kind in BY_KIND]
             assert any(_taken(kubectl, one) for one in wholes), block
 

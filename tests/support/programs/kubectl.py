@@ -14,4 +14,5 @@ if len(words) == 1:
 done = subprocess.run([os.environ["STAR_TEST_KUBECTL"], *words], capture_output=True, text=True)
 sys.stdout.write(done.stdout)
 sys.stderr.write(done.stderr)
-sys.exit(0 if "AlreadyExists" in done.stderr else done.returncode)
+there = "AlreadyExists" in done.stderr or "already exists" in done.stderr
+sys.exit(0 if there else done.returncode)
