@@ -21,7 +21,7 @@ from star_operator.core.settings import Settings
 PUBLIC = "https://huggingface.co"
 BRANCH = "main"
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_TIMEOUT = aiohttp.ClientTimeout(total=15)
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _MISSING = {401, 403, 404}
 """The public hub answers 401 for what is not there as for what is private."""
 _PIN = "or write its commit behind it, hf://org/name@<40 hex digits>, which needs no hub here"
@@ -56,7 +56,9 @@ class Hub:
         try:
             status, found = await self._get(url)
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-            detail = " ".join(str(error).split())[:200] or type(error).__name__
+            # aiohttp's own words have an address in memory, which would make each look a new state of things.
+            cause = getattr(error, "os_error", None) or error
+            detail = " ".join(str(cause).split())[:200] or type(cause).__name__
             text = f"{where} does not answer the operator ({detail}); check the way to it, {_PIN}"
             raise Waiting(ConditionReason.HUB_UNREACHABLE, text) from error
         if status in _MISSING:
@@ -78,7 +80,8 @@ class Hub:
             return answer.status, await answer.json(content_type=None) if answer.status == 200 else None
 
     def _trusted(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self.settings.ca_bundle or None)
+        # Comments of a bundle may be in any language; PEM itself is ASCII, and more is refused.
+        return ssl.create_default_context(cadata=self.settings.ca_bundle.encode("ascii", "ignore").decode() or None)
 
     def _proxy(self, url: str) -> str | None:
         proxies = self.settings.proxy.environment(self.settings.cluster_domain)

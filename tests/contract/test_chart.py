@@ -112,6 +112,15 @@ def test_pods_may_have_no_keys(setting: str) -> None:
     assert settings.store.secret_name == ""
 
 
+def test_values_of_a_chart_of_before_do() -> None:
+    """`helm upgrade --reuse-values`: what they lack is as the chart's own values say."""
+    ours, theirs = render(), render("--set", "caBundle=null,proxy=null,pods=null,podSecurity=null")
+    settings = [yaml.safe_load(only(one, "ConfigMap")["data"]["settings.yaml"]) for one in (ours, theirs)]
+    assert Settings.model_validate(settings[0]) == Settings.model_validate(settings[1])
+    pods = [only(one, "Deployment")["spec"]["template"]["spec"]["securityContext"] for one in (ours, theirs)]
+    assert pods[0] == pods[1]
+
+
 def test_region_and_addressing_style_reach_the_operator() -> None:
     objects = render("--set", "store.connection.region=eu-west-1,store.connection.pathStyle=false")
     settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))

@@ -130,3 +130,10 @@ def test_another_store_secret_is_another_right(installed: Kubectl) -> None:
     roles = [obj for obj in render("--set", "store.secretName=ours") if obj["kind"] == "ClusterRole"]
     rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["secrets"]]
     assert [rule["resourceNames"] for rule in rules] == [["ours"]]
+
+
+@pytest.mark.parametrize("setting", ["store.secretName=", "store.secretName=null"])
+def test_without_a_store_secret_no_secret_can_be_read(setting: str) -> None:
+    """An empty list of names would be every Secret of the cluster (RBAC, resourceNames)."""
+    roles = [obj for obj in render("--set", setting) if obj["kind"] == "ClusterRole"]
+    assert not [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]

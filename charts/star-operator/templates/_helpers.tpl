@@ -57,11 +57,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "store" (merge (dict "secretName" (default "" .Values.store.secretName)) .Values.store)
       "pools" .Values.pools
       "images" $images
-      "caBundle" .Values.caBundle
-      "proxy" .Values.proxy
+      "caBundle" (default "" .Values.caBundle)
+      "proxy" (default dict .Values.proxy)
       "imagePullPolicy" .Values.imagePullPolicy
       "imagePullSecrets" .Values.imagePullSecrets
-      "pods" .Values.pods
+      "pods" (default dict .Values.pods)
       "podSecurity" (include "star-operator.podSecurity" . | fromYaml)
       "clusterDomain" .Values.settings.clusterDomain
       "llmIdleSeconds" .Values.settings.llmIdleSeconds
@@ -72,10 +72,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- toYaml $settings }}
 {{- end }}
 
-{{/* User and groups: null is said, as Helm takes a value that is null for one that is not there. */}}
+{{/*
+User and groups: null is said, as Helm takes a value that is null for one that is not there. Without any of it, as after
+`helm upgrade --reuse-values` from a chart of before, they are the image's.
+*/}}
 {{- define "star-operator.podSecurity" -}}
+{{- $ids := dict "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532 }}
+{{- if hasKey .Values "podSecurity" }}{{ $ids = .Values.podSecurity | default dict }}{{ end }}
 {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
-{{ $key }}: {{ get ($.Values.podSecurity | default dict) $key | default "null" }}
+{{ $key }}: {{ get $ids $key | default "null" }}
 {{- end }}
 {{- end }}
 

@@ -40,6 +40,10 @@ class Fault(StrEnum):
     """A task with a single candidate, or with thousands."""
 
 
+_CUT = frozenset({Fault.NOT_JSON, Fault.WRONG_COLUMNS, Fault.MISSING_FIELD})
+"""What becomes of a line that was cut; all other faults are those of a whole line."""
+
+
 class Malformed(ValueError):
     """One line or task cannot be used; the message says what is wrong with it."""
 
@@ -105,7 +109,7 @@ class Tally:
 
     def bad_line(self, row: int, error: Malformed) -> None:
         """Leave out the line of that row (its number less one)."""
-        self._last = (row, str(error))
+        self._last = (row, str(error)) if error.fault in _CUT else (-1, "")
         self.bad(f"line {row + 1}: {error}", error.fault)
 
     def bad(self, sentence: str, fault: Fault, count: int = 1) -> None:

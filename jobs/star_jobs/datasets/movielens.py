@@ -69,7 +69,7 @@ def read(folder: Path, max_malformed: float, max_implausible: float = MAX_IMPLAU
     reader = _Reader(max_malformed, max_implausible)
     items = _only(folder, (".item",), "films")
     reader.read(items, _original_item() if items.name == "u.item" else _atomic(items), reader.add_item)
-    for users in sorted(folder.glob("*.user")):
+    for users in sorted(filter(Path.is_file, folder.glob("*.user"))):
         reader.read(users, _original_user() if users.name == "u.user" else _atomic(users), reader.add_user)
     ratings = _only(folder, (".inter", ".data"), "ratings")
     layout = _original_data() if ratings.name == "u.data" else _atomic(ratings)
@@ -249,7 +249,7 @@ def _required(row: Row, name: str) -> str:
 
 
 def _only(folder: Path, suffixes: Sequence[str], what: str) -> Path:
-    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise invalid(

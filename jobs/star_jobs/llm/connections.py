@@ -25,17 +25,18 @@ class ReconnectingClient(httpx2.AsyncClient):
         Raises httpx2.TransportError as soon as a new connection fails: that says something about the server.
         """
         while True:
-            opened = False
+            opened = answered = False
 
             async def trace(event: str, _info: dict[str, Any]) -> None:
-                nonlocal opened
+                nonlocal opened, answered
                 opened |= event.startswith(_CONNECTING)
+                answered |= event.endswith("receive_response_headers.complete")
 
             request.extensions["trace"] = trace
             try:
                 return await super().send(request, **options)
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                if opened:
+                if opened or answered:
                     raise
 
 

@@ -187,7 +187,7 @@ def retry_after(error: openai.APIError) -> float | None:
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return min(_LONGEST_REST, max(0.0, seconds))
 

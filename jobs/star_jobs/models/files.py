@@ -34,7 +34,10 @@ class ModelFiles:
 
     def has(self, file: str) -> bool:
         """Tell whether there is such an entry, be it a link to nowhere."""
-        return (self.path / file).exists() or (self.path / file).is_symlink()
+        try:
+            return (self.path / file).exists() or (self.path / file).is_symlink()
+        except (OSError, ValueError):  # no file can have that name
+            return False
 
     def json(self, file: str) -> dict[str, Any]:
         """Return the JSON object in a file. Raises TerminalFailure(InvalidModel)."""

@@ -1,6 +1,7 @@
 """Count tokens as a model's own tokenizer does, without loading the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from star_jobs.models.files import ModelFiles
@@ -16,11 +17,27 @@ def token_counter(folder: Path, name: str = "") -> TokenCounter:
     """
     from tokenizers import Tokenizer
 
-    try:
+    files = ModelFiles(folder, name or folder.name)
+    with _broken(files, "that is no tokenizer"):
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the package raises nothing more special
+        # Saved with the tokenizer where it was last used with them: they are about batches, and not about texts.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+    def count(text: str) -> int:
+        with _broken(files, "that cannot read every text"):
+            return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return count
+
+
+@contextmanager
+def _broken(files: ModelFiles, what: str) -> Iterator[None]:
+    """Turn what the package raises into InvalidModel: plain exceptions, and panics, which are none."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         detail = " ".join(str(error).split())[:200]
-        raise ModelFiles(folder, name or folder.name).problem(
-            f"has a tokenizer.json that is no tokenizer ({detail})", "upload the one it was trained with"
-        ) from error
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+        raise files.problem(f"has a tokenizer.json {what} ({detail})", "upload the one it was trained with") from error

@@ -23,6 +23,7 @@ _DIMENSIONS = 64
 _SIZES = {8: ("F64", "I64", "U64"), 4: ("F32", "I32", "U32"), 2: ("F16", "BF16", "I16", "U16"), 1: ("I8", "U8", "BOOL")}
 _BYTES = {name: size for size, names in _SIZES.items() for name in names}
 """Bytes of a number; formats that are not listed (eight bits and less, of several layouts) are not checked."""
+_LARGEST = 2**63
 _SHARD = re.compile(r"[^/\\]+\.safetensors")
 _TOLERANCE = 0.01
 """Share by which an index's total may be off: writers count tied weights and buffers in different ways."""
@@ -120,9 +121,9 @@ def _is_shard(name: object) -> bool:
 def _check_total(files: ModelFiles, index: dict[str, Any], found: int) -> None:
     metadata = index.get("metadata")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if isinstance(total, int | float) and not abs(found - total) <= _TOLERANCE * total:
+    if isinstance(total, int | float) and not (0 <= total < _LARGEST and abs(found - total) <= _TOLERANCE * total):
         raise files.problem(
-            f"has {found} bytes of weights, where metadata.total_size of {INDEX} says {total}",
+            f"has {found} bytes of weights, where metadata.total_size of {INDEX} says {str(total)[:40]}",
             "upload all of its shards, or correct the number",
         )
 
@@ -161,8 +162,8 @@ def _no_weights(files: ModelFiles) -> Exception:
 
 def _parse(text: bytes) -> dict[str, Tensor]:
     try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
+        header = json.loads(text.decode(), parse_constant=_no_number)
+        if not isinstance(header, dict) or not _is_told(header.get("__metadata__", {})):
             raise TypeError
         tensors = {name: _tensor(entry) for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
@@ -177,6 +178,15 @@ def _parse(text: bytes) -> dict[str, Tensor]:
     return tensors
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _is_told(metadata: Any) -> bool:
+    """Tell whether a header's metadata are texts by name, as the format has them."""
+    return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+
+
 def _tensor(entry: Any) -> Tensor:
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     if len(shape) > _DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, end)):
@@ -184,6 +194,8 @@ def _tensor(entry: Any) -> Tensor:
     if end < begin:
         raise BrokenWeights("has a header whose tensors overlap or leave gaps")
     parameters = prod(shape)
+    if parameters >= _LARGEST:
+        raise BrokenWeights("has a header whose shapes do not fit its bytes")
     size = _BYTES.get(str(entry["dtype"]))
     if size is not None and end - begin != parameters * size:
         raise BrokenWeights("has a header whose shapes do not fit its bytes")

@@ -6,7 +6,6 @@ probes and everybody else are answered meanwhile.
 
 import asyncio
 from collections.abc import Callable
-from email.message import Message
 from typing import TypeVar
 
 from fastapi import Request
@@ -88,9 +87,11 @@ def _parsed(raw: bytes) -> JsonObject:
 
 def _check_headers(request: Request) -> None:
     headers = request.headers
-    media = Message()
-    media["content-type"] = headers.get("content-type") or "application/json"
-    kind, charset = media.get_content_type(), media.get_content_charset("utf-8")
+    kind, *parameters = (
+        part.strip().lower() for part in (headers.get("content-type") or "application/json").split(";")
+    )
+    given = dict(part.partition("=")[::2] for part in parameters)
+    charset = given.get("charset", "utf-8").strip('"')
     if not (kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))):
         detail = f"content-type {kind} is not taken; send JSON with `Content-Type: application/json`."
         raise Problem(415, "unsupported-media-type", detail, field="content-type")

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from star_contracts.data import Interaction, SignalKind
 
 ShortText = Annotated[str, StringConstraints(max_length=256)]
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+"""As long as datasets take them."""
 MAX_INTEGER = 2**31 - 1
 LATEST_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999: larger numbers are no Unix times in seconds."""

@@ -38,7 +38,7 @@ class _Repeated(JsonObject):
     name: str
 
 
-def parse_object(raw: bytes) -> JsonObject:
+def parse_object(raw: bytes, max_values: int = MAX_VALUES) -> JsonObject:
     """Read a JSON object. Raises BadJson."""
     try:
         text = raw.decode("utf-8-sig")
@@ -52,7 +52,7 @@ def parse_object(raw: bytes) -> JsonObject:
         raise BadJson("body", f"must not be nested deeper than {MAX_DEPTH} levels") from None
     if not isinstance(document, dict):
         raise BadJson("body", "must be a JSON object")
-    _check(document)
+    _check(document, max_values)
     return document
 
 
@@ -72,15 +72,15 @@ def printable(text: str) -> str:
 _Path = tuple[str | int, ...]
 
 
-def _check(document: JsonObject) -> None:
+def _check(document: JsonObject, max_values: int) -> None:
     waiting: list[tuple[_Path, JsonObject | list[Any]]] = [((), document)]
     values = 1
     while waiting:
         where, container = waiting.pop()
         _check_container(where, container)
         values += len(container)
-        if values > MAX_VALUES:
-            raise BadJson("body", f"must not have more than {MAX_VALUES} values")
+        if values > max_values:
+            raise BadJson("body", f"must not have more than {max_values} values")
         # A path is only made where it is needed: nearly all values are plain, and there may be very many.
         for name, value in container.items() if isinstance(container, dict) else enumerate(container):
             if isinstance(value, dict | list):

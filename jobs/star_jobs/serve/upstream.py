@@ -29,6 +29,10 @@ _UNAVAILABLE = (502, 503, 504)
 _OURS = (401, 403, 404)
 """What a backend says to the gateway, not to its caller: the key and the model are the deployment's."""
 _PASSED_ON = ("retry-after",)
+_SHORT_WORDS = (413, 429)
+_PARSED_AT_ONCE = 64 * 1024
+MAX_ANSWER_VALUES = 20_000_000
+"""Values in a backend's answer, whose size is bounded already: 20 log-probabilities a token are 100 of them."""
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -48,7 +52,8 @@ class Upstream:
     @property
     def headers(self) -> dict[str, str]:
         """Headers for the client: the type of the content, who answered, and when to come again."""
-        kept = {name: self.response.headers[name] for name in _PASSED_ON if name in self.response.headers}
+        given = ((name, self.response.headers.get(name)) for name in _PASSED_ON)
+        kept = {name: value for name, value in given if value is not None and value.isascii()}
         return kept | {
             "content-type": _EVENT_STREAM if self.is_stream else "application/json",
             "x-star-revision": self.backend.revision,
@@ -109,8 +114,13 @@ async def whole_answer(upstream: Upstream) -> Response:
     status, revision = upstream.response.status_code, upstream.backend.revision
     content = await _content(upstream)
     try:
-        parse_object(content)
+        if len(content) > _PARSED_AT_ONCE:  # log-probabilities of a long answer: others are answered meanwhile
+            await asyncio.to_thread(parse_object, content, MAX_ANSWER_VALUES)
+        else:
+            parse_object(content)
     except BadJson as error:
+        if status in _SHORT_WORDS:  # proxies in front of a server say this in plain text
+            raise _refused(status, revision, upstream.headers.get("retry-after")) from None
         detail = f"revision {revision} answered {status} with what is no JSON object ({error}); see its log."
         raise Problem(502, "backend-answer-unusable", detail) from None
     if status in _OURS or not (status == 200 or 400 <= status < 500):
@@ -118,6 +128,13 @@ async def whole_answer(upstream: Upstream) -> Response:
         detail = f"revision {revision} answered {status}: {said}; see its log."
         raise Problem(502, "backend-refused", detail)
     return Response(content, status_code=status, headers=upstream.headers)
+
+
+def _refused(status: int, revision: str, retry_after: str | None) -> Problem:
+    if status == 413:
+        return Problem(422, "refused-by-backend", f"revision {revision} takes no prompt of this size; send less.")
+    seconds = int(retry_after) if retry_after and retry_after.isdecimal() and len(retry_after) < 6 else 1
+    return Problem(429, "backend-busy", f"revision {revision} has too much to do; retry.", retry_after=seconds)
 
 
 async def _content(upstream: Upstream) -> bytes:

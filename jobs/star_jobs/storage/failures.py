@@ -37,7 +37,7 @@ from star_jobs.storage.faults import CHANGED, NOT_S3, Answer, Fault, fault_of
 
 
 class NotAnObjectStore(Exception):
-    """A successful answer that no S3 server gives: a web page."""
+    """A successful answer that no S3 server gives, such as a web page; the text says what it is."""
 
 
 STORE_ERRORS = (
@@ -76,7 +76,9 @@ def failure_of(error: Exception, what: str, endpoint: str) -> JobFailure:
     if isinstance(error, ClientError):
         answer = answer_of(error)
         return _failure(fault_of(answer), what, where, _words(answer))
-    if isinstance(error, NotAnObjectStore) or (isinstance(error, ResponseParserError) and _PAGE.search(str(error))):
+    if isinstance(error, NotAnObjectStore):
+        return _failure(NOT_S3, what, where, str(error))
+    if isinstance(error, ResponseParserError) and _PAGE.search(str(error)):
         return _failure(NOT_S3, what, where, "a web page")
     if isinstance(error, S3DownloadFailedError):
         return _failure(CHANGED, what, where, shown(str(error)))

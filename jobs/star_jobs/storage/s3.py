@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from botocore.exceptions import ClientError
 from star_contracts.errors import Reason
 from star_contracts.job import Store
 from star_jobs.errors import TerminalFailure
-from star_jobs.storage.failures import STORE_ERRORS, failure_of, is_of_the_store, keep_the_answer
+from star_jobs.storage.failures import STORE_ERRORS, NotAnObjectStore, failure_of, is_of_the_store, keep_the_answer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 CONCURRENCY = 8
 """Requests in flight in one transfer, and files in flight in a tree."""
@@ -126,10 +127,10 @@ class ObjectStore:
         prefix = f"{prefix}/" if prefix else ""
         with self._errors("list", prefix_uri):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                _require_listing(page)
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
-                        modified = item.get("LastModified")
-                        when = modified.astimezone(UTC).isoformat(timespec="milliseconds") if modified else ""
+                        when = _written(item.get("LastModified"))
                         yield StoredObject(
                             item["Key"].removeprefix(prefix), item["Size"], item.get("ETag") or when, when
                         )
@@ -160,6 +161,23 @@ class ObjectStore:
             if not is_of_the_store(error):
                 raise
             raise failure_of(error, f"could not {action} {what}", self.endpoint) from error
+
+
+def _require_listing(page: "ListObjectsV2OutputTypeDef") -> None:
+    """Raise NotAnObjectStore for a page that is none, or one that says there are more and not how to ask for them."""
+    if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+        raise NotAnObjectStore("the first part of a listing, and no way to the next (ListObjectsV2)")
+    if not page.keys() & {"IsTruncated", "KeyCount", "Name"}:
+        raise NotAnObjectStore("something that is no listing (ListObjectsV2)")
+    if any("Key" not in item or "Size" not in item for item in page.get("Contents", [])):
+        raise NotAnObjectStore("a listing of objects without key or size")
+
+
+def _written(moment: datetime | None) -> str:
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds") if moment else ""
+    except OverflowError:  # of no year
+        return ""
 
 
 def _ask_once(context: dict[str, Any], **_: object) -> None:

@@ -14,6 +14,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PREFIX = re.compile(r"^(?:\([A-Za-z]\w*[^()]{0,80}\bpid=\d+[^()]{0,80}\) ?|\[(?:rank)?\d+\]: ?|\s{0,20}\| ?)+")
 """Of Ray (`(TaskRunner pid=12, ip=1.2.3.4)`), of torchrun (`[rank0]:`) and of exception groups (`|`)."""
 _TRACEBACK = "Traceback (most recent call last)"
+_IGNORED = "Exception ignored in"
+"""What a process says at its end of exceptions that ended nothing; their tracebacks follow."""
 _CAUSED = "The above exception was the direct cause of the following exception"
 _PROGRESS = re.compile(r"global_step/max_steps|^step:\d+ - ")
 """How ms-swift and verl print a finished step."""
@@ -21,7 +23,7 @@ _DOTTED = r"(?:[A-Za-z_]\w*\.)*"
 _NAMED = r"[A-Z_]\w*(?:Error|Exception|Interrupt|Failure|Exit|Expired)"
 _RAISED = re.compile(rf"{_DOTTED}(?P<name>{_NAMED})(?:\((?P<inner>\w+)\))?(?::\s|:?$)")
 _ANY_NAME = re.compile(rf"{_DOTTED}(?P<name>[A-Za-z_]\w*)(?:\((?P<inner>\w+)\))?(?::\s|:?$)")
-_MENTIONED = re.compile(rf"(?:^|[\s.:)])(?P<line>{_DOTTED}(?P<name>{_NAMED})\b.*)")
+_MENTIONED = re.compile(rf"(?:^|[\s:)]|(?<!\w)\.)(?P<line>{_DOTTED}(?P<name>{_NAMED})\b.*)")
 _NATIVE = re.compile(
     r"terminate called|what\(\):|Fatal Python error|Segmentation fault|Bus error|Aborted|Killed\b|Out of memory"
     r"|\*\*\* SIG|fatal error:|.*Watchdog caught collective operation timeout"
@@ -83,20 +85,25 @@ def last_words(tail: Sequence[str]) -> str:
 
 
 def _errors(lines: Sequence[str]) -> Iterator[EngineError]:
-    in_traceback = caused = False
+    in_traceback = caused = ignored = False
     previous: EngineError | None = None
+    before = ""
     for line in lines:
         if _TRACEBACK in line:
-            in_traceback = True
+            in_traceback, ignored = True, before.startswith(_IGNORED)
         elif line.startswith(_CAUSED):
             caused = True
         elif error := _error(line, in_traceback):
             if error.traced:
                 in_traceback = False
+                if ignored:
+                    ignored = False
+                    continue
             if caused and previous is not None:
                 error = EngineError(error.line, error.name, error.traced, previous)
             caused, previous = False, error
             yield error
+        before = line
 
 
 def _error(line: str, in_traceback: bool) -> EngineError | None:

@@ -4,6 +4,7 @@ What may take long, a Docker engine or an index that does not answer, is asked s
 """
 
 import configparser
+import http.client
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from star_cli.host.needs import Needs
 from star_cli.host.search import find
@@ -254,6 +256,8 @@ def _unreachable(sources: Mapping[str, str]) -> dict[str, str]:
 
 def _silence(url: str) -> str:
     """Why nothing answers at a URL; empty where something does, whatever it says: credentials are the client's."""
+    parts = urlsplit(url)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # the password is the client's, and no news
     unchecked = ssl._create_unverified_context()  # noqa: S323 - nothing is taken from it, and the clients check
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the user's own configuration
     handlers = (urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=unchecked))
@@ -261,7 +265,7 @@ def _silence(url: str) -> str:
         urllib.request.build_opener(*handlers).open(request, timeout=_ANSWER_SECONDS).close()
     except (urllib.error.HTTPError, TimeoutError):  # the latter only from a server that is connected, and slow
         return ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"{url}: {getattr(error, 'reason', error)}"
     return ""
 

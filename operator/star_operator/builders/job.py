@@ -26,7 +26,7 @@ from star_operator.builders.placement import image_of
 from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import QUEUE_ANNOTATION, label_value
+from star_operator.core.labels import PRIORITY_ANNOTATION, QUEUE_ANNOTATION, label_value
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
@@ -155,10 +155,9 @@ def _failure_rules() -> list[KubeObject]:
 
 
 def _queue(step: Step, labels: dict[str, str]) -> KubeObject:
-    queue = step.compute.queue_name
-    if queue is None:
-        return {}
-    return {"labels": labels | {QUEUE_LABEL: label_value(queue)}, "annotations": {QUEUE_ANNOTATION: queue}}
+    queue, priority = step.compute.queue_name, step.compute.priority_class_name
+    asked = {QUEUE_ANNOTATION: queue or "", PRIORITY_ANNOTATION: priority or ""}
+    return {"labels": labels | ({QUEUE_LABEL: label_value(queue)} if queue else {}), "annotations": asked}
 
 
 def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:

@@ -76,10 +76,10 @@ class JobView:
     succeeded: int = 0
     queue: str = ""
     """Kueue queue it waits in, when it has one."""
-    queue_asked: str = ""
-    """The queue that this operator gave it; Kueue may give one by itself."""
-    priority: str = ""
-    """Priority class of its pods."""
+    queue_asked: str | None = None
+    """The queue that this operator gave it, or none; Kueue may give one by itself. None: made by an older operator."""
+    priority_asked: str | None = None
+    """The priority class that this operator gave it, or none; a policy may give one by itself."""
     deleting: bool = False
     deadline: int | None = None
     """Its activeDeadlineSeconds."""

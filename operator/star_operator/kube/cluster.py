@@ -6,6 +6,7 @@ Errors of the API become the operator's own, with the server's sentence: 404 is 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -26,6 +27,8 @@ TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
 
 
 NO_WEBHOOK = "failed calling webhook"
+_OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
+"""The near end of a connection that failed: its port is another each time, and would make every try news."""
 
 
 class Cluster:
@@ -169,7 +172,7 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
     if status == 404:
         return NotFound("NotFound", message)
     if status == 403 or NO_WEBHOOK in message:
-        return Refused(ConditionReason.REFUSED, message)
+        return Refused(ConditionReason.REFUSED, _OWN_PORT.sub(r"\1->", message))
     if status in TRANSIENT:
         return Retryable(reason, message)
     return InvalidSpec(ConditionReason.INVALID_OBJECT, message)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
-from star_operator.core.labels import QUEUE_ANNOTATION, resource_labels
+from star_operator.core.labels import PRIORITY_ANNOTATION, QUEUE_ANNOTATION, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import JobView, PodView, RunView, Trouble
 from star_operator.kube.cluster import Cluster
@@ -38,6 +38,11 @@ async def observe_run(cluster: Cluster, kind: str, namespace: str, name: str) ->
     )
 
 
+async def observe_jobs(cluster: Cluster, kind: str, namespace: str, name: str) -> list[JobView]:
+    """Look at the Jobs of a resource alone, live."""
+    return [job_view(job) for job in await cluster.list_objects(JOB, namespace, resource_labels(kind, name))]
+
+
 async def _job_trouble(cluster: Cluster, job: KubeObject, pods: list[KubeObject]) -> Trouble | None:
     if job["spec"].get("suspend"):
         return await not_admitted(cluster, job)
@@ -64,8 +69,8 @@ def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
         active=status.get("active", 0),
         succeeded=status.get("succeeded", 0),
         queue=labels.get(QUEUE_LABEL, ""),
-        queue_asked=job["metadata"].get("annotations", {}).get(QUEUE_ANNOTATION, ""),
-        priority=job["spec"].get("template", {}).get("spec", {}).get("priorityClassName", ""),
+        queue_asked=job["metadata"].get("annotations", {}).get(QUEUE_ANNOTATION),
+        priority_asked=job["metadata"].get("annotations", {}).get(PRIORITY_ANNOTATION),
         deleting="deletionTimestamp" in job["metadata"],
         deadline=job["spec"].get("activeDeadlineSeconds"),
         trouble=trouble,
@@ -94,9 +99,21 @@ def pod_view(pod: KubeObject, trouble: Trouble | None = None) -> PodView:
         disrupted=disruption(pod),
         ended=_bad_end(pod),
         ended_at=ended.get("finishedAt") or "",
-        lingers=bool(ended) and status.get("phase") == "Running",
+        lingers=bool(ended) and _lingers(pod),
         deleting="deletionTimestamp" in pod["metadata"],
     )
+
+
+def _lingers(pod: KubeObject) -> bool:
+    """Say whether a container that others added still runs beside `main`.
+
+    The phase alone is late: the kubelet reports that a pod has ended only after all its containers are gone. A pod that
+    is being taken away ends by itself.
+    """
+    status = pod.get("status", {})
+    others = (container for container in status.get("containerStatuses", []) if container["name"] != MAIN)
+    taken = "deletionTimestamp" in pod["metadata"] or bool(disruption(pod))
+    return status.get("phase") == "Running" and not taken and any("running" in one.get("state", {}) for one in others)
 
 
 def _bad_end(pod: KubeObject) -> str:

@@ -78,7 +78,8 @@ def verdict(step: str, job: JobView, pods: Sequence[PodView], retries: int) -> V
         return Verdict(ConditionReason.DEADLINE_EXCEEDED, text, terminal=True)
     own = sorted((pod for pod in pods if _failed_by_itself(pod)), key=lambda pod: (pod.ended_at == "", pod.ended_at))
     indexes = {pod.index for pod in own}
-    taken = next((pod for pod in pods if _taken(pod) and pod.index not in indexes), None)
+    made = Counter(pod.index for pod in pods)  # one that was replaced, and the group worked on, is no reason any more
+    taken = next((pod for pod in pods if _taken(pod) and pod.index not in indexes and made[pod.index] == 1), None)
     if taken is not None and not job.per_index:
         return Verdict(ConditionReason.POD_LOST, f"step {step}: {last_word(taken)}")
     if ended := _terminal(step, own):

@@ -129,7 +129,8 @@ class StepView:
         job, compute = self.job, self.compute
         if job is None or compute is None or any(pod.phase != "Pending" for pod in self.pods):
             return False
-        return (job.queue_asked, job.priority) != (compute.queue_name or "", compute.priority_class_name or "")
+        asked = (job.queue_asked, job.priority_asked)
+        return None not in asked and asked != (compute.queue_name or "", compute.priority_class_name or "")
 
     @property
     def asks_for_servers(self) -> bool:
@@ -184,6 +185,8 @@ def _lingering(run: RunSpec, step: StepView, job: JobView) -> Decision | None:
 
     What `main` has said counts. (A side-car that is an init container with restartPolicy Always goes with it, KEP-753.)
     """
+    if job.suspended:  # its pods are about to be taken away
+        return None
     lingering = [pod for pod in step.pods if pod.lingers]
     failed = [pod for pod in lingering if pod.exit_code]
     well = {pod.index for pod in step.pods if pod.exit_code == 0 and (pod.lingers or pod.phase == "Succeeded")}

@@ -102,6 +102,12 @@ def find_step(status: Status, name: str) -> StepStatus | None:
     return next((step for step in status.steps if step.name == name), None)
 
 
+def is_done(status: Status, name: str) -> bool:
+    """Whether a step has ended well."""
+    step = find_step(status, name)
+    return step is not None and step.phase is Phase.SUCCEEDED
+
+
 def current_step(status: Status, names: tuple[str, ...]) -> str | None:
     """Return the first step that is not done, or None when all are."""
     done = {step.name for step in status.steps if step.phase is Phase.SUCCEEDED}

@@ -1,5 +1,7 @@
 """Checkpoint: makes nothing; collects the verdicts of the evaluations that measured it."""
 
+from pydantic import ValidationError
+
 from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
@@ -30,7 +32,10 @@ class CheckpointReconciler:
             return
         verdicts = []
         for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
-            evaluation = Evaluation.parse(item)
+            try:
+                evaluation = Evaluation.parse(item)
+            except ValidationError:  # its own condition says so
+                continue
             if evaluation.status.phase is Phase.SUCCEEDED and _measures(evaluation, checkpoint):
                 artifact = evaluation.status.artifact
                 report = artifact.digest if artifact else None

@@ -7,8 +7,12 @@ from star_operator.core.settings import Settings
 from star_operator.hub import Hub, is_pinned
 
 
-async def pinned(inputs: Inputs, remembered: dict[str, str], spec: RunSpec, settings: Settings) -> dict[str, str]:
+async def pinned(
+    inputs: Inputs, remembered: dict[str, str], spec: RunSpec, settings: Settings, *, begun: bool = False
+) -> dict[str, str]:
     """Return the run's hub models by role, each `org/name@<commit>`: those remembered, and those not resolved yet.
+
+    A run that began without (with an operator of before) goes on with names: its work is known by them.
 
     Raises InvalidSpec(ModelNotFound), or Waiting(HubUnreachable).
     """
@@ -17,7 +21,7 @@ async def pinned(inputs: Inputs, remembered: dict[str, str], spec: RunSpec, sett
         if source.hub is None:
             continue
         known = remembered.get(role)
-        if known is None and not is_pinned(source.hub):
+        if known is None and not begun and not is_pinned(source.hub):
             field, pool = _place(spec, role)
             known = await Hub(settings, settings.pools[pool].env if pool in settings.pools else {}).pin(
                 source.hub, field

@@ -4,7 +4,7 @@ Every kind that runs to completion goes through here; `reconcilers/<kind>.py` sa
 and what its success brings about).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -17,15 +17,14 @@ from star_operator.builders.llmserver import server_objects
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
-from star_operator.core.labels import resource_labels
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.settings import Settings
-from star_operator.core.views import RunView, ServerView
+from star_operator.core.views import JobView, RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.namespaces import let_go, require_living
-from star_operator.kube.observe import observe_run
+from star_operator.kube.observe import observe_jobs, observe_run
 from star_operator.kube.resources import JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
@@ -110,9 +109,11 @@ class RunReconciler(Generic[ResourceT]):
         meta = resource.metadata
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
         view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
+        await self._end(meta.namespace, [job for job in view.jobs if state.is_done(status, job.step)])
         try:
             inputs = await self._kind.inputs(self._context.cluster, resource)
-            commits = await pinned(inputs, status.models, resource.spec, self._context.settings)
+            begun = bool(view.jobs or status.steps) and not status.models
+            commits = await pinned(inputs, status.models, resource.spec, self._context.settings, begun=begun)
             if commits != status.models:  # written down before anything is made of it: a later look may find another
                 status = status.model_copy(update={"models": commits})
                 return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {name} is starting")
@@ -212,7 +213,6 @@ class RunReconciler(Generic[ResourceT]):
             case policy.NextAttempt():
                 return self._next_attempt(seen, status)
             case policy.Fail(reason, message):
-                await self._clear_running(seen, status.attempt)
                 return _failed(status, at, reason, message)
 
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
@@ -249,7 +249,6 @@ class RunReconciler(Generic[ResourceT]):
 
     async def _finish_step(self, seen: Pass[ResourceT], status: Status) -> Status:
         await self._release_step(seen)
-        await self._clear_running(seen, status.attempt)  # only a side-car would still run
         if state.current_step(status, self._kind.steps) is None:
             return await self._complete(seen.resource, status, seen.at)
         return state.told(status, seen.at, Phase.RUNNING, ConditionReason.STEP_DONE, f"step {seen.step} is done")
@@ -286,11 +285,14 @@ class RunReconciler(Generic[ResourceT]):
             if job.attempt == attempt and not job.deleting:
                 await self._context.cluster.delete(JOB, seen.owner.namespace, job.name, foreground=True)
 
-    async def _clear_running(self, seen: Pass[ResourceT], attempt: int) -> None:
-        """Leave a failed Job and its pods' logs to look at, but nothing that runs."""
-        job = seen.view.job(attempt, seen.step)
-        if job is not None and not job.failed and not job.complete:
-            await self._clear(seen, attempt)
+    async def _end(self, namespace: str, jobs: Iterable[JobView]) -> None:
+        """Delete Jobs that still run although what they were for is decided, and written down.
+
+        Those that have ended stay, with their pods' logs to look at.
+        """
+        for job in jobs:
+            if not (job.failed or job.complete or job.deleting):
+                await self._context.cluster.delete(JOB, namespace, job.name, foreground=True)
 
     async def _release_step(self, seen: Pass[ResourceT]) -> None:
         if seen.plan is None or seen.plan.servers:
@@ -306,17 +308,18 @@ class RunReconciler(Generic[ResourceT]):
         """Look after a resource that has ended: free its servers, and remove its Jobs when their time is over."""
         at = state.Moment(timestamp(self._context.now()), resource.metadata.generation)
         await self._release(resource, at)
+        meta = resource.metadata
+        jobs = await observe_jobs(self._context.cluster, resource.kind, meta.namespace, meta.name)
+        await self._end(meta.namespace, jobs)
         ttl, ended = resource.spec.ttl_seconds_after_finished, resource.status.completion_time
         if ttl is None or ended is None:
             return
-        meta = resource.metadata
         left = (parse_timestamp(ended) + timedelta(seconds=ttl) - self._context.now()).total_seconds()
         if left > 0:
             self._context.queue.add_after(Key(resource.kind, meta.namespace, meta.name), left)
             return
-        labels = resource_labels(resource.kind, meta.name)
-        for job in await self._context.cluster.list_objects(JOB, meta.namespace, labels):
-            await self._context.cluster.delete(JOB, meta.namespace, job["metadata"]["name"])
+        for job in jobs:
+            await self._context.cluster.delete(JOB, meta.namespace, job.name)
 
 
 def _failed(status: Status, at: state.Moment, reason: AnyReason, message: str) -> Status:

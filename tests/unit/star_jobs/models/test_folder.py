@@ -191,6 +191,9 @@ BROKEN_SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "too few bytes": (lambda f: change_index(f, metadata={"total_size": 64}), "32 bytes of weights.*says 64"),
     "too many bytes": (lambda f: change_index(f, metadata={"total_size": 16}), "32 bytes of weights.*says 16"),
     "a total that is none": (lambda f: change_index(f, metadata={"total_size": float("nan")}), "says nan"),
+    "a total beyond all numbers": (lambda f: change_index(f, metadata={"total_size": 10**400}), "says 1000"),
+    "an endless total": (lambda f: change_index(f, metadata={"total_size": float("inf")}), "says inf"),
+    "a name no file has": (lambda f: change_index(f, weight_map={"w": "x" * 300 + ".safetensors"}), "which"),
     "no map": (lambda f: change_index(f, weight_map=None), "weight_map does not name files"),
     "an empty map": (lambda f: change_index(f, weight_map={}), "weight_map does not name files"),
     "a map to numbers": (lambda f: change_index(f, weight_map={"w": 1}), "weight_map does not name files"),
@@ -306,3 +309,21 @@ def test_a_template_in_a_file_of_its_own_is_part_of_the_checkpoint(tmp_path: Pat
     write_model(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHATML)
     assert tmp_path / "chat_template.jinja" in checkpoint_files(tmp_path)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"__metadata__": {"format": 1}}',
+        b'{"__metadata__": [1]}',
+        json.dumps({"__metadata__": {"format": "pt"}}).encode("utf-16"),
+        b'{"w": {"dtype": "F8_E4M3", "shape": [1099511627776, 1099511627776], "data_offsets": [0, 0]}}',
+        b'{"w": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0], "x": NaN}}',
+    ],
+)
+def test_a_header_that_the_library_refuses_is_broken(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(header(text))
+    with pytest.raises(BrokenWeights):
+        read_header(file)

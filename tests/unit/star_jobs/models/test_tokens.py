@@ -11,6 +11,10 @@ from star_jobs.errors import TerminalFailure
 from star_jobs.models.tokens import token_counter
 
 
+class PanicException(BaseException):
+    pass
+
+
 class Tokenizer:
     """As the package `tokenizers` behaves, which only the trainers' images have."""
 
@@ -20,8 +24,19 @@ class Tokenizer:
             raise Exception("expected value at line 1 column 1")
         return cls()
 
+    limit: int | None = 2
+    """Files are saved with what batches were cut to."""
+
+    def no_truncation(self) -> None:
+        self.limit = None
+
+    def no_padding(self) -> None:
+        pass
+
     def encode(self, text: str, *, add_special_tokens: bool) -> SimpleNamespace:
-        return SimpleNamespace(ids=text.split())
+        if "unknown" in text:
+            raise PanicException("WordLevel error: Missing [UNK] token")
+        return SimpleNamespace(ids=text.split()[: self.limit])
 
 
 @pytest.fixture(autouse=True)
@@ -39,4 +54,12 @@ def test_a_tokenizer_that_is_none_is_an_invalid_model(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(TerminalFailure, match=r"s3://star/base has a tokenizer.json that is no tok.*line 1") as raised:
         token_counter(tmp_path, "s3://star/base")
+    assert raised.value.reason is Reason.INVALID_MODEL
+
+
+@pytest.mark.bad_input
+def test_a_tokenizer_that_panics_is_an_invalid_model(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {}}')
+    with pytest.raises(TerminalFailure, match=r"cannot read every text .*Missing") as raised:
+        token_counter(tmp_path)("an unknown word")
     assert raised.value.reason is Reason.INVALID_MODEL

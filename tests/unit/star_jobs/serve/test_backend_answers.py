@@ -76,6 +76,27 @@ async def test_a_busy_backend_says_when_to_come_back_and_is_not_down(setup: Setu
         assert running.gateway.pool.handles[0].health.up
 
 
+async def test_a_proxy_that_refuses_in_plain_text_is_understood(setup: Setup, raw: RawBackend) -> None:
+    setup.write(raw.backend("a"))
+    async with setup.running() as running:
+        await running.ready()
+        raw.said = http(b"local_rate_limited", "429 Too Many Requests", "text/plain", "retry-after: 7")
+        assert problem(await running.chat(), 429, "backend-busy")
+        assert (await running.chat()).headers["retry-after"] == "7"
+        raw.said = http(HTML, "413 Content Too Large", "text/html")
+        problem(await running.chat(), 422, "refused-by-backend")
+
+
+async def test_log_probabilities_of_a_long_answer_pass(setup: Setup, raw: RawBackend) -> None:
+    setup.write(raw.backend("a"))
+    token = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": [{"token": "a", "logprob": -0.1}] * 20}
+    answer = json.dumps({"choices": [{"message": {"content": "a"}, "logprobs": {"content": [token] * 9000}}]})
+    async with setup.running() as running:
+        await running.ready()
+        raw.said = http(answer.encode(), "200 OK", "application/json")
+        assert (await running.chat()).status_code == 200
+
+
 async def test_a_model_without_a_chat_template_is_not_the_callers_fault(setup: Setup, raw: RawBackend) -> None:
     setup.write(raw.backend("a"))
     async with setup.running() as running:

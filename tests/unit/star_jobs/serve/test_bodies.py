@@ -273,7 +273,13 @@ async def test_other_types_and_encodings_are_415(
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, JSON, {"content-type": "application/json; charset=UTF-8"}, {"content-type": "Application/Problem+JSON"}],
+    [
+        *({}, JSON, {"content-type": "application/json; charset=UTF-8"}, {"content-type": "Application/Problem+JSON"}),
+        {"content-type": "application/json; charset*=x; charset*0=y"},  # RFC 2231, which no server needs to understand
+        {"content-type": "application/json; charset*" + "9" * 5000 + "=b"},
+        {"content-type": "application/json;" + '"; ' * 10_000},
+    ],
+    ids=["none", "json", "charset", "problem", "continued", "numbered", "quotes"],
 )
 async def test_json_is_taken_under_all_its_names(running: Running, headers: dict[str, str]) -> None:
     for path, body in PATHS.items():

@@ -305,3 +305,29 @@ def is_sentence(failure: JobFailure) -> None:
     assert failure.message.startswith("could not read x: the store at http://store ")
     assert failure.message.isprintable()
     assert len(failure.message) < 1500
+
+
+LISTING = "<?xml version='1.0'?><ListBucketResult><Name>star</Name>{}</ListBucketResult>"
+CONTENTS = "<Contents><Key>p/a</Key>{}<LastModified>0001-01-01T00:00:00+05:00</LastModified></Contents>"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (LISTING.format("<IsTruncated>true</IsTruncated>"), "no way to the next"),
+        (LISTING.format(CONTENTS.format("")), "without key or size"),
+        ("<?xml version='1.0'?><Other/>", "no listing"),
+    ],
+)
+def test_a_listing_that_is_none_is_not_taken_for_an_empty_one(asker: Asker, body: str, says: str) -> None:
+    asker.stub.replies = [Reply(200, body)]
+    with pytest.raises(JobFailure, match=says) as failure:
+        list(asker.store.list("s3://star/p"))
+    assert failure.value.reason is Reason.STORE_MISCONFIGURED
+
+
+def test_an_object_of_no_year_has_no_time(asker: Asker) -> None:
+    asker.stub.replies = [Reply(200, LISTING.format(CONTENTS.format("<Size>1</Size>")))]
+    (item,) = asker.store.list("s3://star/p")
+    assert (item.path, item.bytes, item.modified) == ("a", 1, "")

@@ -197,6 +197,20 @@ ENDS: dict[str, tuple[list[str], int, Reason, str]] = {
         MEMORY,
         "OutOfMemoryError",
     ),
+    "an exception that ended nothing": (
+        [
+            *TRACE,
+            OOM[6:],
+            "Exception ignored in: <function Pool.__del__ at 0x7f>",
+            "Traceback (most recent call last):",
+            "  File 'x'",
+            "AttributeError: 'NoneType' object has no attribute 'close'",
+        ],
+        1,
+        MEMORY,
+        "OutOfMemoryError",
+    ),
+    "a long line of dots": (["U.S." * 16_000, *TRACE, "KeyError: 'x'"], 1, LOST, "KeyError: 'x'"),
     "SIGTERM": ([*WARNINGS, STEP], -15, STOPPED, "signal 15"),
     "SIGTERM, as torchrun says it": (
         [*TRACE, "torch.distributed.elastic.multiprocessing.api.SignalException: Process 7 got signal: 15"],

@@ -181,18 +181,30 @@ def test_retry_delays_grow_to_a_limit() -> None:
 
 @pytest.mark.case("queue-corrected")
 def test_a_job_that_waits_is_made_anew_for_another_queue_or_priority() -> None:
-    queued = job(suspended=True, queue="gpu", queue_asked="gpu", priority="low")
+    queued = job(suspended=True, queue="gpu", queue_asked="gpu", priority_asked="low")
     same = Compute(queue_name="gpu", priority_class_name="low")
     assert isinstance(decide(queued, compute=same), policy.Hold)
     for other in (Compute(queue_name="cpu", priority_class_name="low"), Compute(queue_name="gpu"), Compute()):
         assert decide(queued, compute=other) == policy.ClearAttempt()
-    stuck = job(priority="low")
+    stuck = job(queue_asked="", priority_asked="low")
     assert decide(stuck, pod(phase="Pending"), compute=Compute()) == policy.ClearAttempt(), "it waits for a node"
     assert isinstance(decide(stuck, pod(phase="Running"), compute=Compute()), policy.Hold), "it works already"
 
 
 def test_a_queue_that_kueue_gave_by_itself_is_left_alone() -> None:
-    assert isinstance(decide(job(suspended=True, queue="default"), compute=Compute()), policy.Hold)
+    given = job(suspended=True, queue="default", queue_asked="", priority_asked="")
+    assert isinstance(decide(given, compute=Compute()), policy.Hold)
+
+
+def test_a_job_of_an_older_operator_keeps_its_place_in_the_queue() -> None:
+    older = job(suspended=True, queue="gpu")
+    assert isinstance(decide(older, compute=Compute(queue_name="gpu", priority_class_name="low")), policy.Hold)
+
+
+def test_what_a_suspended_job_leaves_is_no_side_cars_doing() -> None:
+    queued = job(suspended=True, queue="gpu", queue_asked="gpu", priority_asked="")
+    leaving = pod(phase="Running", exit_code=75, lingers=True)
+    assert isinstance(decide(queued, leaving, compute=Compute(queue_name="gpu")), policy.Hold)
 
 
 @pytest.mark.case("queue-corrected")

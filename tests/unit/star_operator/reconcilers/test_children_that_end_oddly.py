@@ -6,7 +6,9 @@ import pytest
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.result import JobResult
+from star_operator.core.errors import Retryable
 from star_operator.reconcilers import recdataset, verbalization
+from star_operator.reconcilers import run as run_module
 from tests.support.star import DATASET, ready_message, star
 from tests.unit.star_operator.reconcilers.conftest import NAMESPACE, World
 
@@ -36,7 +38,45 @@ def test_a_side_car_that_never_ends_does_not_keep_the_run_from_its_end() -> None
     world.passes(1)
     assert world.status["phase"] == "Succeeded"
     assert world.status["artifact"]["digest"] == DONE.artifact.digest if DONE.artifact else False
+    world.passes(1)  # what is decided is written down first, so that it is decided once
     assert world.cluster.of("Job") == world.cluster.of("Pod") == [], "nothing goes on"
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
+        {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]},
+        {"alone": True},
+    ],
+    ids=["deleted", "drained", "a phase that is late"],
+)
+def test_a_pod_whose_main_was_ended_with_it_is_no_side_cars_doing(taken: dict[str, Any]) -> None:
+    world = run_of_a_dataset()
+    main_has_ended(world, 75, "")
+    [pod] = world.cluster.of("Pod")
+    pod["metadata"] |= taken.get("metadata", {})
+    pod["status"]["conditions"] = taken.get("conditions", [])
+    if "alone" in taken:
+        del pod["status"]["containerStatuses"][1]
+    world.passes(1)
+    assert (world.status["phase"], world.status["attempt"]) == ("Running", 1)
+
+
+def test_a_verdict_that_cannot_be_written_down_is_reached_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = run_of_a_dataset()
+    main_has_ended(world, 0, DONE.termination_message())
+    with monkeypatch.context() as broken:
+
+        async def fails(*_: Any, **__: Any) -> None:
+            raise Retryable("InternalError", "etcdserver: request timed out")
+
+        broken.setattr(run_module, "write_status", fails)
+        with pytest.raises(Retryable):
+            world.passes(1)
+    assert world.cluster.of("Job"), "nothing is cleared before it is written down"
+    world.passes(1)
+    assert world.status["phase"] == "Succeeded"
 
 
 @pytest.mark.case("evicted-scratch")

@@ -1,11 +1,15 @@
 """A hub's model is resolved to a commit when a run begins: its name may stand for another one tomorrow."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from star_cli.local.pki import CertificateAuthority
+from star_operator.core.errors import Waiting
 from star_operator.core.settings import Settings
 from star_operator.hub import Hub
 from star_operator.reconcilers import evaluation, sftjob
@@ -69,6 +73,39 @@ def test_a_run_works_with_the_commit_its_model_was_when_it_began(hub: Stub) -> N
     another = world("hf://org/name")
     another.passes(3)
     assert job_of(another)["producer"]["workHash"] != job_of(run)["producer"]["workHash"]
+
+
+def test_a_run_that_began_with_a_name_goes_on_with_it(hub: Stub) -> None:
+    """An operator of before resolved nothing: what was made is known by the name."""
+    run = world("hf://org/name")
+    run.passes(2)
+    [resource] = run.cluster.of("SFTJob")
+    del resource["status"]["models"]
+    hub.asked.clear()
+    run.passes(2)
+    assert "models" not in run.status or run.status["models"] == {"model": "org/name"}
+    assert hub.asked == []
+
+
+def test_a_hub_that_is_out_of_reach_says_the_same_each_time() -> None:
+    changed = settings()
+    changed.pools["cpu"].env["HF_ENDPOINT"] = "https://127.0.0.1:9"
+
+    async def asked() -> str:
+        with pytest.raises(Waiting) as waiting:
+            await Hub(changed, changed.pools["cpu"].env).pin("org/name", "spec.model")
+        return waiting.value.message
+
+    first, second = asyncio.run(asked()), asyncio.run(asked())
+    assert first == second
+    assert "0x" not in first
+
+
+def test_a_bundle_with_comments_in_any_language_is_trusted(tmp_path: Path) -> None:
+    CertificateAuthority(tmp_path, "ca")
+    bundle = f"# Főtanúsítvány\n{(tmp_path / 'ca.crt').read_text()}"
+    trusted = Hub(settings().model_copy(update={"ca_bundle": bundle}), {})._trusted()
+    assert trusted.cert_store_stats()["x509_ca"] == 1
 
 
 def test_a_branch_or_tag_is_a_name_and_a_commit_is_not(hub: Stub) -> None:
