@@ -118,14 +118,14 @@ def test_a_whole_last_line_without_its_end_is_one_fault_among_others(tmp_path: P
     """Files that were joined with line ends have none at their own end."""
     folder = atomic(tmp_path, "".join(f"{n}\t1\t3\t{950_000_000 + n}\n" for n in range(1000)) + "7\tunknown\t3\t950000000")
     source = movielens.read(folder, 0.5)
-    assert len(source.interactions) == 1000
+    assert len(source.interactions.items) == 1000
 
 
 def test_a_folder_named_as_a_table_is_none(tmp_path: Path) -> None:
     folder = atomic(tmp_path, "".join(f"{n}\t1\t3\t{950_000_000 + n}\n" for n in range(10)))
     for name in ("x.item", "x.inter", "x.user"):
         (folder / name).mkdir()
-    assert len(movielens.read(folder, 0.5).interactions) == 10
+    assert len(movielens.read(folder, 0.5).interactions.items) == 10
 
 
 @pytest.mark.bad_input
