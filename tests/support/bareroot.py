@@ -37,14 +37,18 @@ shift
 mount --bind "$root" "$root"
 for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
 mount --bind -o ro "$GO" "$root/opt/go"
-if [ -d "$STATE" ]; then mount --bind -o ro "$STATE" "$root$STATE"; fi
+if [ -d "$STATE" ]; then mount --bind "$STATE" "$root$STATE"; fi
 exec chroot "$root" "$@"
 """
 
 
 @dataclass(frozen=True)
 class BareRoot:
-    """The root file system."""
+    """The root file system.
+
+    It sees this machine's clusters, whose ports and network are in use; that they are looked at alone is the product's
+    part: a folder that cannot be written to would be one of its complaints.
+    """
 
     path: Path
 

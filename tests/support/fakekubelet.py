@@ -156,16 +156,13 @@ class FakeKubelet:
     def _write(self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, ready: bool) -> None:
         meta = pod["metadata"]
         name = pod["spec"]["containers"][0]["name"]
-        container = {
-            "name": name,
-            "image": "none",
-            "imageID": "none",
-            "ready": ready,
-            "restartCount": 0,
-            "state": state,
-        }
+        known = {"image": "none", "imageID": "none", "restartCount": 0}
+        containers = [{**known, "name": name, "ready": ready, "state": state}]
+        if phase == "Running" and LABEL_STEP in meta["labels"] and self.side_car(pod):
+            goes_on = {"running": {"startedAt": _now()}}
+            containers.append({**known, "name": "side-car", "ready": True, "state": goes_on})
         condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": _now()}
-        body: dict[str, Any] = {"status": {"phase": phase, "conditions": [condition], "containerStatuses": [container]}}
+        body: dict[str, Any] = {"status": {"phase": phase, "conditions": [condition], "containerStatuses": containers}}
         if "startTime" not in pod.get("status", {}):
             body["status"]["startTime"] = _now()
         pod["status"] = {**pod.get("status", {}), **body["status"]}

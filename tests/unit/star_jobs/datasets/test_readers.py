@@ -116,7 +116,8 @@ def test_a_file_cut_in_the_middle_of_a_line_is_refused_whatever_is_allowed(tmp_p
 
 def test_a_whole_last_line_without_its_end_is_one_fault_among_others(tmp_path: Path) -> None:
     """Files that were joined with line ends have none at their own end."""
-    folder = atomic(tmp_path, "".join(f"{n}\t1\t3\t{950_000_000 + n}\n" for n in range(1000)) + "7\tunknown\t3\t950000000")
+    whole = "".join(f"{n}\t1\t3\t{950_000_000 + n}\n" for n in range(1000))
+    folder = atomic(tmp_path, whole + "7\tunknown\t3\t950000000")
     source = movielens.read(folder, 0.5)
     assert len(source.interactions.items) == 1000
 
