@@ -83,7 +83,7 @@ unit: setup ## Unit and golden tests
 	@$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile tests/unit
 
 contract: setup binaries ## CRDs, samples and chart against a real API server
-	@$(BIN)/pytest -q tests/contract
+	@$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile tests/contract
 
 integration: setup binaries ## The operator against real etcd and kube-apiserver
 	@$(BIN)/pytest -q --numprocesses $(WORKERS) tests/integration
