@@ -24,7 +24,7 @@ import httpx
 from star_cli.host.packages import PackagesError, install_packages
 from star_cli.local.files import write_if_changed
 from star_cli.local.progress import Step
-from star_cli.local.versions import GoProgram, Release, Wheel
+from star_cli.local.versions import GO, GoProgram, Release, Wheel
 
 _CONNECT_SECONDS = 5.0
 _LOG_TAIL = 15
@@ -148,7 +148,7 @@ def build_go(programs: Sequence[GoProgram], target: Path, cache: Path, step: Ste
     """
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
-        raise SourceUnavailable("no Go compiler is on PATH (Go 1.25 or newer would build it)")
+        raise SourceUnavailable(f"no Go compiler is on PATH (Go {GO[0]}.{GO[1]} or newer would build it)")
     folder = _lay_out(programs[0].folder, cache / "gosrc")
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -trimpath -mod=readonly", "GOWORK": "off"}
     variables = dict.fromkeys(variable for program in programs for variable in program.variables)
