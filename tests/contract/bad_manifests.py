@@ -116,7 +116,7 @@ BAD: Final[tuple[Bad, ...]] = (
         {"spec.compute.resources.memory": "512 GB"},
         ("spec.compute.resources.memory", "must be a quantity", "16Gi"),
     ),
-    Bad("bad-pool-name", "sftjob", {"spec.compute.pool": "H20"}, ("spec.compute.pool", "must be a pool's name")),
+    Bad("bad-pool-name", "sftjob", {"spec.compute.pool": "H20"}, ("spec.compute.pool", "must be a plain name")),
     Bad("bad-ref-name", "sftjob", {"spec.trajectories.name": "My Run"}, ("spec.trajectories.name", "resource's name")),
     Bad(
         "key-in-url",

@@ -9,8 +9,7 @@ import yaml
 
 from star_operator.api import crd, reference, values
 from star_operator.api.kinds import KINDS
-from star_operator.api.meta import Resource
-from star_operator.api.schema import RULES
+from star_operator.api.meta import RULES, Resource
 from tests.contract.conftest import CRDS, ROOT
 from tests.contract.test_admission import server_dry_run
 from tests.support.kubectl import Kubectl
@@ -38,6 +37,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Evaluation": {"dataset": {"name": "d"}, "settings": {"tools": False}},
     "Checkpoint": {"uri": "s3://star/models/x", "digest": f"sha256:{'0' * 64}"},
     "StarDeployment": {"checkpoint": {"checkpoint": "grpo"}, "dataset": {"name": "d"}},
+    "StarPipeline": {"dataset": {"template": {"source": {"format": "MovieLens", "uri": "s3://star/raw/x"}}}},
 }
 """The least one can say."""
 

@@ -14,8 +14,8 @@ import yaml
 from star_contracts.names import GROUP, VERSION
 from star_operator.api.immutability import transition_rules
 from star_operator.api.kinds import KINDS
-from star_operator.api.meta import Column, KindInfo, Resource
-from star_operator.api.schema import RULES, Schema, structural
+from star_operator.api.meta import RULES, Column, KindInfo, Resource
+from star_operator.api.schema import Schema, structural
 
 CATEGORY = "recsys"
 """`kubectl get recsys` lists all kinds. Not `star`: kubectl looks at categories before StarDeployment's short name."""

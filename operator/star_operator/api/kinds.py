@@ -1,4 +1,4 @@
-"""All kinds, in the order of the chain."""
+"""All kinds, in the order of the chain, and what makes chains of them."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from star_operator.api.meta import Resource
 from star_operator.api.recdataset import RecDataset
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.stardeployment import StarDeployment
+from star_operator.api.starpipeline import StarPipeline
 from star_operator.api.teacherrun import TeacherRun
 from star_operator.api.verbalization import Verbalization
 
@@ -21,5 +22,6 @@ KINDS: tuple[type[Resource[Any, Any]], ...] = (
     Evaluation,
     Checkpoint,
     StarDeployment,
+    StarPipeline,
 )
 BY_KIND = {kind.INFO.kind: kind for kind in KINDS}

@@ -13,6 +13,10 @@ from star_contracts.names import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
 CONDITION_TYPE_PATTERN = r"^[A-Z][A-Za-z]*$"
+RULES = "x-kubernetes-validations"
+"""In a schema: what is checked at admission, in CEL."""
+PRESERVE = "x-kubernetes-preserve-unknown-fields"
+"""On a field whose content the operator checks, not the API server."""
 MAX_COUNTED_SHARDS = 1000
 """Above this the counts would weigh more than the rest of the resource, at every write."""
 REASON_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
@@ -260,7 +264,5 @@ class CEL:
     def config(self) -> ConfigDict:
         """Return a model configuration that carries the rules into the schema."""
         return ConfigDict(
-            json_schema_extra={
-                "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in self.rules]
-            }
+            json_schema_extra={RULES: [{"rule": rule, "message": message} for rule, message in self.rules]}
         )

@@ -12,8 +12,8 @@ from typing import Any
 from star_contracts.names import GROUP, VERSION
 from star_operator.api.crd import CATEGORY, crd
 from star_operator.api.kinds import KINDS
-from star_operator.api.meta import KindInfo, Resource, Status
-from star_operator.api.schema import RULES, Schema, structural
+from star_operator.api.meta import RULES, KindInfo, Resource, Status
+from star_operator.api.schema import Schema, structural
 from star_operator.core.quantity import WORDS as QUANTITY_WORDS
 
 INTRODUCTION = f"""# Reference

@@ -78,6 +78,16 @@ WELL = Section(
             "Let an autoscaler raise `server.replicas`, or raise it yourself.",
         ),
         ConditionReason.READY: Remedy((Phase.READY,), "The Checkpoint can be used.", "Name it where it is wanted."),
+        ConditionReason.STAGES_DONE: Remedy(_RUNS, "All stages of the pipeline have ended well.", "Wait."),
+        ConditionReason.SELECTED: Remedy(
+            _RUNS, "The variant with the best figure goes on; the message has all figures.", "Wait."
+        ),
+        ConditionReason.DEPLOYING: Remedy(
+            _RUNS,
+            "The StarDeployment was told to serve what came out.",
+            "See its own conditions: its gates come first.",
+        ),
+        ConditionReason.CANCELLING: Remedy(_RUNS, "`spec.cancel` is true and stages are being ended.", "Wait."),
     },
 )
 
@@ -189,6 +199,21 @@ REFUSED = Section(
             "The API server finds an object of this resource invalid; the message has its sentence.",
             "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
         ),
+        ConditionReason.NAME_TAKEN: Remedy(
+            _FAILED,
+            "A resource that the pipeline was to make is there and was made by somebody else.",
+            "Delete it, or rename the pipeline; a StarDeployment that is there is moved by `deployment.use`.",
+        ),
+        ConditionReason.NO_SUCH_METRIC: Remedy(
+            _FAILED,
+            "`spec.select.metric` is in no evaluation's report; the message lists what is.",
+            "Create the pipeline anew with one of these: all that was done is reused.",
+        ),
+        ConditionReason.UNKNOWN_STAGE: Remedy(
+            (Phase.RUNNING, Phase.FAILED, Phase.SUCCEEDED),
+            "The annotation `star.recsys.dev/retry` names a stage that this pipeline does not have.",
+            "Annotate it with one that the message lists.",
+        ),
     },
 )
 
@@ -228,6 +253,19 @@ RAN = Section(
             _TRIED_AGAIN,
             "A job failed with a word that this operator does not know: its image is newer.",
             "See the message; use images of the operator's own version.",
+        ),
+        ConditionReason.STAGE_FAILED: Remedy(
+            _FAILED,
+            "A stage of the pipeline failed; the message names it and has its own sentence.",
+            "Mend what it says, then annotate the pipeline with `star.recsys.dev/retry: <stage>`.",
+        ),
+        ConditionReason.CANCELLED: Remedy(
+            _FAILED, "`spec.cancel` is true.", "Create a new pipeline to go on: what was done is reused."
+        ),
+        ConditionReason.MOVED_ON: Remedy(
+            _FAILED,
+            "The StarDeployment was told to serve another model before this pipeline's was rolled out.",
+            "Nothing, where that was meant; else set its `spec.checkpoint` to this pipeline's `status.checkpoint`.",
         ),
     },
 )

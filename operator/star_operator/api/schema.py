@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema, to_jsonable_python
 
+from star_operator.api.meta import PRESERVE, RULES
 from star_operator.api.references import REFERS
 from star_operator.api.sentences import SENTENCES
 
@@ -25,10 +26,9 @@ Schema: TypeAlias = dict[str, Any]
 
 VALUES = "x-star-values"
 """Carries an enum's values and what they mean up to the field's description."""
-RULES = "x-kubernetes-validations"
 NUMBER_OR_TEXT = ["string", "number"]
 _NOTHING_ELSE: Schema = {
-    "x-kubernetes-preserve-unknown-fields": True,
+    PRESERVE: True,
     "not": {"enum": [True, False]},
     "minProperties": 1,
     "maxProperties": 0,
@@ -40,7 +40,8 @@ away what is a truth value, a map or a list."""
 
 _COPIED = frozenset(
     {"type", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems"}
-    | {"maxProperties", "required", "format", RULES, "x-kubernetes-list-type", "x-kubernetes-list-map-keys"}
+    | {"maxProperties", "required", "format", RULES, PRESERVE}
+    | {"x-kubernetes-list-type", "x-kubernetes-list-map-keys"}
 )
 _READ = frozenset(
     {"$defs", "description", VALUES, REFERS, "propertyNames", "properties", "items", "additionalProperties", "const"}
@@ -96,7 +97,7 @@ def _convert(raw: Schema, defs: dict[str, Schema]) -> Schema:
         result["items"] = _convert(node["items"], defs)
         if "enum" in result["items"]:
             result["x-kubernetes-list-type"] = "set"
-    if isinstance(node.get("additionalProperties"), dict):
+    if isinstance(node.get("additionalProperties"), dict) and PRESERVE not in node:
         result["additionalProperties"] = _convert(node["additionalProperties"], defs)
         result |= _key_rules(node.get("propertyNames", {}), result)
     return {**result, **_scalar(node)}

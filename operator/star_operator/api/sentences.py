@@ -14,6 +14,7 @@ from star_operator.api.common import (
     NAME_PATTERN,
 )
 from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
+from star_operator.api.starpipeline import VARIANT_PATTERN
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN
 
 SENTENCES: dict[str, str] = {
@@ -22,11 +23,12 @@ SENTENCES: dict[str, str] = {
     MODEL_URI_PATTERN: "must be hf://org/name, hf://org/name@revision or s3://bucket/path without a slash at the end",
     HTTP_URL_PATTERN: "must be an http:// or https:// URL without query and fragment, e.g. http://host:8000/v1",
     NAME_PATTERN: "must be a resource's name: lower-case letters, digits, - and ., with a letter or digit at both ends",
-    DNS_LABEL: "must be a pool's name: lower-case letters, digits and -, with a letter or digit at both ends",
+    DNS_LABEL: "must be a plain name: lower-case letters, digits and -, with a letter or digit at both ends",
     DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",
     ENGINE_FLAG_PATTERN: "must be one flag of vllm serve, --name or --name=value, each in an entry of its own",
     LABEL_KEY_PATTERN: "must be name or prefix/name: letters, digits, -, _ and ., 63 at most in the name",
     LABEL_VALUE_PATTERN: "must be a label's value: 63 letters, digits, -, _ and . at most, no sign at its ends",
+    VARIANT_PATTERN: "must be a variant's name: 20 lower-case letters, digits and - at most, none of - at its ends",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
     ORIGIN_PATTERN: "must be an origin as browsers send it, https://host or https://host:port without a path, or *",
 }

@@ -27,6 +27,10 @@ class ConditionReason(StrEnum):
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
     READY = "Ready"
+    STAGES_DONE = "StagesDone"
+    SELECTED = "Selected"
+    DEPLOYING = "Deploying"
+    CANCELLING = "Cancelling"
     # It waits.
     QUEUE_MISSING = "QueueMissing"
     INPUT_MISSING = "InputMissing"
@@ -52,6 +56,9 @@ class ConditionReason(StrEnum):
     NOT_A_GROUP = "NotAGroup"
     RESERVED_ENGINE_FLAG = "ReservedEngineFlag"
     INVALID_OBJECT = "InvalidObject"
+    NAME_TAKEN = "NameTaken"
+    NO_SUCH_METRIC = "NoSuchMetric"
+    UNKNOWN_STAGE = "UnknownStage"
     # It ran.
     GATE_FAILED = "GateFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -60,6 +67,9 @@ class ConditionReason(StrEnum):
     POD_LOST = "PodLost"
     CONTAINER_FAILED = "ContainerFailed"
     JOB_FAILED = "JobFailed"
+    STAGE_FAILED = "StageFailed"
+    CANCELLED = "Cancelled"
+    MOVED_ON = "MovedOn"
 
 
 AnyReason: TypeAlias = ConditionReason | Reason | WarningReason
@@ -68,3 +78,11 @@ AnyReason: TypeAlias = ConditionReason | Reason | WarningReason
 def of_job(word: str) -> AnyReason:
     """Return the reason that a job's error names; JobFailed for a word that this operator does not know."""
     return Reason(word) if word in set(Reason) else ConditionReason.JOB_FAILED
+
+
+def known_reason(word: str) -> AnyReason:
+    """Return the reason that a condition of one of our resources names; Running for one of another version."""
+    for reasons in (ConditionReason, Reason, WarningReason):
+        if word in set(reasons):
+            return reasons(word)
+    return ConditionReason.RUNNING

@@ -11,7 +11,7 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import Resource
-from star_operator.core.labels import LABEL_GROUP, LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 
 REGISTRY = kopf.OperatorRegistry()
@@ -48,12 +48,15 @@ class Intake:
             self._queue.add(dependent)
 
     def _dependents(self, key: Key, obj: Any) -> list[Key]:
-        """Return who looks at this resource: its owners, and an evaluation's checkpoints."""
+        """Return who looks at this resource: owners, the pipeline that moved it, an evaluation's checkpoints."""
+        moved_by = obj["metadata"].get("labels", {}).get(LABEL_PIPELINE)
+        pipeline = self._by_label.get((key.namespace, "starpipeline", moved_by)) if moved_by else None
         owners = [
             Key(reference["kind"], key.namespace, reference["name"])
             for reference in obj["metadata"].get("ownerReferences", [])
             if reference["kind"] in KIND_NAMES
         ]
+        owners += [pipeline] if pipeline is not None and pipeline not in owners else []
         if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":
             return owners
         known = self._by_label.values()

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from star_contracts.result import JobResult
 from star_operator.core.objects import KubeObject
 from star_operator.core.reasons import ConditionReason
+from star_operator.core.times import parse_timestamp
 from star_operator.core.views import Trouble
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import warnings_about
@@ -100,7 +101,7 @@ def is_older(since: str | None) -> bool:
     """Say whether something has lasted longer than what starts by itself; never where it has not begun."""
     if since is None:
         return False
-    return datetime.now(UTC) - datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) > SLOW
+    return datetime.now(UTC) - parse_timestamp(since) > SLOW
 
 
 async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:

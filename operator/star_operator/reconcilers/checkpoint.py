@@ -7,9 +7,10 @@ from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
+from star_operator.core.times import timestamp
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
-from star_operator.reconcilers.context import Context, timestamp
+from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
 

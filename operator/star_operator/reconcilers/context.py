@@ -36,13 +36,3 @@ class Context:
 
 
 Reconcile = Callable[[Key], Awaitable[None]]
-
-
-def timestamp(moment: datetime) -> str:
-    """Return RFC 3339 in seconds, as Kubernetes writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_timestamp(text: str) -> datetime:
-    """Read RFC 3339 as Kubernetes writes it."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

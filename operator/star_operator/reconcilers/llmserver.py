@@ -7,12 +7,13 @@ import structlog
 from star_operator.core.errors import Retryable
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
+from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.kube.events import post_event
 from star_operator.kube.resources import SERVICE
 from star_operator.kube.servers import group_pods, idle_since
 from star_operator.metrics import GROUP_RESTARTS
 from star_operator.policy.llmgroup import pods_to_delete
-from star_operator.reconcilers.context import Context, parse_timestamp, timestamp
+from star_operator.reconcilers.context import Context
 
 log = structlog.get_logger(__name__)
 

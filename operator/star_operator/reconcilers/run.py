@@ -20,6 +20,7 @@ from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.settings import Settings
+from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.core.views import JobView, RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
@@ -30,7 +31,7 @@ from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
-from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, parse_timestamp, timestamp
+from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status

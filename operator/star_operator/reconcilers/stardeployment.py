@@ -26,6 +26,7 @@ from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
+from star_operator.core.times import timestamp
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.refused import refused_of_deployment
@@ -38,7 +39,7 @@ from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
-from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context, timestamp
+from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status

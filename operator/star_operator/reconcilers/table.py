@@ -6,6 +6,7 @@ from star_operator.reconcilers.context import Context, Reconcile
 from star_operator.reconcilers.llmserver import LLMServerReconciler
 from star_operator.reconcilers.run import RunReconciler
 from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
+from star_operator.reconcilers.starpipeline import StarPipelineReconciler
 
 
 def reconcilers(context: Context) -> dict[str, Reconcile]:
@@ -19,5 +20,6 @@ def reconcilers(context: Context) -> dict[str, Reconcile]:
         "Evaluation": RunReconciler(evaluation.KIND, context).reconcile,
         "Checkpoint": CheckpointReconciler(context).reconcile,
         "StarDeployment": StarDeploymentReconciler(context).reconcile,
+        "StarPipeline": StarPipelineReconciler(context).reconcile,
         "LLMServer": LLMServerReconciler(context).reconcile,
     }

@@ -11,8 +11,8 @@ from pydantic import Field
 from star_contracts.base import Model
 from star_operator.api.common import DNS_LABEL, NAME_PATTERN
 from star_operator.api.kinds import KINDS
-from star_operator.api.meta import CEL, Resource, list_map
-from star_operator.api.schema import RULES, structural
+from star_operator.api.meta import CEL, RULES, Resource, list_map
+from star_operator.api.schema import structural
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, Labels
 from star_operator.core.quantity import Quantity
 

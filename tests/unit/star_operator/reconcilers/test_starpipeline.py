@@ -1,0 +1,212 @@
+"""A pipeline in a cluster in memory: each pass is one of an operator that has just started."""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from star_operator.core.queue import Key
+from star_operator.reconcilers.starpipeline import StarPipelineReconciler
+from tests.support.clock import Clock, Recorder
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import settings
+from tests.support.pipelines import KINDS, SERVED, SPEC, artifact, body
+from tests.support.star import DIGEST, star
+
+RETRY = "star.recsys.dev/retry"
+
+
+class World:
+    """A pipeline and its reconciler; the stages' own reconcilers are played by hand."""
+
+    def __init__(self, spec: dict[str, Any] | None = None, *others: dict[str, Any]) -> None:
+        self.cluster = FakeCluster()
+        self.context = Clock(self.cluster, settings(), Recorder(time.monotonic))
+        pipeline = body(spec)
+        pipeline["status"] = {}
+        for obj in (pipeline, *others):
+            self.cluster.add(obj)
+
+    def passes(self, count: int = 3) -> None:
+        for _ in range(count):
+            reconciler = StarPipelineReconciler(self.context)
+            asyncio.run(reconciler.reconcile(Key("StarPipeline", "team", "weekly")))
+            self.context.time += timedelta(minutes=1)
+
+    @property
+    def writes(self) -> list[str]:
+        """All changes but Events."""
+        return [write for write in self.cluster.writes if "Event/" not in write]
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        return self.cluster.objects["StarPipeline", "team", "weekly"]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.pipeline["status"]
+        return found
+
+    @property
+    def message(self) -> str:
+        return next(c["message"] for c in self.status["conditions"] if c["type"] == "Ready")
+
+    def stage(self, stage: str, phase: str, message: str = "so it is", **status: Any) -> None:
+        """A stage's resource has this status."""
+        found = self.cluster.objects[KINDS[stage], "team", f"weekly-{stage}"]
+        ready = {"type": "Ready", "status": "False", "reason": "Running", "message": message}
+        found["status"] = {"phase": phase, "conditions": [ready], **status}
+
+    def all_done(self) -> None:
+        for stage in KINDS:
+            figures = {"metrics": {"hrAvg": 0.5}, "headline": "hrAvg 0.500"} if stage == "evaluation" else {}
+            self.stage(stage, "Succeeded", artifact=artifact(name=stage), **figures)
+
+
+def test_it_makes_the_chain_once_and_sums_it_up() -> None:
+    world = World()
+    world.passes()
+    made = world.writes
+    assert made == [f"apply {kind}/weekly-{stage}" for stage, kind in KINDS.items()]
+    world.all_done()
+    world.passes()
+    assert world.status["phase"] == "Succeeded"
+    assert world.status["checkpoint"] == {
+        "checkpoint": "weekly-grpo", "uri": "s3://star/artifacts/grpo", "digest": artifact()["digest"]
+    }  # fmt: skip
+    assert world.status["headline"] == "hrAvg 0.500"
+    assert world.status["progressText"] == "6/6 stages"
+    assert world.writes == made
+
+
+def test_a_stage_that_is_deleted_by_hand_is_made_again() -> None:
+    world = World()
+    world.passes()
+    del world.cluster.objects["TeacherRun", "team", "weekly-teacher"]
+    world.passes()
+    assert world.cluster.writes.count("apply TeacherRun/weekly-teacher") == 2
+
+
+def test_a_retry_is_begun_once_however_often_it_is_looked_at() -> None:
+    world = World()
+    world.passes()
+    world.all_done()
+    world.cluster.add(star("Checkpoint", "team", "weekly-sft", {"uri": "s3://star/x", "digest": DIGEST, "lineage": {}}))
+    old = world.cluster.objects["SFTJob", "team", "weekly-sft"]["metadata"]["uid"]
+    world.cluster.objects["Checkpoint", "team", "weekly-sft"]["spec"]["lineage"]["producerUid"] = old
+    world.stage("sft", "Failed", "step train failed")
+    world.passes()
+    assert world.message == "stage sft failed: step train failed"
+    world.pipeline["metadata"]["annotations"] = {RETRY: "sft"}
+    world.passes(6)
+    assert RETRY not in world.pipeline["metadata"].get("annotations", {})
+    tries = {row["name"]: row["tries"] for row in world.status["stages"]}
+    assert tries == {"dataset": 1, "verbalization": 1, "teacher": 1, "sft": 2, "grpo": 2, "evaluation": 2}
+    assert world.cluster.objects["SFTJob", "team", "weekly-sft"]["metadata"]["uid"] != old
+    assert world.cluster.writes.count("apply SFTJob/weekly-sft") == 2
+    assert ("Checkpoint", "team", "weekly-sft") not in world.cluster.objects, "it was of the job that is gone"
+    assert world.cluster.writes.count("apply RecDataset/weekly-dataset") == 1
+    world.pipeline["metadata"]["annotations"] = {RETRY: "sft"}
+    world.passes(6)
+    assert {row["name"]: row["tries"] for row in world.status["stages"]}["sft"] == 3
+
+
+@pytest.mark.bad_input
+def test_a_retry_from_a_stage_that_there_is_not() -> None:
+    world = World()
+    world.passes()
+    world.pipeline["metadata"]["annotations"] = {RETRY: "training"}
+    world.passes()
+    assert "names stage 'training'; this pipeline has dataset, verbalization, teacher" in world.message
+
+
+def deployment(digest: str, **status: Any) -> dict[str, Any]:
+    found = star("StarDeployment", "team", "live", {"checkpoint": {"digest": digest}, "dataset": {"name": "old"}})
+    found["metadata"]["labels"] = {"star.recsys.dev/series": "weekly"}
+    found["metadata"]["generation"] = 1
+    found["status"] = {"phase": "Ready", "observedGeneration": 1, "servingDigest": digest, **status}
+    return found
+
+
+def test_the_deployment_is_moved_once_the_rest_is_done() -> None:
+    world = World(SERVED, deployment(DIGEST))
+    world.passes()
+    assert world.cluster.objects["StarDeployment", "team", "live"]["spec"]["checkpoint"]["digest"] == DIGEST
+    world.all_done()
+    world.cluster.objects["StarDeployment", "team", "live"]["status"]["observedGeneration"] = 0
+    world.passes(1)
+    moved = world.cluster.objects["StarDeployment", "team", "live"]
+    assert moved["spec"]["checkpoint"] == {"checkpoint": "weekly-grpo", "digest": artifact()["digest"]}
+    assert moved["spec"]["dataset"] == {"name": "weekly-dataset"}
+    world.passes(3)
+    assert world.status["phase"] == "Running", "its status is still that of the model before"
+    moved["status"]["observedGeneration"] = 1
+    world.passes(1)
+    assert world.status["phase"] == "Succeeded"
+    assert world.cluster.writes.count("apply StarDeployment/live") == 1
+
+
+def test_a_pipeline_that_is_done_does_not_move_the_deployment_back() -> None:
+    world = World(SERVED, deployment(DIGEST))
+    world.passes()
+    world.all_done()
+    world.passes()
+    world.cluster.objects["StarDeployment", "team", "live"]["spec"]["checkpoint"] = {"digest": DIGEST}
+    world.passes()
+    assert world.cluster.writes.count("apply StarDeployment/live") == 1
+
+
+@pytest.mark.bad_input
+def test_a_deployment_of_others_is_not_taken_over() -> None:
+    other = deployment(DIGEST)
+    del other["metadata"]["labels"]
+    world = World(SERVED, other)
+    world.passes()
+    world.all_done()
+    world.passes()
+    assert "is not of series weekly: set deployment.use.name" in world.message
+    assert other["spec"]["checkpoint"] == {"digest": DIGEST}
+
+
+@pytest.mark.bad_input
+def test_what_is_used_and_is_not_there_is_waited_for() -> None:
+    world = World({**SPEC, "dataset": {"use": {"name": "amazon"}}})
+    world.passes()
+    assert world.status["phase"] == "Waiting"
+    assert "spec.dataset.use names RecDataset amazon, which does not exist" in world.message
+    assert world.context.queue.later is not None  # type: ignore[attr-defined]
+
+
+def test_the_incumbent_and_the_store_before_are_decided_once() -> None:
+    serving = deployment(DIGEST)
+    serving["status"]["revisions"] = [{"name": "b", "uri": "s3://star/models/b", "digest": DIGEST, "weight": 100}]
+    last = star("Verbalization", "team", "last", {"dataset": {"name": "d"}, "llm": {"endpoint": _ENDPOINT}})
+    last["metadata"]["labels"] = {"star.recsys.dev/series": "weekly"}
+    last["status"] = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
+    world = World({**SERVED, "baseModel": "Incumbent"}, serving, last)
+    world.passes(1)
+    assert world.status["incumbent"] == {"checkpoint": "", "uri": "s3://star/models/b", "digest": DIGEST}
+    assert world.status["previous"] == "last"
+    assert world.writes == []
+    serving["status"]["servingDigest"] = ""
+    world.passes()
+    made = world.cluster.objects["SFTJob", "team", "weekly-sft"]["spec"]["model"]
+    assert made == {"uri": "s3://star/models/b", "digest": DIGEST}
+
+
+_ENDPOINT = {"url": "http://llm.example.com:8000/v1", "model": "m"}
+
+
+def test_cancelling_ends_what_runs_and_is_final() -> None:
+    world = World()
+    world.passes()
+    world.stage("dataset", "Succeeded", artifact=artifact())
+    world.pipeline["spec"]["cancel"] = True
+    world.passes(4)
+    assert world.status["phase"] == "Failed"
+    assert [write for write in world.cluster.writes if write.startswith("delete")] == [
+        f"delete {kind}/weekly-{stage}" for stage, kind in KINDS.items() if stage != "dataset"
+    ]
+    assert ("RecDataset", "team", "weekly-dataset") in world.cluster.objects
