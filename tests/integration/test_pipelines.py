@@ -1,4 +1,4 @@
-"""A pipeline on a real control plane: made at once, moved to what serves, retried, cancelled, with the operator killed."""
+"""A pipeline on a real control plane: made at once, moved to what serves, retried, cancelled."""
 
 import json
 from typing import Any

@@ -60,7 +60,7 @@ def plan(pipeline: StarPipeline) -> Plan:
             stage = pipeline.spec.stage(name)
             if stage is None:
                 continue
-            patch: dict[str, Any] = getattr(patches, name)
+            patch: dict[str, Any] = getattr(patches, name) or {}
             apart = apart or bool(patch)
             own = variant if apart and stage.template is not None else ""
             shared = rows.get(str(name))
