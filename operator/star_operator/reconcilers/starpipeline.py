@@ -176,6 +176,8 @@ class StarPipelineReconciler:
             raise InvalidSpec(ConditionReason.NAME_TAKEN, f"{text} to move it, or deployment.name to make another one")
         if not moved or body is None:
             if stage.template is not None:
+                if body is not None and _is_scaled(body):  # its copies are whoever's scales it
+                    wish["spec"]["server"]["replicas"] = body["spec"]["server"]["replicas"]
                 body = await cluster.apply(wish)
             else:
                 body = await cluster.merge(rtype, namespace, name, {"spec": wish["spec"]}) or body
@@ -258,6 +260,11 @@ def _digest(body: KubeObject, row: PlannedStage, status: Status) -> str:
 def _is_ours(body: KubeObject, pipeline: StarPipeline) -> bool:
     owners = body["metadata"].get("ownerReferences", [])
     return any(owner["uid"] == pipeline.metadata.uid for owner in owners)
+
+
+def _is_scaled(body: KubeObject) -> bool:
+    """Say whether somebody scales a deployment: `kubectl scale`, or an autoscaler."""
+    return any(entry.get("subresource") == "scale" for entry in body["metadata"].get("managedFields", []))
 
 
 def _of_the_series(body: KubeObject, pipeline: StarPipeline) -> bool:

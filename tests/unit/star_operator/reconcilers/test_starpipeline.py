@@ -148,6 +148,18 @@ def test_the_deployment_is_moved_once_the_rest_is_done() -> None:
     assert world.cluster.writes.count("apply StarDeployment/live") == 1
 
 
+@pytest.mark.parametrize(("managers", "replicas"), [([], 1), ([{"manager": "hpa", "subresource": "scale"}], 5)])
+def test_moving_a_deployment_leaves_its_copies_to_whoever_scales_it(managers: list[Any], replicas: int) -> None:
+    live = deployment(DIGEST)
+    live["spec"]["server"] = {"replicas": 5}
+    live["metadata"]["managedFields"] = managers
+    world = World(SERVED, live)
+    world.passes()
+    world.all_done()
+    world.passes()
+    assert world.cluster.objects["StarDeployment", "team", "live"]["spec"]["server"]["replicas"] == replicas
+
+
 def test_a_pipeline_that_is_done_does_not_move_the_deployment_back() -> None:
     world = World(SERVED, deployment(DIGEST))
     world.passes()
