@@ -279,6 +279,15 @@ Stage = Annotated[
 ]
 
 
+class Whole(Model):
+    """The artifact that is collected from a sharded step's part files, in case it is there already."""
+
+    memo: S3Uri
+    """Object that remembers it."""
+    work_hash: Digest
+    """Of the collecting step."""
+
+
 class JobSpec(Model):
     """Everything a job pod is told."""
 
@@ -292,6 +301,8 @@ class JobSpec(Model):
     """Prefix for resumable state: part files, training checkpoints."""
     memo: S3Uri | None = None
     """Object that remembers the artifact of this work; None never looks and never writes (cachePolicy Never)."""
+    whole: Whole | None = None
+    """Of a step that leaves part files: what is collected from them. Where that is there already, nothing is made."""
     inputs: dict[str, Digest] = {}
     """Digests of what the work is made from, by role, as the operator resolved them. They go into the manifest, so that
     a step that only collects others' parts still names the model and the signals behind them."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from star_contracts.artifact import DIGEST_PATTERN, Producer, artifact_uri, memo_uri, work_uri
 from star_contracts.base import canonical_json, value_hash
-from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard
+from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard, Whole
 from star_contracts.progress import ProgressTarget
 from star_contracts.result import ExitCode
 from star_operator.api.common import CachePolicy, RunSpec
@@ -85,6 +85,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     place = (settings.store.uri, owner.namespace, owner.kind)
     fresh = run.cache_policy == CachePolicy.NEVER
     parts, parts_hash = step.work_area
+    whole = step.collected_by if not fresh else None
     output_step = f"{step.name}-{_key(step.work_hash, owner, fresh).removeprefix('sha256:')[:8]}"
     return JobSpec(
         store=settings.store.connection,
@@ -100,6 +101,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         output=artifact_uri(*place, owner.name, attempt, output_step),
         work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
+        whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
         inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
         shard=Shard(count=step.shards),
         progress=ProgressTarget(

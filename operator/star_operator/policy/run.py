@@ -167,7 +167,9 @@ def _completed(run: RunSpec, step: StepView) -> Decision:
     results = [pod.result for pod in step.pods if pod.result is not None and pod.result.error is None]
     if not step.has_artifact:
         warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
-        return Finish(JobResult(metrics=_sum_metrics(results), warnings=tuple(warnings)[:MAX_WARNINGS]))
+        reused = bool(results) and all(result.reused for result in results)
+        metrics = _sum_metrics(results)
+        return Finish(JobResult(metrics=metrics, reused=reused, warnings=tuple(warnings)[:MAX_WARNINGS]))
     result = next((result for result in results if result.artifact is not None), None)
     if result is None:
         text = f"step {step.name} ended well but its result was lost with its pod; it is asked for again"

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.result import JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, Resource, Status
 from star_operator.builders.job import step_job
@@ -199,7 +200,7 @@ class RunReconciler(Generic[ResourceT]):
                 await self._set_deadline(seen, status.attempt, seconds)
                 return status
             case policy.Finish(result):
-                return await self._finish_step(seen, state.step_done(status, seen.step, result))
+                return await self._finish_step(seen, state.step_done(status, seen.step, _warned(result, seen.plan)))
             case policy.Retry(reason, message):
                 return self._schedule_retry(seen, status, reason, message)
             case policy.EndPods(pods):
@@ -321,6 +322,13 @@ class RunReconciler(Generic[ResourceT]):
             return
         for job in jobs:
             await self._context.cluster.delete(JOB, meta.namespace, job.name)
+
+
+def _warned(result: JobResult, plan: Step | None) -> JobResult:
+    """Return a step's result with what its plan has to say; one that was reused was made with other means."""
+    if plan is None or result.reused:
+        return result
+    return result.model_copy(update={"warnings": (*result.warnings, *plan.warnings)})
 
 
 def _failed(status: Status, at: state.Moment, reason: AnyReason, message: str) -> Status:
