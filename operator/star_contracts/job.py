@@ -255,6 +255,12 @@ class Evaluate(Model):
     settings: EvaluationSettings
 
 
+class LookUp(Model):
+    """Nothing but the look whether the work of the job spec is done already: without its GPUs, before they are held."""
+
+    stage: Literal["look-up"] = "look-up"
+
+
 class ImportModel(Model):
     """A GGUF file -> a checkpoint artifact in Hugging Face layout (how weights shipped in a package get in)."""
 
@@ -274,7 +280,8 @@ Stage = Annotated[
     | SampleDifficulty
     | TrainGRPO
     | Evaluate
-    | ImportModel,
+    | ImportModel
+    | LookUp,
     Field(discriminator="stage"),
 ]
 

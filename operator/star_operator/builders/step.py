@@ -87,6 +87,9 @@ class Step:
     collected_by: "Step | None" = None
     """The step that collects the part files of this one: where its artifact is there already, nothing is to be made."""
 
+    looks_for: "Step | None" = None
+    """The step whose work this one only looks for (`builders/lookup.py`)."""
+
     @property
     def work_area(self) -> tuple[str, str]:
         """Return (step name, work hash) of the work area: this step's own, or that of the step it continues."""
