@@ -169,6 +169,8 @@ class GenerateTrajectories(Model):
     tasks: int | None = None
     """Tasks at most; of the test tasks equally many of each type."""
     filter: TrajectoryFilter
+    previous: ArtifactRef | None = None
+    """Trajectories of an earlier run, whose answers are taken over where the same would be asked."""
 
 
 class CollectTrajectories(Model):
