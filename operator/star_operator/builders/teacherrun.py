@@ -36,6 +36,7 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         split=spec.split,
         tasks=spec.tasks,
         filter=spec.filter,
+        previous=inputs.artifacts.get("previous"),
     )
     digests = {"dataset": dataset.digest} | {role: llm.identity for role, llm in llms.items()}
     digests |= {"signals": signals.digest} if signals else {}
@@ -49,6 +50,7 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         shards=spec.shards,
         has_artifact=False,
         servers=tuple(servers.values()),
+        warnings=inputs.warnings,
         api_keys={role: key for llm in llms.values() for role, key in llm.api_keys.items()},
     )
 
