@@ -191,16 +191,18 @@ def test_what_is_used_and_is_not_there_is_waited_for() -> None:
     assert world.context.queue.later is not None  # type: ignore[attr-defined]
 
 
-def test_the_incumbent_and_the_store_before_are_decided_once() -> None:
+def test_the_incumbent_and_the_run_before_are_decided_once() -> None:
     serving = deployment(DIGEST)
     serving["status"]["revisions"] = [{"name": "b", "uri": "s3://star/models/b", "digest": DIGEST, "weight": 100}]
     last = star("Verbalization", "team", "last", {"dataset": {"name": "d"}, "llm": {"endpoint": _ENDPOINT}})
     last["metadata"]["labels"] = {"star.recsys.dev/series": "weekly"}
     last["status"] = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
-    world = World({**SERVED, "baseModel": "Incumbent"}, serving, last)
+    run = star("TeacherRun", "team", "last-teacher", last["spec"]) | {"status": last["status"]}
+    run["metadata"]["labels"] = last["metadata"]["labels"]
+    world = World({**SERVED, "baseModel": "Incumbent"}, serving, last, run)
     world.passes(1)
     assert world.status["incumbent"] == {"checkpoint": "", "uri": "s3://star/models/b", "digest": DIGEST}
-    assert world.status["previous"] == "last"
+    assert (world.status["previous"], world.status["previousTeacher"]) == ("last", "last-teacher")
     assert world.writes == []
     serving["status"]["servingDigest"] = ""
     world.passes()
