@@ -36,11 +36,11 @@ PIPELINE = {"dataset": {"template": {"source": {"format": "MovieLens", "uri": "s
 def schedules(count: int) -> list[Simulated]:
     """Nightly by a budget, weekly within windows by a number of runs, twice a week spread and with a deadline."""
     share = count / 200
-    nightly = {"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "gpuBudget": max(8, round(80 * share))}
+    nightly = {"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "gpuBudget": max(8, round(112 * share))}
     weekly = {
         "schedule": "30 1 * * SUN",
         "timeZone": "America/New_York",
-        "maxConcurrentRuns": max(1, round(16 * share)),
+        "maxConcurrentRuns": max(1, round(24 * share)),
         "windows": [{"days": ["Fri", "Sat", "Sun", "Mon"], "start": "20:00", "end": "09:00"}],
     }
     twice = {
@@ -48,7 +48,7 @@ def schedules(count: int) -> list[Simulated]:
         "timeZone": "Australia/Lord_Howe",
         "jitterSeconds": 7200,
         "startingDeadlineSeconds": 12 * 3600,
-        "gpuBudget": max(8, round(96 * share)),
+        "gpuBudget": max(8, round(128 * share)),
     }
     kinds = (("nightly", nightly, (10, 90)), ("weekly", weekly, (20, 120)), ("twice", twice, (20, 110)))
     some = tenants(count, lambda n: 8 if n % 5 == 0 else 4)

@@ -16,6 +16,8 @@ from star_operator.policy.schedule import decide
 from star_operator.policy.scheduletypes import Memory, Run, Tenant
 
 DAY = 86_400
+STEP = 5
+"""Minutes in which lengths of runs differ."""
 RESYNC = 300
 """Seconds after which the operator looks at everything, whatever it missed."""
 
@@ -54,8 +56,8 @@ class Simulated:
     def seconds_of(self, tenant: Tenant, tick: int) -> int:
         """How long the run of a tick takes: the same, whoever starts it and whenever."""
         digest = hashlib.sha256(f"{self.name}/{tenant.uid}/{tick}".encode()).digest()
-        least, most = self.lengths
-        return 60 * (least + int.from_bytes(digest[:4], "big") % (most - least + 1))
+        least, most = (minutes // STEP for minutes in self.lengths)
+        return 60 * STEP * (least + int.from_bytes(digest[:4], "big") % (most - least + 1))
 
     def runs(self, now: int) -> list[Run]:
         """The newest run of each tenant, as the cluster shows them."""

@@ -312,8 +312,10 @@ class RetrainScheduleStatus(Status):
     """RFC 3339, UTC: the next one."""
     next_look_time: str | None = None
     """RFC 3339, UTC: when something is to be decided next. What lies behind it for long tells that no operator ran."""
-    resumed_time: str | None = None
-    """RFC 3339, UTC: when an operator ran again after such a time."""
+    away_from: str | None = None
+    """RFC 3339, UTC: when the last such time began: what fell into it is spread anew from its end."""
+    away_until: str | None = None
+    """RFC 3339, UTC: when it ended."""
     running: int = 0
     """Runs that have not ended."""
     waiting: int = 0

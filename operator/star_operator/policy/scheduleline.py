@@ -38,8 +38,8 @@ class Line:
         self._claims: list[tuple[float, int, Claim, Sequence[Run]]] = []
         live = [run for run in runs if run.live]
         self._running, self._held = len(live), sum(run.gpus for run in live)
-        self._first: Claim | None = None
-        """Who is first and has no room."""
+        self._before = 0
+        """How many stand in the line before the next one: none while there is room."""
         self.starts: list[Start] = []
         self.cancels: list[Run] = []
         self.waits: list[Wait] = []
@@ -74,15 +74,16 @@ class Line:
     def _try(self, claim: Claim, replaced: Sequence[Run]) -> None:
         spec, need = self._spec, claim.tenant.gpus
         limit, budget = spec.max_concurrent_runs, spec.gpu_budget
-        if self._first is not None:
-            self._wait(claim, ConditionReason.IN_LINE, detail=self._first.tenant.namespace)
+        if self._before:
+            self._wait(claim, ConditionReason.IN_LINE, self._before)
+            self._before += 1
             return
         freed = sum(run.gpus for run in replaced)
         if limit is not None and self._running - len(replaced) >= limit:
-            self._first = claim
+            self._before = 1
             self._wait(claim, ConditionReason.RUN_LIMIT, self._running, limit)
         elif budget is not None and self._held - freed + need > budget:
-            self._first = claim
+            self._before = 1
             self._wait(claim, ConditionReason.GPU_BUDGET, need, self._held, budget)
         elif replaced:
             self._held += max(0, need - freed)

@@ -17,7 +17,7 @@ _TEXTS = {
     ConditionReason.OVERRIDES_INVALID: "{detail}",
     ConditionReason.BUDGET_TOO_SMALL: "a run needs {0} GPUs at once, and spec.gpuBudget is {1}: raise it, or make the "
     "run smaller",
-    ConditionReason.IN_LINE: "the run of {tick} stands in the line behind {detail}",
+    ConditionReason.IN_LINE: "the run of {tick} stands in the line for GPUs and runs; before it: {0}",
     ConditionReason.RUN_LIMIT: "the run of {tick} is the next one: {0} of {1} runs (spec.maxConcurrentRuns) have not "
     "ended",
     ConditionReason.GPU_BUDGET: "the run of {tick} is the next one and needs {0} GPUs: {1} of {2} (spec.gpuBudget) are "
