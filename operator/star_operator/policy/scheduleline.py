@@ -8,8 +8,8 @@ whoever is first is not passed by who needs less.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from star_operator.api.retrainschedule import ConcurrencyPolicy, RetrainScheduleSpec
 from star_operator.core.reasons import ConditionReason
@@ -17,8 +17,7 @@ from star_operator.policy.scheduleclock import Clock, is_open, opens
 from star_operator.policy.scheduletypes import Run, Start, Tenant, Wait
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A tenant whose run is due."""
 
     tenant: Tenant

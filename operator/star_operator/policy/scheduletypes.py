@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from star_operator.core.reasons import ConditionReason
 
@@ -67,8 +68,7 @@ class Memory:
     """The last time in which no operator ran, from when it was to look until it did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A run to make."""
 
     namespace: str
@@ -76,8 +76,7 @@ class Start:
     gpus: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Why a tenant that a tick is meant for does not start."""
 
     namespace: str
