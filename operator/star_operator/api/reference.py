@@ -29,6 +29,7 @@ not ask they are dropped, with a warning at most, so let your GitOps tool valida
 Quantities may be written as numbers without quotes. Defaults inside lists are the operator's: the API server does not
 fill them in, so that a manifest applied twice is unchanged.
 """
+TEMPLATE = "template"
 RANGES = {"minimum": "at least {}", "maximum": "at most {}", "minItems": "at least {} entries"}
 RANGES |= {"maxItems": "at most {} entries", "minLength": "at least {} characters", "maxProperties": "at most {} keys"}
 
@@ -78,7 +79,7 @@ def _rows(path: str, schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
     for name, item in schema.get("properties", {}).items():
         below = f"{path}.{name}"
         yield below, item, name in required
-        if is_bare(item):
+        if name == TEMPLATE or is_bare(item):  # its fields stand at their own kind
             continue
         yield from _rows(below, item)
         if item.get("type") == "array":
@@ -151,6 +152,8 @@ def _all_rules(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, str]]
     for rule in schema.get(RULES, ()):
         yield path, rule
     for name, item in schema.get("properties", {}).items():
+        if name == TEMPLATE:
+            continue
         yield from _all_rules(f"{path}.{name}", item)
     for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
         if isinstance(schema.get(key), dict):

@@ -91,17 +91,17 @@ class BaseModelChoice(StrEnum):
 class Variant(Model):
     """What is different in one variant, by stage: JSON merge patches (RFC 7386) over the templates."""
 
-    dataset: Patch = {}
+    dataset: Patch | None = None
     """Over dataset.template."""
-    verbalization: Patch = {}
+    verbalization: Patch | None = None
     """Over verbalization.template."""
-    teacher: Patch = {}
+    teacher: Patch | None = None
     """Over teacher.template."""
-    sft: Patch = {}
+    sft: Patch | None = None
     """Over sft.template."""
-    grpo: Patch = {}
+    grpo: Patch | None = None
     """Over grpo.template."""
-    evaluation: Patch = {}
+    evaluation: Patch | None = None
     """Over evaluation.template."""
 
 
@@ -138,7 +138,7 @@ def _needs() -> list[tuple[str, str]]:
 def _patched() -> list[tuple[str, str]]:
     rules = []
     for stage in STAGES[:-1]:
-        untouched = f"self.variants.all(name, size(self.variants[name].{stage}) == 0)"
+        untouched = f"self.variants.all(name, !has(self.variants[name].{stage}))"
         text = f"variants patch {stage}.template, which is not there: give {stage} a template, or take the patch out"
         rules.append((f"(has(self.{stage}) && has(self.{stage}.template)) || {untouched}", text))
     return rules
@@ -188,7 +188,8 @@ class StarPipelineSpec(Model):
     base_model: BaseModelChoice = BaseModelChoice.BASE
     """What training starts from."""
     series: Series | None = None
-    """Runs of one series follow each other: a Verbalization is refreshed from the one before. The pipeline's name by
+    """Runs of one series follow each other: a Verbalization is refreshed from the one before, a TeacherRun takes
+    trajectories over. The pipeline's name by
     default; a RetrainSchedule gives its own."""
     variants: dict[str, Variant] = Field(default={}, max_length=MAX_VARIANTS, json_schema_extra=_VARIANT_NAMES)
     """Chains beside each other, by name: all share what comes before the first stage in which they differ."""
@@ -260,6 +261,8 @@ class StarPipelineStatus(Status):
     """The checkpoint that training starts from in place of the base model."""
     previous: str = ""
     """The Verbalization of the series that this run's is refreshed from."""
+    previous_teacher: str = ""
+    """The TeacherRun of the series that this run's takes trajectories over from."""
     variant: str = ""
     """The variant that was selected."""
     checkpoint: PinnedModel | None = None

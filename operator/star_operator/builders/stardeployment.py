@@ -85,11 +85,14 @@ def serving_objects(
     return [*objects, *gateway_objects(GatewayPlan(resource, inputs, backends, hold), settings)]
 
 
-def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef, inputs: Inputs) -> KubeObject:
+def gate_evaluation(
+    resource: StarDeployment, artifact: ArtifactRef, inputs: Inputs, against: str | None = None
+) -> KubeObject:
     """Return the Evaluation that measures a candidate, served as it would be in this deployment.
 
     Its name follows from what it measures, on what and how, as its spec is immutable: other gates are another
-    Evaluation, and so is a dataset of the same name that was made anew; its spec names datasets, so digests are added.
+    Evaluation, and so is a dataset of the same name that was made anew. Its spec has names, so what they stand for is
+    added: digests, and the UID of the run that `gates.against` names.
     Raises InvalidSpec(NoGates) when the resource has none.
     """
     spec, owner = resource.spec, owner_of(resource)
@@ -105,6 +108,7 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef, inputs: Inp
         compute=spec.gates.compute,
     ).to_json_dict()
     digests = {role: one.digest for role, one in inputs.artifacts.items()}
+    digests |= {"against": against} if against is not None else {}
     work = value_hash({"spec": evaluation, "inputs": digests}).removeprefix("sha256:")
     role = f"gate-{_digits(artifact)[:8]}-{work[:6]}"
     meta = {
@@ -113,10 +117,7 @@ def gate_evaluation(resource: StarDeployment, artifact: ArtifactRef, inputs: Inp
         "labels": labels(owner),
         "ownerReferences": [owner_reference(owner)],
     }
-    made: KubeObject = compact(
-        {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": evaluation},
-    )
-    return made
+    return {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": evaluation}
 
 
 def server_selector(resource: StarDeployment) -> dict[str, str]:

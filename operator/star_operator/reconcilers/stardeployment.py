@@ -44,6 +44,8 @@ from star_operator.reconcilers.inputs import dataset_and_signals, model_source
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
 
+GONE = "gone"
+"""In place of the UID of a run that there is not, or not any more."""
 SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
 
 
@@ -170,8 +172,12 @@ class StarDeploymentReconciler:
     async def _gate(self, resource: StarDeployment, wanted: Revision, inputs: Inputs) -> Gate:
         if resource.spec.gates is None:
             return Gate("Passed", "no gates")
-        wish = gate_evaluation(resource, wanted.artifact, inputs)
+        against = await self._against(resource)
+        wish = gate_evaluation(resource, wanted.artifact, inputs, against)
         name, namespace = wish["metadata"]["name"], resource.metadata.namespace
+        if against == GONE:  # what it was compared with is no reason to measure again what has passed
+            passed = (one for one in resource.status.revisions if one.name == wanted.name and one.gate == "Passed")
+            name = next((one.evaluation for one in passed if one.evaluation), name)
         body = await self._cluster.get(STAR_TYPES["Evaluation"], namespace, name)
         evaluation = Evaluation.parse(body if body is not None else await self._cluster.apply(wish))
         status = evaluation.status
@@ -184,6 +190,15 @@ class StarDeploymentReconciler:
             return Gate("Running", f"Evaluation {name}: {so_far}", name)
         verdict = judge(resource.spec.gates.rules, status.metrics)
         return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
+
+    async def _against(self, resource: StarDeployment) -> str | None:
+        """Return the UID of the run that the gates compare with, if any: a name may come to stand for another one."""
+        against = resource.spec.gates.against if resource.spec.gates is not None else None
+        if against is None or against.name is None:
+            return None
+        kind = "Evaluation" if against.evaluation is not None else "TeacherRun"
+        body = await self._cluster.get(STAR_TYPES[kind], resource.metadata.namespace, against.name)
+        return str(body["metadata"]["uid"]) if body is not None else GONE
 
     async def _is_idle(self, resource: StarDeployment, revisions: list[Revision]) -> bool:
         names = [server_name(resource, one) for one in revisions if one.weight]

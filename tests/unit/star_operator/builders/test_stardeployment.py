@@ -187,6 +187,11 @@ def test_a_dataset_that_was_made_anew_under_its_name_is_measured_anew() -> None:
     assert names[0] != names[1]
 
 
+def test_an_explicit_empty_list_of_baselines_stays_empty() -> None:
+    cr = deployment(gates={**GATES, "settings": {"tools": False, "baselines": []}})
+    assert gate_evaluation(cr, CHECKPOINT, inputs(cr))["spec"]["settings"]["baselines"] == []
+
+
 @pytest.mark.bad_input
 def test_a_hub_model_cannot_be_deployed() -> None:
     with pytest.raises(InvalidSpec, match="no digest to gate") as caught:

@@ -222,3 +222,38 @@ def test_gates_that_are_tightened_half_way_take_the_candidate_back() -> None:
     assert gates[DIGESTS["new"]] == "Failed"
     world.passes(2, seconds=DRAIN.total_seconds())
     assert (world.weights, world.servers, world.status["phase"]) == ({"old": 100}, 1, "Gated")
+
+
+class TestGatesAgainstAnotherRun:
+    GATES = {"rules": [{"metric": "against.ciLow", "value": 0}], "against": {"evaluation": "last"}}
+    LAST = {"dataset": {"name": "d"}, "settings": {"tools": False}}
+
+    def world(self) -> World:
+        world = World(gates=self.GATES | {"settings": {"tools": False}})
+        world.cluster.add(star("Evaluation", NAMESPACE, "last", self.LAST))
+        world.passes(1)
+        return world
+
+    def gates(self, world: World) -> list[str]:
+        return [one["metadata"]["name"] for one in world.cluster.of("Evaluation") if "gate" in one["metadata"]["name"]]
+
+    def test_a_run_made_anew_under_its_name_is_compared_with_anew(self) -> None:
+        world = self.world()
+        world.passes(2)
+        assert len(self.gates(world)) == 1
+        del world.cluster.objects["Evaluation", NAMESPACE, "last"]
+        world.cluster.add(star("Evaluation", NAMESPACE, "last", self.LAST))
+        world.passes(2)
+        assert len(self.gates(world)) == 2
+
+    def test_a_run_that_is_gone_does_not_undo_what_has_passed(self) -> None:
+        world = self.world()
+        [name] = self.gates(world)
+        metrics = {"against.ciLow": 0.1}
+        world.cluster.objects["Evaluation", NAMESPACE, name]["status"] = {"phase": "Succeeded", "metrics": metrics}
+        world.passes(4)
+        assert world.status["phase"] == "Ready"
+        del world.cluster.objects["Evaluation", NAMESPACE, "last"]
+        world.passes(4)
+        assert world.status["phase"] == "Ready"
+        assert self.gates(world) == [name]
