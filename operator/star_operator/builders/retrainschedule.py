@@ -12,7 +12,7 @@ from star_operator.api.retrainschedule import DeletionPolicy, RetrainSchedule
 from star_operator.api.starpipeline import StarPipeline
 from star_operator.builders.gpus import gpus_at_once
 from star_operator.builders.names import common_labels, dns_label, user_reference
-from star_operator.builders.starpipeline import merge_patch, plan
+from star_operator.builders.starpipeline import deployment_name, merge_patch, plan
 from star_operator.builders.step import Owner
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import LABEL_SCHEDULE, TICK_ANNOTATION, label_value
@@ -96,6 +96,12 @@ def run(schedule: RetrainSchedule, namespace: str, tick: int, spec: Mapping[str,
         },
         "spec": dict(spec),
     }
+
+
+def deployment_of(schedule: RetrainSchedule) -> str | None:
+    """Return the name of the StarDeployment that the runs move; None when they have none."""
+    body = {"apiVersion": API_VERSION, "kind": "StarPipeline", "metadata": {"name": "x", "namespace": "x"}}
+    return deployment_name(StarPipeline.parse({**body, "spec": pipeline_spec(schedule, {})}))
 
 
 def owners(schedule: RetrainSchedule) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from star_operator.policy.scheduleclock import Clock, clock
 from star_operator.policy.scheduleline import Claim, Line
 from star_operator.policy.scheduletypes import Decision, Memory, News, Remembered, Run, Tenant, Wait
 
+NOT_YET = frozenset({ConditionReason.NOT_DUE, ConditionReason.SUSPENDED, ConditionReason.DEADLINE_MISSED})
 LATE_SECONDS = 60
 """A look that comes so much later than it was meant to tells that no operator ran."""
 
@@ -82,7 +83,7 @@ def due(
     free = spec.model_copy(update={"gpu_budget": None, "max_concurrent_runs": None})
     found = decide(free, uid, memory, asking, runs, now)
     starts = {one.namespace: one.tick for one in found.starts}
-    return starts | {one.namespace: one.tick for one in found.waits}
+    return starts | {one.namespace: one.tick for one in found.waits if one.reason not in NOT_YET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _ripe(
     if spec.trigger.type is not TriggerType.SCHEDULE and tenant.news is not News.YES:
         drift = spec.trigger.type is TriggerType.DRIFT
         if tenant.news is News.UNKNOWN:
-            return old, None, Wait(tenant.namespace, ConditionReason.PROBING, tick)
+            return old, None, Wait(tenant.namespace, ConditionReason.PROBING, tick, detail=tenant.detail)
         reason = ConditionReason.NOT_DRIFTED if drift else ConditionReason.NOTHING_NEW
         return replace(old, decided=tick, since=None), None, Wait(tenant.namespace, reason, tick)
     lapses = None if deadline is None else at + deadline + 1

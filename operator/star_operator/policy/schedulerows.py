@@ -46,8 +46,13 @@ def rows(
     tenants: Sequence[Tenant],
     runs: Sequence[Run],
     outcomes: Mapping[str, Outcome],
+    under: Mapping[str, int | None] = {},
 ) -> RetrainScheduleStatus:
-    """Return the status after a decision; `runs` has what was started, `outcomes` is by `namespace/name`."""
+    """Return the status after a decision.
+
+    `runs` has what was started, `outcomes` is by `namespace/name`, and `under` says since when each tenant's metric is
+    under the threshold of trigger Drift.
+    """
     old = {row.namespace: row for row in before.tenants}
     waits = {wait.namespace: wait for wait in decision.waits}
     of: dict[str, list[Run]] = {}
@@ -61,7 +66,7 @@ def rows(
             sorted(of.get(one.namespace, ()), key=lambda run: run.tick),
             waits.get(one.namespace),
             outcomes,
-        )
+        ).model_copy(update={"under_since": _text(under.get(one.namespace))})
         for one in tenants
     )
     live = [run for run in runs if run.live]

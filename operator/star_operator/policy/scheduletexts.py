@@ -9,7 +9,7 @@ _TEXTS = {
     ConditionReason.NOT_DUE: "starts at {until}: tenants are spread by spec.jitterSeconds",
     ConditionReason.DEADLINE_MISSED: "the run of {tick} had not started {0} s after its time "
     "(spec.startingDeadlineSeconds) and is given up; at the next time it is among the first",
-    ConditionReason.PROBING: "the run of {tick} waits until it is known whether its trigger is met",
+    ConditionReason.PROBING: "the run of {tick} waits until it is known whether its trigger is met: {detail}",
     ConditionReason.NOTHING_NEW: "at {tick} the source had no new data: no run",
     ConditionReason.NOT_DRIFTED: "at {tick} the metric had not been under its threshold for long enough: no run",
     ConditionReason.WINDOW_CLOSED: "the run of {tick} waits for the next of spec.windows, at {until}",

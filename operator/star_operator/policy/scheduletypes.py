@@ -29,6 +29,8 @@ class Tenant:
     fault: str = ""
     """Why its overrides cannot be used."""
     news: News = News.YES
+    detail: str = ""
+    """What is looked at, or why it cannot be known."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.tenants import Tenants, Wanted
+from star_operator.reconcilers.triggers import Triggers
 from star_operator.reconcilers.write import write_status
 
-AT_ONCE = 16
-"""API calls side by side."""
+AT_ONCE = 64
+"""API calls side by side: runs are on their way before the first of them has its own reconciler busy."""
 EXISTS = "AlreadyExists"
 UNTOLD = frozenset({ConditionReason.IN_LINE, ConditionReason.NOT_DUE, ConditionReason.SUCCEEDED, ""})
 """Reasons of a row that make no Event in the tenant's namespace."""
@@ -41,6 +42,7 @@ class RetrainScheduleReconciler:
         self._context = context
         self._cluster = context.cluster
         self._tenants = Tenants(context.cluster)
+        self._triggers = Triggers(context.cluster)
 
     async def reconcile(self, key: Key) -> None:
         """Look at one schedule and start whose turn it is."""
@@ -83,13 +85,16 @@ class RetrainScheduleReconciler:
             raise InvalidSpec(ConditionReason.BUDGET_TOO_SMALL, f"{text}: raise it, or make the run smaller")
         due = policy.due(spec, uid, memory, some, seen.runs, now)
         wanted = await self._tenants.wanted(schedule, due, basic)
+        news = await self._triggers.news(schedule, some, due, wanted, seen, now)
+        some = news.tenants
         some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in some]
         decision, runs = await self._carry_out(schedule, memory, some, wanted, seen.runs, now)
         for cancelled in decision.cancels:
             patch = {"spec": {"cancel": True}}
             await self._cluster.merge(STAR_TYPES["StarPipeline"], cancelled.namespace, cancelled.name, patch)
         await self._tidy_up(schedule, seen.bodies)
-        status = rows(schedule.status, decision, some, runs, seen.outcomes)
+        await self._triggers.tidy_up(schedule, decision.memory)
+        status = rows(schedule.status, decision, some, runs, seen.outcomes, news.under)
         status = status.model_copy(update={"request": request})
         return _summed_up(schedule, status, [one.namespace for one in left_out], at)
 

@@ -404,3 +404,72 @@ def test_suspend_starts_nothing() -> None:
     world.look()
     assert world.runs == []
     assert world.status["phase"] == "Suspended"
+
+
+def probe_ends(world: World, name: str, digit: str, phase: str = "Succeeded") -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "BadSource", "message": "no such bucket"}
+    world.cluster.objects["RecDataset", "team-0", name]["status"] = {
+        "phase": phase,
+        "artifact": {"uri": "s3://star/d", "digest": DIGEST[:-1] + digit, "bytes": 1},
+        "conditions": [ready],
+    }
+
+
+def test_new_data_makes_a_run_and_the_same_data_makes_none() -> None:
+    world = World(tenants=1, trigger={"type": "NewData"})
+    probe = "nightly-20260601-0000-probe"
+    world.look()
+    assert world.runs == []
+    assert world.row("team-0")["reason"] == "Probing"
+    assert world.cluster.objects["RecDataset", "team-0", probe]["spec"]["source"]["uri"] == "s3://star/raw/ml-100k"
+    world.look(5)
+    probe_ends(world, probe, "1")
+    world.look(5)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+    world.look(5)
+    assert ("RecDataset", "team-0", probe) not in world.cluster.objects
+    dataset = star("RecDataset", "team-0", "nightly-20260601-0000-dataset", {})
+    world.cluster.add({**dataset, "status": {"artifact": {"digest": DIGEST[:-1] + "1"}}})
+    rows = [{"name": "dataset", "stage": "dataset", "resource": "nightly-20260601-0000-dataset"}]
+    world.end(world.runs[0], stages=rows)
+    world.look(86400)
+    probe_ends(world, "nightly-20260602-0000-probe", "1")
+    world.look(5)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+    assert world.row("team-0")["message"] == "at 2026-06-02T00:00:00Z the source had no new data: no run"
+    assert "NothingNew" in world.events("team-0")[-1] or any("NothingNew" in one for one in world.events("team-0"))
+    world.look(60)
+    assert world.row("team-0")["reason"] == "NothingNew", "it stays until there is something else to say"
+    world.look(86400)
+    probe_ends(world, "nightly-20260603-0000-probe", "2")
+    world.look(5)
+    assert len(world.runs) == 2
+
+
+@pytest.mark.bad_input
+def test_a_source_that_cannot_be_looked_at_is_told() -> None:
+    world = World(tenants=1, trigger={"type": "NewData"})
+    world.look()
+    probe_ends(world, "nightly-20260601-0000-probe", "1", "Failed")
+    world.look(5)
+    assert "which looks at the source, failed: no such bucket" in world.row("team-0")["message"]
+    assert world.runs == []
+
+
+def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
+    drift = {"type": "Drift", "drift": {"metric": "hrAvg", "below": 0.3, "forSeconds": 1800}}
+    pipeline = {**SMALL, "deployment": {"name": "live", "template": {}}}
+    world = World(tenants=1, trigger=drift, schedule="*/20 * * * *", pipeline=pipeline)
+    world.look()
+    assert "StarDeployment live has no metric hrAvg in its status" in world.row("team-0")["message"]
+    live = star("StarDeployment", "team-0", "live", {"checkpoint": {"digest": DIGEST}})
+    live["metadata"]["labels"] = {}
+    world.cluster.add({**live, "status": {"metrics": {"hrAvg": 0.5}}})
+    world.look(5)
+    assert world.row("team-0")["reason"] == "NotDrifted"
+    world.cluster.objects["StarDeployment", "team-0", "live"]["status"]["metrics"]["hrAvg"] = 0.2
+    world.look(5)
+    assert world.row("team-0")["underSince"] == "2026-06-01T00:00:10Z"
+    for _ in range(4):
+        world.look(600)
+    assert world.runs == ["team-0/nightly-20260601-0040"]
