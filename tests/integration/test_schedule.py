@@ -104,7 +104,9 @@ def test_tenants_read_in_their_own_namespace_why_theirs_waits(
     eventually(told, "an Event says that no window is open")
     kubectl.run("annotate", "rts", "told", f"star.recsys.dev/run-now={tenants[0]}")
     eventually(lambda: len(runs(kubectl, "told")) == 1, "a person may start it all the same")
-    eventually(lambda: "run-now" not in str(kubectl.get("rts", "told")["metadata"]["annotations"]), "it is taken off")
+    eventually(
+        lambda: "run-now" not in str(kubectl.get("rts", "told")["metadata"].get("annotations")), "it is taken off"
+    )
     kubectl.run("delete", "rts", "told")
 
 
