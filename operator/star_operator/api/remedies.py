@@ -169,7 +169,7 @@ WAITS = Section(
         ConditionReason.WINDOW_CLOSED: Remedy(
             _WAITS,
             "A run is due, and none of the schedule's `spec.windows` is open.",
-            "Wait, or start it now: `kubectl annotate rts <name> star.recsys.dev/run-now=<namespace>`.",
+            "Wait, or start it now with the annotation `star.recsys.dev/run-now` on the schedule.",
         ),
         ConditionReason.STILL_RUNNING: Remedy(
             (Phase.RUNNING,),
