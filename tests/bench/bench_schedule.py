@@ -1,4 +1,4 @@
-"""A simulated year of three RetrainSchedules over 200 tenants, held against an oracle that shares no code with them.
+"""A simulated year of three RetrainSchedules over 200 tenants, held against an oracle of its own.
 
     python -m tests.bench.bench_schedule [--tenants 200] [--days 365] [--seed 0]
 

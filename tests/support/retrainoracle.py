@@ -1,4 +1,4 @@
-"""What should have happened in a simulated year, found without the operator's code.
+"""What should have happened in a simulated year, found without the operator's code (but for each tenant's jitter).
 
 Times of the schedule come from a walk over every minute's wall clock (tests/support/walls.py), room from adding up the
 runs minute by minute, the fair wait from a plain queue: first come, first served.

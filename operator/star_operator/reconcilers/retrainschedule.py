@@ -31,7 +31,7 @@ from star_operator.reconcilers.write import write_status
 AT_ONCE = 64
 """API calls side by side: runs are on their way before the first of them has its own reconciler busy."""
 EXISTS = "AlreadyExists"
-UNTOLD = frozenset({ConditionReason.IN_LINE, ConditionReason.NOT_DUE, ConditionReason.SUCCEEDED, ""})
+UNTOLD = frozenset({ConditionReason.NOT_DUE, ConditionReason.SUCCEEDED, ""})
 """Reasons of a row that make no Event in the tenant's namespace."""
 
 
