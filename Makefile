@@ -29,6 +29,8 @@ NEEDS ?= demo
 .NOTPARALLEL:
 .PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher bench-retrain generate binaries images images-cuda locks clean
 
+.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher generate binaries images images-cuda locks clean
+
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
@@ -110,6 +112,9 @@ bench-neighbours: setup ## Time a million users' and items' neighbours against t
 
 bench-store: setup ## Write a look-up store of ten million entries and look things up in it
 	@$(BIN)/python tests/bench/bench_store.py
+
+bench-schedule: setup ## Simulate a year of scheduled retraining of 200 tenants against an oracle
+	@$(BIN)/python -m tests.bench.bench_schedule
 
 bench-prepare: setup ## Prepare a synthetic 5 GB review table and measure memory and speed
 	@$(BIN)/python -m tests.bench.bench_prepare

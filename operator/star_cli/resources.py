@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from star_contracts.names import GROUP, VERSION
 from star_operator.api.kinds import KINDS
-from star_operator.api.meta import Condition, Resource
+from star_operator.api.meta import Condition, Resource, Scope
 
 ORDER = {kind.INFO.kind: place for place, kind in enumerate(KINDS)}
 """Kinds in the order of the chain."""
@@ -31,7 +31,7 @@ def list_resources(api: Reader, namespace: str) -> list[StarResource]:
     A kind whose CustomResourceDefinition is not installed has none.
     """
     found: list[StarResource] = []
-    for kind in KINDS:
+    for kind in (one for one in KINDS if one.INFO.scope is Scope.NAMESPACED):
         body = api.get(collection(kind.INFO.plural, namespace)) or {}
         items = body.get("items", [])
         # Items of a list leave their kind out.

@@ -113,7 +113,7 @@ class App:
                 meta = obj["metadata"]
                 versions[meta["uid"]] = int(meta["resourceVersion"])
                 RESOURCES.labels(kind, obj.get("status", {}).get("phase", "Pending")).inc()
-                self._context.queue.add(Key(kind, meta["namespace"], meta["name"]))
+                self._context.queue.add(Key(kind, meta.get("namespace", ""), meta["name"]))
         return listed
 
     def _check_watches(self, listed: dict[str, dict[str, int]]) -> None:

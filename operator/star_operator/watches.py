@@ -46,6 +46,10 @@ class Relay:
         """A resource of ours changed, or is listed at the start."""
         self._loop.call_soon_threadsafe(self._intake.resource_event, kind, event)
 
+    def namespace_event(self, event: Any) -> None:
+        """A namespace came, went or changed."""
+        self._loop.call_soon_threadsafe(self._intake.namespace_event, event)
+
     def child_event(self, event: Any) -> None:
         """A child changed."""
         self._loop.call_soon_threadsafe(self._intake.child_event, event)

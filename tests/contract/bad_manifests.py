@@ -477,4 +477,70 @@ BAD: Final[tuple[Bad, ...]] = (
         {"spec.grpo": {"use": {"checkpoint": "c"}}},
         ("spec:", "leave sft out, or give grpo a template"),
     ),
+    # Schedules.
+    Bad("cron-of-never", "retrainschedule", {"spec.schedule": "0 0 31 2 *"}, ("spec:", "a day that its months do not")),
+    Bad("cron-of-no-june-31", "retrainschedule", {"spec.schedule": "0 0 31 4,JUN *"}, ("spec:", "write L for the")),
+    Bad("cron-of-six-fields", "retrainschedule", {"spec.schedule": "0 0 0 1 1 *"}, ("spec.schedule", "five fields")),
+    Bad("cron-out-of-range", "retrainschedule", {"spec.schedule": "60 2 * * *"}, ("spec.schedule", "five fields")),
+    Bad(
+        "cron-by-name", "retrainschedule", {"spec.schedule": "@weekly"}, ("spec.schedule", "five fields as in crontab")
+    ),
+    Bad(
+        "no-such-zone", "retrainschedule", {"spec.timeZone": "Europe/Atlantis"}, ("spec", "zone of the IANA data base")
+    ),
+    Bad("zone-by-offset", "retrainschedule", {"spec.timeZone": "+02:00"}, ("spec.timeZone", "e.g. Europe/Berlin")),
+    Bad(
+        "window-at-no-time",
+        "retrainschedule",
+        {"spec.windows.0.start": "8pm"},
+        ("spec.windows[0].start", "must be a time of day"),
+    ),
+    Bad(
+        "window-of-nothing",
+        "retrainschedule",
+        {"spec.windows.0.end": "20:00"},
+        ("spec.windows[0]:", "start and end are equal"),
+    ),
+    Bad(
+        "no-budget",
+        "retrainschedule",
+        {"spec.gpuBudget": 0},
+        ("spec.gpuBudget", "greater than or equal to 1"),
+    ),
+    Bad(
+        "drift-of-nothing",
+        "retrainschedule",
+        {"spec.trigger": {"type": "Drift"}},
+        ("spec.trigger:", "set it for this type, and for no other"),
+    ),
+    Bad(
+        "new-data-of-nothing",
+        "retrainschedule",
+        {"spec.trigger": {"type": "NewData"}, "spec.pipeline.dataset": {"use": {"name": "amazon"}}},
+        ("spec:", "trigger NewData looks at the source of pipeline.dataset.template"),
+    ),
+    Bad(
+        "template-with-a-wired-reference",
+        "retrainschedule",
+        {"spec.pipeline.sft.template.trajectories": {"name": "t"}},
+        ('unknown field "spec.pipeline.sft.template.trajectories"',),
+    ),
+    Bad(
+        "template-of-an-unknown-stage",
+        "retrainschedule",
+        {"spec.pipeline.training": {}},
+        ('unknown field "spec.pipeline.training"',),
+    ),
+    Bad(
+        "template-with-a-series",
+        "retrainschedule",
+        {"spec.pipeline.series": "mine"},
+        ('unknown field "spec.pipeline.series"',),
+    ),
+    Bad(
+        "template-without-data",
+        "retrainschedule",
+        {"spec.pipeline.dataset": GONE},
+        ("spec.pipeline:", "needs dataset: give it a template or use"),
+    ),
 )

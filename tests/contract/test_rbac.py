@@ -90,6 +90,10 @@ def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resou
         "patch events",
         "get secrets:star-store",
         "get namespaces",
+        "list namespaces",
+        "watch namespaces",
+        "create starpipelines.star.recsys.dev",
+        "delete starpipelines.star.recsys.dev",
         "create tokenreviews.authentication.k8s.io",
     ],
 )
@@ -119,7 +123,8 @@ def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
         "create serviceaccounts/token",
         "create clusterrolebindings.rbac.authorization.k8s.io",
         "list nodes",
-        "list namespaces",
+        "patch namespaces",
+        "create namespaces",
         "delete namespaces",
     ],
 )

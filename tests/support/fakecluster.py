@@ -43,7 +43,7 @@ class FakeCluster(Cluster):
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[KubeObject]:
-        found = [obj for obj in self.of(rtype.kind) if namespace in (None, obj["metadata"]["namespace"])]
+        found = [obj for obj in self.of(rtype.kind) if namespace in (None, obj["metadata"].get("namespace", ""))]
         found = [obj for obj in found if all(_value(obj, path) == value for path, value in (fields or {}).items())]
         wanted = (labels or {}).items()
         return copy.deepcopy([obj for obj in found if wanted <= obj["metadata"].get("labels", {}).items()])

@@ -31,7 +31,7 @@ def crd(kind: type[Resource[Any, Any]]) -> dict[str, Any]:
         "spec": {
             "group": GROUP,
             "names": _names(info),
-            "scope": "Namespaced",
+            "scope": str(info.scope),
             "versions": [
                 {
                     "name": VERSION,

@@ -7,6 +7,7 @@ from star_operator.api.evaluation import Evaluation
 from star_operator.api.grpojob import GRPOJob
 from star_operator.api.meta import Resource
 from star_operator.api.recdataset import RecDataset
+from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import StarPipeline
@@ -23,5 +24,6 @@ KINDS: tuple[type[Resource[Any, Any]], ...] = (
     Checkpoint,
     StarDeployment,
     StarPipeline,
+    RetrainSchedule,
 )
 BY_KIND = {kind.INFO.kind: kind for kind in KINDS}

@@ -12,6 +12,7 @@ import yaml
 from star_contracts.names import GROUP
 from star_operator.api.common import NAME_PATTERN
 from star_operator.api.kinds import KINDS
+from star_operator.api.meta import Scope
 from star_operator.api.references import REFERS
 from star_operator.api.schema import Schema, json_schema
 from star_operator.api.teacherrun import AGENTS
@@ -63,6 +64,8 @@ def name_references() -> list[dict[str, Any]]:
     """
     fields: dict[str, list[dict[str, str]]] = {}
     for kind in KINDS:
+        if kind.INFO.scope is Scope.CLUSTER:  # it names objects of the tenants' namespaces
+            continue
         raw = json_schema(kind.spec_type())
         for path, named in _references(raw, raw.get("$defs", {}), "spec"):
             for one in named:

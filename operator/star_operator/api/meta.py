@@ -17,6 +17,8 @@ RULES = "x-kubernetes-validations"
 """In a schema: what is checked at admission, in CEL."""
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 """On a field whose content the operator checks, not the API server."""
+BARE = "x-star-bare"
+"""On a block whose fields are explained elsewhere: the schema has them without their descriptions."""
 MAX_COUNTED_SHARDS = 1000
 """Above this the counts would weigh more than the rest of the resource, at every write."""
 REASON_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
@@ -195,6 +197,13 @@ class Scale:
     """Path of the pods' label selector, as text."""
 
 
+class Scope(StrEnum):
+    """Where resources of a kind are."""
+
+    NAMESPACED = "Namespaced"
+    CLUSTER = "Cluster"
+
+
 @dataclass(frozen=True)
 class KindInfo:
     """How a kind is called in Kubernetes, and what is special about it."""
@@ -207,6 +216,7 @@ class KindInfo:
     mutable: tuple[str, ...] = ("suspend", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
     """Spec fields that may change after creation; all others are immutable when `run_to_completion`."""
     scale: Scale | None = None
+    scope: Scope = Scope.NAMESPACED
 
 
 SpecT = TypeVar("SpecT", bound=Model)

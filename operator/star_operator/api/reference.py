@@ -13,15 +13,15 @@ from star_contracts.names import GROUP, VERSION
 from star_operator.api.crd import CATEGORY, crd
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import RULES, KindInfo, Resource, Status
-from star_operator.api.schema import Schema, structural
+from star_operator.api.schema import Schema, is_bare, structural
 from star_operator.core.quantity import WORDS as QUANTITY_WORDS
 
 INTRODUCTION = f"""# Reference
 
 Generated from `star_operator.api` by `make generate`; do not edit.
 
-All kinds are namespaced and belong to `{GROUP}/{VERSION}`; `kubectl get {CATEGORY}` lists them all, and
-`kubectl explain <kind>.spec` shows what is here. Fields in **bold** are required.
+All kinds belong to `{GROUP}/{VERSION}`, and all but RetrainSchedule are namespaced; `kubectl get {CATEGORY}` lists them
+all, and `kubectl explain <kind>.spec` shows what is here. Fields in **bold** are required.
 
 Unknown fields: `kubectl` asks the API server to refuse them (`--validate=strict`, its default). For a client that does
 not ask they are dropped, with a warning at most, so let your GitOps tool validate strictly.
@@ -79,7 +79,7 @@ def _rows(path: str, schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
     for name, item in schema.get("properties", {}).items():
         below = f"{path}.{name}"
         yield below, item, name in required
-        if name == TEMPLATE:  # its fields stand at their own kind
+        if name == TEMPLATE or is_bare(item):  # its fields stand at their own kind
             continue
         yield from _rows(below, item)
         if item.get("type") == "array":
@@ -147,7 +147,7 @@ def _mutability(info: KindInfo) -> str:
 
 def _all_rules(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the rules of objects, with their paths; those of strings stand at their fields."""
-    if schema.get("type") == "string":
+    if schema.get("type") == "string" or is_bare(schema):
         return
     for rule in schema.get(RULES, ()):
         yield path, rule

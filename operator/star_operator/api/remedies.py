@@ -87,6 +87,23 @@ WELL = Section(
             "The StarDeployment was told to serve what came out.",
             "See its own conditions: its gates come first.",
         ),
+        ConditionReason.ON_SCHEDULE: Remedy(
+            (Phase.READY,), "The schedule starts runs when they are due.", "See `status.tenants` for each namespace."
+        ),
+        ConditionReason.STARTED: Remedy(
+            _RUNS, "A schedule started a run in this namespace.", "Look at the StarPipeline."
+        ),
+        ConditionReason.NOT_DUE: Remedy(
+            _WAITS,
+            "Tenants are spread over `spec.jitterSeconds`; the message says when it is this one's turn.",
+            "Wait.",
+        ),
+        ConditionReason.NOTHING_NEW: Remedy(
+            _ENDED_WELL, "The source has the same inventory as at the last run (trigger `NewData`).", "Nothing."
+        ),
+        ConditionReason.NOT_DRIFTED: Remedy(
+            _ENDED_WELL, "The metric has not been under its threshold for long enough (trigger `Drift`).", "Nothing."
+        ),
         ConditionReason.CANCELLING: Remedy(_RUNS, "`spec.cancel` is true and stages are being ended.", "Wait."),
     },
 )
@@ -149,6 +166,38 @@ WAITS = Section(
             "The resource does not fit the schema of this operator's version.",
             "Apply the CRDs of this version, then the resource again.",
         ),
+        ConditionReason.WINDOW_CLOSED: Remedy(
+            _WAITS,
+            "A run is due, and none of the schedule's `spec.windows` is open.",
+            "Wait, or start it now with the annotation `star.recsys.dev/run-now` on the schedule.",
+        ),
+        ConditionReason.STILL_RUNNING: Remedy(
+            (Phase.RUNNING,),
+            "A run is due, and the one before has not ended (`spec.concurrencyPolicy` Forbid).",
+            "Wait; where it always comes to this, run less often or set Allow or Replace.",
+        ),
+        ConditionReason.REPLACING: Remedy(
+            (Phase.RUNNING,), "The run before is cancelled to make room (`spec.concurrencyPolicy` Replace).", "Wait."
+        ),
+        ConditionReason.RUN_LIMIT: Remedy(
+            _WAITS, "It is the next one, and `spec.maxConcurrentRuns` runs are there.", "Wait, or raise the limit."
+        ),
+        ConditionReason.GPU_BUDGET: Remedy(
+            _WAITS, "It is the next one, and too many of `spec.gpuBudget` are held.", "Wait, or raise the budget."
+        ),
+        ConditionReason.IN_LINE: Remedy(
+            _WAITS,
+            "Others have waited longer, or have a higher priority; the message says how many.",
+            "Wait; the namespace label `star.recsys.dev/retrain-priority` (1 to 10) lets a claim age faster.",
+        ),
+        ConditionReason.PROBING: Remedy(
+            _WAITS, "Whether the schedule's trigger is met is being looked at.", "Wait; the message says what for."
+        ),
+        ConditionReason.DEADLINE_MISSED: Remedy(
+            _WAITS,
+            "A run had not started within `spec.startingDeadlineSeconds` of its time.",
+            "Wait for the next time, or raise the deadline, the budget or the number of runs.",
+        ),
         ConditionReason.NAMESPACE_TERMINATING: Remedy(
             _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
         ),
@@ -166,6 +215,30 @@ REFUSED = Section(
             _FAILED,
             "The hub has no such model or revision, or shows it to nobody without a token.",
             "Correct the name; of a private model name the commit.",
+        ),
+        ConditionReason.IMPOSSIBLE_SCHEDULE: Remedy(
+            _WAITS, "`spec.schedule` is no cron expression, or a day that never comes.", "Correct it; it may change."
+        ),
+        ConditionReason.UNKNOWN_TIME_ZONE: Remedy(
+            _WAITS, "`spec.timeZone` is not in the operator's IANA data base.", "Write one like Europe/Berlin."
+        ),
+        ConditionReason.BUDGET_TOO_SMALL: Remedy(
+            _WAITS,
+            "One run needs more GPUs at once than `spec.gpuBudget`.",
+            "Raise the budget, or lower replicas, nodes or variants of the template or the overrides.",
+        ),
+        ConditionReason.OVERRIDES_INVALID: Remedy(
+            _WAITS,
+            "The tenant's ConfigMap does not fit the schedule's pipeline, or the API server refuses the run.",
+            "Correct the key `pipeline.yaml`; it is read again within the operator's resync (5 minutes).",
+        ),
+        ConditionReason.INVALID_REQUEST: Remedy(
+            _WAITS, "An annotation asks for a run now, or a back-fill, that cannot be.", "Annotate it anew, corrected."
+        ),
+        ConditionReason.TOO_MANY_TENANTS: Remedy(
+            (Phase.DEGRADED,),
+            "More namespaces are selected than one schedule can keep a row of; the last by name are left out.",
+            "Divide them among schedules by `spec.namespaceSelector`.",
         ),
         ConditionReason.DIGEST_MISMATCH: Remedy(
             _FAILED,

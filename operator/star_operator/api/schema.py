@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema, to_jsonable_python
 
-from star_operator.api.meta import PRESERVE, RULES
+from star_operator.api.meta import BARE, PRESERVE, RULES
 from star_operator.api.references import REFERS
 from star_operator.api.sentences import SENTENCES
 
@@ -45,6 +45,7 @@ _COPIED = frozenset(
 )
 _READ = frozenset(
     {"$defs", "description", VALUES, REFERS, "propertyNames", "properties", "items", "additionalProperties", "const"}
+    | {BARE}
 )
 _DROPPED = frozenset({"title"})
 _ALTERNATIVES = re.compile(r"\^\(([A-Za-z0-9|]+)\)\$")
@@ -100,7 +101,20 @@ def _convert(raw: Schema, defs: dict[str, Schema]) -> Schema:
     if isinstance(node.get("additionalProperties"), dict) and PRESERVE not in node:
         result["additionalProperties"] = _convert(node["additionalProperties"], defs)
         result |= _key_rules(node.get("propertyNames", {}), result)
-    return {**result, **_scalar(node)}
+    result |= _scalar(node)
+    return _without_descriptions(result) if BARE in node else result
+
+
+def is_bare(schema: Schema) -> bool:
+    """Say whether a block's fields are explained elsewhere."""
+    inner = schema.get("properties", {}).values()
+    return bool(inner) and not any("description" in item for item in inner)
+
+
+def _without_descriptions(schema: Schema) -> Schema:
+    """Return a block with its own description alone, marked, so that pages do not tell of its fields once more."""
+    inner = _each(schema, lambda node: {key: value for key, value in node.items() if key != "description"})
+    return {**inner, "description": schema.get("description", "")}
 
 
 def _key_rules(keys: Schema, schema: Schema) -> Schema:

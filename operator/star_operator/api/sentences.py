@@ -13,6 +13,7 @@ from star_operator.api.common import (
     MODEL_URI_PATTERN,
     NAME_PATTERN,
 )
+from star_operator.api.retrainschedule import CLOCK_PATTERN, CRON_PATTERN, ZONE_PATTERN
 from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
 from star_operator.api.starpipeline import VARIANT_PATTERN
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN
@@ -30,5 +31,9 @@ SENTENCES: dict[str, str] = {
     LABEL_VALUE_PATTERN: "must be a label's value: 63 letters, digits, -, _ and . at most, no sign at its ends",
     VARIANT_PATTERN: "must be a variant's name: 20 lower-case letters, digits and - at most, none of - at its ends",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
+    CRON_PATTERN: "must be five fields as in crontab(5), names in capitals: minute, hour, day of month, month, day of "
+    "week, e.g. 30 2 * * MON",
+    ZONE_PATTERN: "must be a zone of the IANA data base, e.g. Europe/Berlin or Etc/UTC",
+    CLOCK_PATTERN: "must be a time of day from 00:00 to 23:59, e.g. 22:00",
     ORIGIN_PATTERN: "must be an origin as browsers send it, https://host or https://host:port without a path, or *",
 }

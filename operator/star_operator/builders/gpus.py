@@ -1,6 +1,9 @@
 """How many GPUs a resource of each kind holds while it runs: its pods' and its servers'."""
 
+from itertools import pairwise
+
 from star_contracts.base import Model
+from star_operator.api.chain import Plan
 from star_operator.api.common import LLM, Compute, LLMServer
 from star_operator.api.evaluation import EvaluationSpec
 from star_operator.api.grpojob import GRPOJobSpec
@@ -24,6 +27,28 @@ def gpus_of(spec: Model) -> int:
         case EvaluationSpec():
             return own + (_llm(spec.llm) if spec.llm is not None else 0)
     return own
+
+
+def gpus_at_once(plan: Plan) -> int:
+    """Return the GPUs that a pipeline's run holds at once, at most: stages run one after the other, variants beside
+    each other.
+
+    Not counted is what serves (its StarDeployment, whose gates measure before), and a server that is kept for
+    `llmIdleSeconds` after its stage.
+    """
+    gpus = {row.row: row.gpus for row in plan.rows}
+    after: dict[str, set[str]] = {row: set() for row in gpus}
+    first: set[str] = set()
+    for chain in plan.chains.values():
+        names = [row.row for row in chain]
+        first.update(names[:1])
+        for one, following in pairwise(names):
+            after[one].add(following)
+
+    def most(row: str) -> int:
+        return max(gpus[row], sum(most(following) for following in after[row]))
+
+    return sum(most(row) for row in first)
 
 
 def _of(compute: Compute) -> int:

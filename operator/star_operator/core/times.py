@@ -13,3 +13,13 @@ def timestamp(moment: datetime) -> str:
 def parse_timestamp(text: str) -> datetime:
     """Read RFC 3339 as Kubernetes writes it."""
     return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+
+
+def of_seconds(seconds: int) -> str:
+    """Return Unix seconds as RFC 3339."""
+    return timestamp(datetime.fromtimestamp(seconds, UTC))
+
+
+def to_seconds(text: str) -> int:
+    """Read RFC 3339 as Kubernetes writes it, as Unix seconds."""
+    return int(parse_timestamp(text).timestamp())

@@ -9,12 +9,14 @@ from typing import Any
 import kopf
 
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
-from star_operator.api.kinds import KINDS
-from star_operator.api.meta import Resource
-from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, label_value
+from star_operator.api.kinds import BY_KIND, KINDS
+from star_operator.api.meta import Phase, Resource, Scope
+from star_operator.api.retrainschedule import RetrainSchedule
+from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SCHEDULE, LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 
 REGISTRY = kopf.OperatorRegistry()
+SCHEDULE = RetrainSchedule.INFO.kind
 KIND_NAMES = {kind.INFO.kind for kind in KINDS}
 
 
@@ -33,6 +35,8 @@ class Intake:
         """UIDs of what was deleted since the last round began."""
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._by_label: dict[tuple[str, str, str], Key] = {}
+        self._namespaces: dict[str, dict[str, str] | None] = {}
+        """Labels by name; None for one that is going."""
 
     def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
         """A resource of ours changed, or is listed at the start."""
@@ -41,11 +45,30 @@ class Intake:
         if event["type"] == "DELETED":
             self._seen.pop(meta["uid"], None)
             self._deleted.add(meta["uid"])
-        key = Key(kind.INFO.kind, meta["namespace"], meta["name"])
-        self._by_label[meta["namespace"], key.kind.lower(), label_value(key.name)] = key
+        key = Key(kind.INFO.kind, meta.get("namespace", ""), meta["name"])
+        self._by_label[key.namespace, key.kind.lower(), label_value(key.name)] = key
         self._queue.add(key)
         for dependent in self._dependents(key, event["object"]):
             self._queue.add(dependent)
+        schedule = self._schedule_of(meta.get("labels", {}))
+        ended = event["object"].get("status", {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
+        if schedule is not None and (event["type"] == "DELETED" or ended):
+            self._queue.add(schedule)  # there is room for another run
+
+    def namespace_event(self, event: Any) -> None:
+        """A namespace came, went, or has other labels: schedules may have another tenant."""
+        meta = event["object"]["metadata"]
+        labels = meta.get("labels", {}) if "deletionTimestamp" not in meta and event["type"] != "DELETED" else None
+        if self._namespaces.get(meta["name"]) == labels:
+            return
+        self._namespaces[meta["name"]] = labels
+        for key in self._by_label.values():
+            if key.kind == SCHEDULE:
+                self._queue.add(key)
+
+    def _schedule_of(self, labels: Any) -> Key | None:
+        """Return the schedule that started a run."""
+        return self._by_label.get(("", SCHEDULE.lower(), labels.get(LABEL_SCHEDULE, "")))
 
     def _dependents(self, key: Key, obj: Any) -> list[Key]:
         """Return who looks at this resource: owners, the pipeline that moved it, an evaluation's checkpoints."""
@@ -54,7 +77,7 @@ class Intake:
         owners = [
             Key(reference["kind"], key.namespace, reference["name"])
             for reference in obj["metadata"].get("ownerReferences", [])
-            if reference["kind"] in KIND_NAMES
+            if reference["kind"] in KIND_NAMES and BY_KIND[reference["kind"]].INFO.scope is Scope.NAMESPACED
         ]
         owners += [pipeline] if pipeline is not None and pipeline not in owners else []
         if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":

@@ -28,12 +28,22 @@ async def warnings_about(
     return [event.get("message", "") for event in found]
 
 
-async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: str, now: str) -> None:
-    """Record that something happened to a resource; the same thing again counts the first event up."""
+DEFAULT = "default"
+"""Where Events about objects of the cluster are (core/v1 Event, validation)."""
+
+
+async def post_event(
+    cluster: Cluster, about: KubeObject, reason: str, message: str, now: str, *, within: str | None = None
+) -> None:
+    """Record that something happened to a resource; the same thing again counts the first event up.
+
+    `within` puts an Event about a Namespace into it, where those can read it who may read nothing else.
+    """
     meta = about["metadata"]
     warning = reason not in WELL.remedies
     digest = hashlib.sha256(f"{meta['uid']}\0{reason}\0{message}".encode()).hexdigest()[:16]
-    name, namespace = f"{meta['name'][:200]}.{digest}", meta["namespace"]
+    inside = meta.get("namespace") or within
+    name, namespace = f"{meta['name'][:200]}.{digest}", inside or DEFAULT
     try:
         old = await cluster.get(EVENT, namespace, name)
         count = int(old.get("count", 1)) + 1 if old else 1
@@ -45,7 +55,7 @@ async def post_event(cluster: Cluster, about: KubeObject, reason: str, message: 
                 "involvedObject": {
                     "apiVersion": about["apiVersion"],
                     "kind": about["kind"],
-                    "namespace": namespace,
+                    **({"namespace": inside} if inside else {}),
                     "name": meta["name"],
                     "uid": meta["uid"],
                     "resourceVersion": meta["resourceVersion"],

@@ -8,7 +8,7 @@ from star_operator.api.meta import API_VERSION
 
 @dataclass(frozen=True)
 class ResourceType:
-    """A resource type; namespaced but for Namespace and TokenReview."""
+    """A resource type; namespaced but for Namespace, TokenReview and those of ours whose scope is the cluster."""
 
     api_version: str
     kind: str

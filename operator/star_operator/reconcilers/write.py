@@ -21,7 +21,7 @@ async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: 
         {
             "apiVersion": body["apiVersion"],
             "kind": body["kind"],
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+            "metadata": {key: meta[key] for key in ("name", "namespace") if key in meta},
             "status": new,
         }
     )

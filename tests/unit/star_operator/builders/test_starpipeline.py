@@ -7,7 +7,7 @@ import pytest
 from star_operator.api.chain import StageName
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.starpipeline import PinnedModel
-from star_operator.builders.gpus import gpus_of
+from star_operator.builders.gpus import gpus_at_once, gpus_of
 from star_operator.builders.starpipeline import child, deployment, merge_patch, plan
 from star_operator.core.errors import InvalidSpec
 from tests.support.pipelines import KINDS, SERVED, SPEC, pipeline
@@ -82,6 +82,23 @@ VARIANTS = {
     "small": {"sft": {"hyperparameters": {"learningRate": 1e-4}}},
     "blind": {"teacher": {"passes": 3}},
 }
+
+
+def test_gpus_at_once_are_of_the_largest_stage_and_of_variants_beside_each_other() -> None:
+    def trained(gpus: int) -> dict[str, Any]:
+        return {"template": {**SPEC["sft"]["template"], "compute": {"pool": "h20", "gpusPerNode": gpus}}}
+
+    served = {"server": {"model": {"checkpoint": "base"}, "replicas": 3, "compute": {"pool": "h20", "gpusPerNode": 2}}}
+    spec = {**SPEC, "sft": trained(4), "teacher": {"template": {"llm": served}}}
+    assert gpus_at_once(plan(pipeline(SPEC))) == 0
+    assert gpus_at_once(plan(pipeline(spec))) == 6, "the teacher's servers; training comes after them"
+    small = {"sft": {"compute": {"gpusPerNode": 3}}}
+    assert gpus_at_once(plan(pipeline({**spec, "variants": {"plain": {}, "small": small}}))) == 4 + 3
+    two = {"plain": {}, "small": small, "blind": {"teacher": {"passes": 3}}}
+    assert gpus_at_once(plan(pipeline({**spec, "variants": two}))) == 6 + 4 + 3, (
+        "a teacher beside the training of the others"
+    )
+    assert gpus_at_once(plan(pipeline({**spec, "teacher": {"use": {"name": "t"}}}))) == 4
 
 
 def test_variants_fan_out_from_the_first_stage_that_differs() -> None:

@@ -3,8 +3,10 @@ from typing import Any
 
 from star_contracts.names import LABEL_KIND, LABEL_NAME
 from star_operator.api.evaluation import Evaluation
+from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
-from star_operator.core.labels import LABEL_GROUP, LABEL_SERVER, label_value
+from star_operator.api.starpipeline import StarPipeline
+from star_operator.core.labels import LABEL_GROUP, LABEL_SCHEDULE, LABEL_SERVER, label_value
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
 
@@ -35,6 +37,49 @@ def test_a_childs_labels_lead_to_its_resource_however_long_its_name() -> None:
     queue.added.clear()
     intake.child_event(event("pod", metadata={"labels": labels}, kind="Pod"))
     assert queue.added == [Key("SFTJob", "ns", name)]
+
+
+def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    schedule = Key("RetrainSchedule", "", "weekly")
+    intake.resource_event(RetrainSchedule, cluster_event("weekly"))
+    labels = {"labels": {LABEL_SCHEDULE: "weekly"}, "ownerReferences": [{"kind": "RetrainSchedule", "name": "weekly"}]}
+    for changes, told in (
+        ({}, False),
+        ({"status": {"phase": "Running"}}, False),
+        ({"status": {"phase": "Failed"}}, True),
+    ):
+        queue.added.clear()
+        intake.resource_event(StarPipeline, event("run", metadata=labels, **changes))
+        assert (schedule in queue.added) is told
+        assert Key("RetrainSchedule", "ns", "weekly") not in queue.added
+    queue.added.clear()
+    intake.resource_event(StarPipeline, {**event("run", metadata=labels), "type": "DELETED"})
+    assert schedule in queue.added
+
+
+def test_a_namespace_whose_labels_change_has_all_schedules_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    schedule = Key("RetrainSchedule", "", "weekly")
+    intake.resource_event(RetrainSchedule, cluster_event("weekly"))
+    intake.namespace_event(cluster_event("team"))
+    queue.added.clear()
+    intake.namespace_event(cluster_event("team"))
+    assert queue.added == [], "nothing that matters has changed"
+    labelled = cluster_event("team")
+    labelled["object"]["metadata"]["labels"] = {"star.recsys.dev/retrain": "true"}
+    for following in (labelled, {**labelled, "type": "DELETED"}):
+        queue.added.clear()
+        intake.namespace_event(following)
+        assert queue.added == [schedule]
+
+
+def cluster_event(name: str) -> dict[str, Any]:
+    found = event(name)
+    del found["object"]["metadata"]["namespace"]
+    return found
 
 
 def test_a_servers_pods_lead_to_its_users() -> None:

@@ -1,0 +1,115 @@
+"""RetrainSchedule -> a StarPipeline in a tenant's namespace: the template with that tenant's overrides over it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from star_operator.api.meta import API_VERSION
+from star_operator.api.retrainschedule import DeletionPolicy, RetrainSchedule
+from star_operator.api.starpipeline import StarPipeline
+from star_operator.builders.gpus import gpus_at_once
+from star_operator.builders.names import common_labels, dns_label, user_reference
+from star_operator.builders.starpipeline import deployment_name, merge_patch, plan
+from star_operator.builders.step import Owner
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.labels import LABEL_SCHEDULE, TICK_ANNOTATION, label_value
+from star_operator.core.objects import KubeObject
+from star_operator.core.reasons import ConditionReason
+from star_operator.core.times import of_seconds
+
+KEY = "pipeline.yaml"
+MAX_NAME = 45
+"""Of a run: its stages' names, which are labels, hold it and the stage's."""
+MAX_TEXT = 65_536
+SHOWN = 3
+"""Faults of overrides that are told."""
+
+
+def run_name(schedule: str, tick: int) -> str:
+    """Return the name of a tick's run, e.g. `weekly-20261129-0130` (UTC): the same whoever makes it."""
+    moment = datetime.fromtimestamp(tick, UTC)
+    return dns_label(f"{schedule}-{moment:%Y%m%d-%H%M}{f'{moment:%S}' if moment.second else ''}", MAX_NAME)
+
+
+def patch_of(config_map: KubeObject) -> Mapping[str, Any]:
+    """Return a tenant's overrides.
+
+    Raises InvalidSpec(OverridesInvalid) for what is not one map of YAML, written out.
+    """
+    where = f"ConfigMap {config_map['metadata']['name']}, key {KEY}"
+    text = (config_map.get("data") or {}).get(KEY)
+    if text is None:
+        raise _invalid(f"ConfigMap {config_map['metadata']['name']} has no key {KEY}: add it, or delete the ConfigMap")
+    if len(text) > MAX_TEXT:
+        raise _invalid(f"{where} has more than {MAX_TEXT} characters: say only what differs from the schedule")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise _invalid(f"{where} has an alias (*name): write it out")
+        patch = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _invalid(f"{where} is no YAML: {' '.join(str(error).split())[:200]}") from error
+    if patch is None:
+        return {}
+    if not isinstance(patch, dict):
+        raise _invalid(f"{where} must be a map of stages, e.g. `sft: {{template: ...}}`")
+    return patch
+
+
+def pipeline_spec(schedule: RetrainSchedule, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec of a tenant's run.
+
+    Raises InvalidSpec(OverridesInvalid), naming the fields, when the overrides do not fit.
+    """
+    template = schedule.spec.pipeline
+    try:
+        fitted = type(template).model_validate(merge_patch(template.to_json_dict(), patch)) if patch else template
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:SHOWN]]
+        raise _invalid(f"the overrides do not fit the pipeline: {'; '.join(faults)}") from error
+    return {**fitted.to_json_dict(), "series": label_value(schedule.metadata.name)}
+
+
+def gpus_needed(schedule: RetrainSchedule, spec: Mapping[str, Any]) -> int:
+    """Return how many GPUs a run of this spec holds at once.
+
+    Raises InvalidSpec when a variant's patch does not fit.
+    """
+    body = {"apiVersion": API_VERSION, "kind": "StarPipeline", "metadata": {"name": "x", "namespace": "x"}}
+    return gpus_at_once(plan(StarPipeline.parse({**body, "spec": spec})))
+
+
+def run(schedule: RetrainSchedule, namespace: str, tick: int, spec: Mapping[str, Any]) -> KubeObject:
+    """Return the StarPipeline of a tick in a tenant's namespace."""
+    name = schedule.metadata.name
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "StarPipeline",
+        "metadata": {
+            "name": run_name(name, tick),
+            "namespace": namespace,
+            "labels": common_labels("starpipeline") | {LABEL_SCHEDULE: label_value(name)},
+            "annotations": {TICK_ANNOTATION: of_seconds(tick)},
+            "ownerReferences": owners(schedule),
+        },
+        "spec": dict(spec),
+    }
+
+
+def deployment_of(schedule: RetrainSchedule) -> str | None:
+    """Return the name of the StarDeployment that the runs move; None when they have none."""
+    body = {"apiVersion": API_VERSION, "kind": "StarPipeline", "metadata": {"name": "x", "namespace": "x"}}
+    return deployment_name(StarPipeline.parse({**body, "spec": pipeline_spec(schedule, {})}))
+
+
+def owners(schedule: RetrainSchedule) -> list[dict[str, Any]]:
+    """Return the owner references of its runs: those it owns go when it goes (spec.deletionPolicy)."""
+    if schedule.spec.deletion_policy is DeletionPolicy.ORPHAN:
+        return []
+    return [user_reference(Owner(schedule.kind, "", schedule.metadata.name, schedule.metadata.uid))]
+
+
+def _invalid(text: str) -> InvalidSpec:
+    return InvalidSpec(ConditionReason.OVERRIDES_INVALID, text)

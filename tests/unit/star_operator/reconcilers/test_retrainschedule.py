@@ -1,0 +1,475 @@
+"""A schedule in a cluster in memory: each pass is one of an operator that has just started."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from star_operator.core.errors import InvalidSpec, Refused, Retryable
+from star_operator.core.objects import KubeObject
+from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
+from star_operator.reconcilers.retrainschedule import RetrainScheduleReconciler
+from tests.support.clock import Clock, Recorder
+from tests.support.fakecluster import FakeCluster
+from tests.support.goldens import settings
+from tests.support.pipelines import SPEC
+from tests.support.star import DIGEST, star
+
+RUN_NOW, BACKFILL = "star.recsys.dev/run-now", "star.recsys.dev/backfill"
+MIDNIGHT = datetime(2026, 6, 1, tzinfo=UTC)
+GPUS = {"compute": {"pool": "h20", "gpusPerNode": 2}}
+SMALL: dict[str, Any] = {
+    **SPEC,
+    "sft": {"template": {**SPEC["sft"]["template"], **GPUS}},
+}
+"""Two GPUs at once."""
+
+
+class Busy(FakeCluster):
+    """Refuses runs in some namespaces, and dies after so many of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: dict[str, Exception] = {}
+        self.dies_after: int | None = None
+
+    async def create(self, obj: KubeObject) -> KubeObject:
+        meta = obj["metadata"]
+        if meta["namespace"] in self.refuses:
+            raise self.refuses[meta["namespace"]]
+        if self.dies_after == 0:
+            raise KeyboardInterrupt
+        if self.dies_after is not None:
+            self.dies_after -= 1
+        if ("StarPipeline", meta["namespace"], meta["name"]) in self.objects:
+            raise Retryable("AlreadyExists", "it is there")
+        return await super().create(obj)
+
+
+class World:
+    """A schedule, its tenants, and the reconciler; the pipelines' own reconciler is played by hand."""
+
+    def __init__(self, tenants: int = 3, **spec: Any) -> None:
+        self.cluster = Busy()
+        self.context = Clock(self.cluster, settings(), Recorder(time.monotonic))
+        self.context.time = MIDNIGHT - timedelta(hours=1)
+        schedule = star("RetrainSchedule", "", "nightly", {"schedule": "0 0 * * *", "pipeline": SMALL, **spec})
+        del schedule["metadata"]["namespace"]
+        self.cluster.add(schedule)
+        for n in range(tenants):
+            self.namespace(f"team-{n}")
+        self.look()
+        self.context.time = MIDNIGHT
+
+    def namespace(self, name: str, **labels: str) -> None:
+        meta = {"name": name, "labels": {"star.recsys.dev/retrain": "true", **labels}}
+        self.cluster.add({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+
+    def look(self, after: float = 0) -> None:
+        self.context.time += timedelta(seconds=after)
+        asyncio.run(RetrainScheduleReconciler(self.context).reconcile(Key("RetrainSchedule", "", "nightly")))
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        return self.cluster.objects["RetrainSchedule", "", "nightly"]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.schedule["status"]
+        return found
+
+    @property
+    def message(self) -> str:
+        return next(c["message"] for c in self.status["conditions"] if c["type"] == "Ready")
+
+    @property
+    def runs(self) -> list[str]:
+        return sorted(f"{namespace}/{name}" for kind, namespace, name in self.cluster.objects if kind == "StarPipeline")
+
+    def row(self, namespace: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(row for row in self.status["tenants"] if row["namespace"] == namespace)
+        return found
+
+    def end(self, run: str, phase: str = "Succeeded", **status: Any) -> None:
+        namespace, name = run.split("/")
+        ready = {"type": "Ready", "status": "True", "reason": "Succeeded", "message": "all stages are done"}
+        found = self.cluster.objects["StarPipeline", namespace, name]
+        found["status"] = {"phase": phase, "conditions": [ready], **status}
+
+    def events(self, namespace: str) -> list[str]:
+        found = [event for event in self.cluster.of("Event") if event["metadata"]["namespace"] == namespace]
+        return [f"{event['reason']}: {event['message']}" for event in found]
+
+    def annotate(self, key: str, value: str) -> None:
+        self.schedule["metadata"]["annotations"] = {key: value}
+
+
+def test_every_tenant_that_opted_in_gets_its_run_once() -> None:
+    world = World()
+    world.namespace("out", **{"star.recsys.dev/retrain": "false"})
+    world.look()
+    world.look(1)
+    world.look(60)
+    assert world.runs == [f"team-{n}/nightly-20260601-0000" for n in range(3)]
+    made = world.cluster.objects["StarPipeline", "team-0", "nightly-20260601-0000"]
+    assert made["spec"]["series"] == "nightly"
+    assert made["metadata"]["labels"]["star.recsys.dev/schedule"] == "nightly"
+    assert made["metadata"]["ownerReferences"][0]["name"] == "nightly"
+    assert "controller" not in made["metadata"]["ownerReferences"][0]
+    assert [write for write in world.cluster.writes if "StarPipeline" in write] == [
+        "apply StarPipeline/nightly-20260601-0000"
+    ] * 3
+    assert (world.status["phase"], world.status["running"], world.status["gpusHeld"]) == ("Ready", 3, 6)
+    assert world.message == "3 namespaces, 3 run, 0 wait; the next time is 2026-06-02T00:00:00Z"
+
+
+def test_the_next_look_is_at_the_next_time() -> None:
+    world = World()
+    assert world.status["nextScheduleTime"] == "2026-06-01T00:00:00Z"
+    world.context.time = MIDNIGHT - timedelta(minutes=30)
+    world.look()
+    assert world.context.queue.later == 1800.0  # type: ignore[attr-defined]
+
+
+def test_tenants_see_in_their_own_namespace_what_became_of_it() -> None:
+    world = World(gpuBudget=4)
+    world.look()
+    world.look(300)
+    started = [n for n in range(3) if world.row(f"team-{n}")["phase"] == "Running"]
+    [waiting] = {0, 1, 2} - set(started)
+    row = world.row(f"team-{waiting}")
+    assert row["reason"] == "GpuBudget"
+    assert row["message"] == (
+        "the run of 2026-06-01T00:00:00Z is the next one and needs 2 GPUs: 4 of 4 (spec.gpuBudget) are held"
+    )
+    assert row["waitingSince"] == "2026-06-01T00:00:00Z"
+    [event] = world.events(f"team-{waiting}")
+    assert event == f"GpuBudget: RetrainSchedule nightly: {row['message']}"
+    [event] = world.events(f"team-{started[0]}")
+    assert event.startswith("Started: RetrainSchedule nightly: StarPipeline nightly-20260601-0000")
+    about = next(one for one in world.cluster.of("Event") if one["metadata"]["namespace"] == f"team-{waiting}")
+    assert about["involvedObject"]["kind"] == "Namespace"
+    assert about["involvedObject"]["namespace"] == f"team-{waiting}"
+    assert "team-" not in event.removeprefix(f"team-{waiting}"), "nobody reads of other tenants"
+
+
+def test_the_end_of_a_run_makes_room() -> None:
+    world = World(maxConcurrentRuns=1)
+    world.look()
+    [first] = world.runs
+    world.end(first)
+    world.look(600)
+    assert len(world.runs) == 2
+    assert world.row(first.split("/")[0])["phase"] == "Succeeded"
+    assert world.row(first.split("/")[0])["message"] == "StarPipeline nightly-20260601-0000: all stages are done"
+
+
+@pytest.mark.parametrize("made", range(4))
+def test_an_operator_that_dies_while_it_starts_runs_starts_none_twice(made: int) -> None:
+    world = World()
+    world.cluster.dies_after = made
+    with pytest.raises(KeyboardInterrupt) if made < 3 else pytest.MonkeyPatch.context():
+        world.look()
+    assert len(world.runs) == made
+    world.cluster.dies_after = None
+    world.look(70)
+    world.look(1)
+    assert len(world.runs) == 3
+    assert sum("apply StarPipeline" in write for write in world.cluster.writes) == 3
+
+
+def test_after_downtime_the_newest_time_alone_counts() -> None:
+    world = World()
+    world.look(3 * 86400 + 7200)
+    assert world.runs == [f"team-{n}/nightly-20260604-0000" for n in range(3)]
+    assert world.status["awayFrom"] == "2026-06-01T00:00:00Z"
+
+
+def test_a_tenant_that_opts_out_or_goes_is_left_alone() -> None:
+    world = World()
+    world.cluster.objects["Namespace", "", "team-0"]["metadata"]["labels"] = {}
+    world.cluster.objects["Namespace", "", "team-1"]["metadata"]["deletionTimestamp"] = "2026-05-31T23:59:00Z"
+    world.look()
+    assert world.runs == ["team-2/nightly-20260601-0000"]
+    assert [row["namespace"] for row in world.status["tenants"]] == ["team-2"]
+
+
+def test_a_namespace_that_is_deleted_in_mid_run_gives_its_gpus_back() -> None:
+    world = World(gpuBudget=2)
+    world.look()
+    [run] = world.runs
+    namespace, name = run.split("/")
+    del world.cluster.objects["Namespace", "", namespace]
+    del world.cluster.objects["StarPipeline", namespace, name]
+    world.look(60)
+    assert len(world.runs) == 1
+    assert namespace not in {row["namespace"] for row in world.status["tenants"]}
+
+
+def overrides(namespace: str, text: Any, key: str = "pipeline.yaml") -> dict[str, Any]:
+    data = {key: text if isinstance(text, str) else yaml.safe_dump(text)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours", "namespace": namespace}, "data": data}
+
+
+def test_a_tenants_overrides_make_its_run_and_count_in_the_budget() -> None:
+    world = World(overrides={"name": "ours"}, gpuBudget=8)
+    patch = {"sft": {"template": {"compute": {"gpusPerNode": 8}, "hyperparameters": {"globalBatchSize": 16}}}}
+    world.cluster.add(overrides("team-1", patch))
+    world.look()
+    assert world.runs == ["team-1/nightly-20260601-0000"] or len(world.runs) == 2
+    for run in list(world.runs):
+        world.end(run)
+    world.look(60)
+    world.look(60)
+    made = world.cluster.objects["StarPipeline", "team-1", "nightly-20260601-0000"]["spec"]
+    assert made["sft"]["template"]["compute"]["gpusPerNode"] == 8
+    assert made["sft"]["template"]["hyperparameters"]["microBatchSize"] == 2
+    other = world.cluster.objects["StarPipeline", "team-0", "nightly-20260601-0000"]["spec"]
+    assert other["sft"]["template"]["compute"]["gpusPerNode"] == 2
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sft: [", "ConfigMap ours, key pipeline.yaml is no YAML"),
+        ("- sft", "must be a map of stages"),
+        ("sft: {template: {rate: 1}}", "the overrides do not fit the pipeline: sft.template.rate"),
+        ("training: {}", "training: Extra inputs are not permitted"),
+        ("suspend: true", "suspend: Extra inputs are not permitted"),
+        ("sft: {template: {trajectories: {name: t}}}", "sft.template.trajectories: Extra inputs"),
+        ("a: &a [x]\nb: *a", "has an alias"),
+        ("variants: {v: {sft: {rate: 1}}}", "spec.variants.v.sft does not fit"),
+        (
+            "sft: {template: {compute: {gpusPerNode: 8, nodes: 4}}}",
+            "a run needs 32 GPUs at once, and spec.gpuBudget is 16",
+        ),
+    ],
+)
+def test_overrides_that_do_not_fit_are_told_to_their_tenant_and_hold_nobody_up(text: str, says: str) -> None:
+    world = World(overrides={"name": "ours"}, gpuBudget=16)
+    world.cluster.add(overrides("team-1", text))
+    world.look()
+    assert world.runs == ["team-0/nightly-20260601-0000", "team-2/nightly-20260601-0000"]
+    row = world.row("team-1")
+    assert row["phase"] == "Waiting"
+    assert says in row["message"]
+    assert says in world.events("team-1")[0]
+    world.cluster.objects["ConfigMap", "team-1", "ours"]["data"] = {"pipeline.yaml": ""}
+    world.cluster.objects["ConfigMap", "team-1", "ours"]["metadata"]["resourceVersion"] = "2"
+    world.look(60)
+    assert "team-1/nightly-20260601-0000" in world.runs
+
+
+@pytest.mark.bad_input
+def test_a_budget_below_one_runs_need() -> None:
+    world = World(gpuBudget=1)
+    world.look()
+    assert world.runs == []
+    assert world.status["phase"] == "Waiting"
+    assert world.message == (
+        "a run of spec.pipeline needs 2 GPUs at once, and spec.gpuBudget is 1: raise it, or make the run smaller"
+    )
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"schedule": "0 0 31 4-4 *"}, "spec.schedule is '0 0 31 4-4 *', which cannot be followed"),
+        ({"timeZone": "Europe/Atlantis"}, "spec.timeZone is 'Europe/Atlantis', which the IANA data base does not have"),
+    ],
+)
+def test_a_schedule_that_cannot_be_followed(spec: dict[str, Any], says: str) -> None:
+    world = World(**spec)
+    assert says in world.message
+    assert world.status["phase"] == "Waiting"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused(ConditionReason.REFUSED, "exceeded quota: pipelines"),
+        InvalidSpec(ConditionReason.INVALID_OBJECT, "spec.sft: no"),
+    ],
+)
+def test_whom_the_api_server_refuses_a_run_takes_nobodys_place(error: Exception) -> None:
+    world = World(maxConcurrentRuns=1)
+    for n in (0, 1):
+        world.cluster.refuses[f"team-{n}"] = error
+    world.look()
+    assert world.runs == ["team-2/nightly-20260601-0000"]
+    world.end(world.runs[0])
+    del world.cluster.refuses["team-0"]
+    world.look(60)
+    assert "team-0/nightly-20260601-0000" in world.runs
+
+
+def test_a_replaced_run_is_cancelled() -> None:
+    world = World(tenants=1, concurrencyPolicy="Replace")
+    world.look()
+    world.look(86400)
+    old = world.cluster.objects["StarPipeline", "team-0", "nightly-20260601-0000"]
+    assert old["spec"]["cancel"] is True
+    assert world.row("team-0")["reason"] == "Replacing"
+    world.end("team-0/nightly-20260601-0000", "Failed")
+    world.look(60)
+    assert "team-0/nightly-20260602-0000" in world.runs
+
+
+def test_a_run_now_is_taken_down_once() -> None:
+    world = World()
+    world.look()
+    for run in list(world.runs):
+        world.end(run)
+    world.annotate(RUN_NOW, "team-1")
+    world.look(3600)
+    assert RUN_NOW not in world.schedule["metadata"].get("annotations", {})
+    world.look(60)
+    world.look(60)
+    assert [run for run in world.runs if "0100" in run] == ["team-1/nightly-20260601-0100"]
+    assert world.status.get("request", "") == ""
+
+
+def test_a_back_fill_runs_one_time_after_the_other() -> None:
+    world = World(tenants=1)
+    world.look()
+    world.annotate(BACKFILL, "2026-05-29T00:00:00Z/2026-05-31T00:00:00Z")
+    for _ in range(6):
+        for run in world.runs:
+            world.end(run)
+        world.look(60)
+    assert world.runs == [f"team-0/nightly-2026{day}-0000" for day in ("0529", "0530", "0601")]
+
+
+@pytest.mark.bad_input
+def test_a_request_that_cannot_be_is_told_and_taken_off() -> None:
+    world = World()
+    world.annotate(RUN_NOW, "elsewhere")
+    world.look()
+    assert any("names elsewhere: name namespaces that take part" in event for event in world.events("default"))
+    assert RUN_NOW not in world.schedule["metadata"].get("annotations", {})
+    assert len(world.runs) == 3
+
+
+def test_old_runs_go_and_what_is_served_stays() -> None:
+    world = World(tenants=1, successfulRunsHistoryLimit=2, failedRunsHistoryLimit=0)
+    serving = star(
+        "StarDeployment", "team-0", "live", {"checkpoint": {"digest": DIGEST}, "dataset": {"name": "served"}}
+    )
+    world.cluster.add(serving)
+    for day in range(6):
+        world.look(86400 if day else 0)
+        name = world.runs[-1]
+        stages = [{"name": "dataset", "stage": "dataset", "resource": "served" if day == 1 else f"d{day}"}]
+        world.end(name, "Failed" if day == 3 else "Succeeded", stages=stages)
+    world.look(60)
+    assert world.runs == [f"team-0/nightly-2026060{day}-0000" for day in (2, 5, 6)]
+
+
+def test_the_deletion_policy_reaches_runs_that_are_there() -> None:
+    world = World(tenants=1, deletionPolicy="Orphan")
+    world.look()
+    made = world.cluster.objects["StarPipeline", "team-0", "nightly-20260601-0000"]
+    assert not made["metadata"].get("ownerReferences")
+    world.schedule["spec"]["deletionPolicy"] = "Delete"
+    world.look(60)
+    made = world.cluster.objects["StarPipeline", "team-0", "nightly-20260601-0000"]
+    assert made["metadata"]["ownerReferences"][0]["uid"] == world.schedule["metadata"]["uid"]
+
+
+def test_a_schedule_that_is_being_deleted_starts_nothing() -> None:
+    world = World()
+    world.schedule["metadata"]["deletionTimestamp"] = "2026-06-01T00:00:00Z"
+    world.look()
+    assert world.runs == []
+
+
+def test_what_only_bears_the_label_is_no_run() -> None:
+    world = World(tenants=1, maxConcurrentRuns=1)
+    fake = star("StarPipeline", "team-9", "forged", SPEC)
+    fake["metadata"]["labels"] = {"star.recsys.dev/schedule": "nightly"}
+    fake["metadata"]["annotations"] = {"star.recsys.dev/tick": "2026-06-01T00:00:00Z"}
+    world.cluster.add(fake)
+    world.look()
+    assert "team-0/nightly-20260601-0000" in world.runs
+
+
+def test_suspend_starts_nothing() -> None:
+    world = World(suspend=True)
+    world.look()
+    assert world.runs == []
+    assert world.status["phase"] == "Suspended"
+
+
+def probe_ends(world: World, name: str, digit: str, phase: str = "Succeeded") -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "BadSource", "message": "no such bucket"}
+    world.cluster.objects["RecDataset", "team-0", name]["status"] = {
+        "phase": phase,
+        "artifact": {"uri": "s3://star/d", "digest": DIGEST[:-1] + digit, "bytes": 1},
+        "conditions": [ready],
+    }
+
+
+def test_new_data_makes_a_run_and_the_same_data_makes_none() -> None:
+    world = World(tenants=1, trigger={"type": "NewData"})
+    probe = "nightly-20260601-0000-probe"
+    world.look()
+    assert world.runs == []
+    assert world.row("team-0")["reason"] == "Probing"
+    assert world.cluster.objects["RecDataset", "team-0", probe]["spec"]["source"]["uri"] == "s3://star/raw/ml-100k"
+    world.look(5)
+    probe_ends(world, probe, "1")
+    world.look(5)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+    world.look(5)
+    assert ("RecDataset", "team-0", probe) not in world.cluster.objects
+    dataset = star("RecDataset", "team-0", "nightly-20260601-0000-dataset", {})
+    world.cluster.add({**dataset, "status": {"artifact": {"digest": DIGEST[:-1] + "1"}}})
+    rows = [{"name": "dataset", "stage": "dataset", "resource": "nightly-20260601-0000-dataset"}]
+    world.end(world.runs[0], stages=rows)
+    world.look(86400)
+    probe_ends(world, "nightly-20260602-0000-probe", "1")
+    world.look(5)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+    assert world.row("team-0")["message"] == "at 2026-06-02T00:00:00Z the source had no new data: no run"
+    assert "NothingNew" in world.events("team-0")[-1] or any("NothingNew" in one for one in world.events("team-0"))
+    world.look(60)
+    assert world.row("team-0")["reason"] == "NothingNew", "it stays until there is something else to say"
+    world.look(86400)
+    probe_ends(world, "nightly-20260603-0000-probe", "2")
+    world.look(5)
+    assert len(world.runs) == 2
+
+
+@pytest.mark.bad_input
+def test_a_source_that_cannot_be_looked_at_is_told() -> None:
+    world = World(tenants=1, trigger={"type": "NewData"})
+    world.look()
+    probe_ends(world, "nightly-20260601-0000-probe", "1", "Failed")
+    world.look(5)
+    assert "which looks at the source, failed: no such bucket" in world.row("team-0")["message"]
+    assert world.runs == []
+
+
+def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
+    drift = {"type": "Drift", "drift": {"metric": "hrAvg", "below": 0.3, "forSeconds": 1800}}
+    pipeline = {**SMALL, "deployment": {"name": "live", "template": {}}}
+    world = World(tenants=1, trigger=drift, schedule="*/20 * * * *", pipeline=pipeline)
+    world.look()
+    assert "StarDeployment live has no metric hrAvg in its status" in world.row("team-0")["message"]
+    live = star("StarDeployment", "team-0", "live", {"checkpoint": {"digest": DIGEST}})
+    live["metadata"]["labels"] = {}
+    world.cluster.add({**live, "status": {"metrics": {"hrAvg": 0.5}}})
+    world.look(5)
+    assert world.row("team-0")["reason"] == "NotDrifted"
+    world.cluster.objects["StarDeployment", "team-0", "live"]["status"]["metrics"]["hrAvg"] = 0.2
+    world.look(5)
+    assert world.row("team-0")["underSince"] == "2026-06-01T00:00:10Z"
+    for _ in range(4):
+        world.look(600)
+    assert world.runs == ["team-0/nightly-20260601-0040"]
