@@ -30,6 +30,7 @@ from star_contracts.result import JobResult
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
 from star_jobs.reporting import Reporter
 from star_jobs.storage import ArtifactWriter, ObjectStore, WorkArea, fetch, find_manifest, read_manifest
+from star_jobs.storage.marks import require_use, take_up
 
 TERMINATION_LOG = "/dev/termination-log"
 STOP_GRACE_SECONDS = {"train-sft": 105.0, "train-grpo": 105.0}
@@ -98,6 +99,7 @@ class JobContext:
         self.source = source
         self.spec = pinned(self.spec, source.digest)
         self.output, self.work = ArtifactWriter(self.store, self.spec.output), WorkArea(self.store, self.spec.work)
+        require_use(self.store, self.spec.work)
         done = _finished(self.spec, self.store, self.log)
         if done is not None:
             raise Finished(done)
@@ -150,6 +152,7 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
     """Run one job to its result: reused when this work is done already, computed otherwise. Raises JobFailure."""
     log = structlog.get_logger().bind(stage=spec.stage.stage, **spec.producer.model_dump(include={"kind", "name"}))
     store = ObjectStore(spec.store)
+    require_use(store, spec.work)
     done = None if spec.stage.stage in READS_RAW_FILES else _finished(spec, store, log)
     if done is not None:
         return done
@@ -229,6 +232,7 @@ def configure_logging() -> None:
 
 def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | None:
     """Return the result of this very work when it is done: at the output (a restarted pod) or elsewhere (the memo)."""
+    require_use(store, spec.output)
     found = find_manifest(store, spec.output)
     if found is not None:
         manifest, ref = found
@@ -246,6 +250,9 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
         return None
     try:
         ref = ArtifactRef.model_validate_json(memo)
+        if not take_up(store, ref.uri):
+            log.warning("the remembered artifact was let go: running again", memo=spec.memo, uri=ref.uri)
+            return None
         manifest = read_manifest(store, ref)
     except (ValidationError, TerminalFailure) as error:
         log.warning("the remembered artifact is gone or changed: running again", memo=spec.memo, error=str(error))

@@ -78,14 +78,14 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     """Return what the pods are told.
 
     The work prefix follows from the work, so that a retry, a new attempt and a re-created resource continue it, and a
-    collecting step reads its shards' parts. The output names the work too: a re-created resource of the same name may
-    do other work, and artifacts are never overwritten. Under cachePolicy Never the work is the resource's own (its
-    UID): nothing of an earlier resource of the same name is met.
+    collecting step reads its shards' parts. The output names work and resource (its UID): a re-created resource of the
+    same name may do other work, artifacts are never overwritten, and what was let go of the one before may be on its
+    way out. Under cachePolicy Never the work is the resource's own as well: nothing of an earlier one is met.
     """
     place = (settings.store.uri, owner.namespace, owner.kind)
     fresh = run.cache_policy == CachePolicy.NEVER
     parts, parts_hash = step.work_area
-    output_step = f"{step.name}-{_key(step.work_hash, owner, fresh).removeprefix('sha256:')[:8]}"
+    output_step = f"{step.name}-{_key(step.work_hash, owner, fresh=True).removeprefix('sha256:')[:8]}"
     return JobSpec(
         store=settings.store.connection,
         producer=Producer(
@@ -98,7 +98,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
             image=image_of(step.role, step.compute.pool, settings),
         ),
         output=artifact_uri(*place, owner.name, attempt, output_step),
-        work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh)),
+        work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh=fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
         inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
         shard=Shard(count=step.shards),
@@ -115,7 +115,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     )
 
 
-def _key(work_hash: str, owner: Owner, fresh: bool) -> str:
+def _key(work_hash: str, owner: Owner, *, fresh: bool) -> str:
     return value_hash({"work": work_hash, "uid": owner.uid}) if fresh else work_hash
 
 
