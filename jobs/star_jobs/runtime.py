@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest
 from star_contracts.base import value_hash
 from star_contracts.errors import JobWarning, Reason
-from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec
+from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec, pinned
 from star_contracts.names import WORK_DIR
 from star_contracts.result import JobResult
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
@@ -178,25 +178,6 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
         finally:
             reporter.close()
         return result.model_copy(update={"source": job.source})
-
-
-def pinned(spec: JobSpec, source: str) -> JobSpec:
-    """Return the spec of the same work on one version of its raw files, `source` being its digest.
-
-    Work hash, output, work area and memo all change with it: artifacts are never overwritten, and other files of the
-    same names are other work.
-    """
-    work_hash = value_hash({"work": spec.producer.work_hash, "source": source})
-    end = f"-{source.removeprefix('sha256:')[:16]}"
-    return spec.model_copy(
-        update={
-            "producer": spec.producer.model_copy(update={"work_hash": work_hash}),
-            "output": spec.output + end,
-            "work": spec.work + end,
-            "memo": None if spec.memo is None else f"{spec.memo.removesuffix('.json')}{end}.json",
-            "inputs": {**spec.inputs, "source": source},
-        }
-    )
 
 
 def read_spec(path: Path) -> JobSpec:
