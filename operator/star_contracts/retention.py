@@ -41,8 +41,8 @@ class Letting(Model):
     """The prefix."""
     digest: Digest | None = None
     """The artifact that lies there; None for a work area, or for half-written work."""
-    memo: S3Uri | None = None
-    """The object that remembers it; deleted with it while it names it."""
+    memos: tuple[S3Uri, ...] = ()
+    """Objects that may remember it; deleted with it where they name it."""
     grace_seconds: int = Field(default=86400, ge=0)
     """How long it stays marked before it is deleted."""
 

@@ -10,7 +10,6 @@ deleted is no artifact, and the mark last.
 
 import os
 import threading
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -75,7 +74,8 @@ def run_sweep(spec: SweepSpec, store: ObjectStore, stopping: threading.Event) ->
 
 def require_conditions(store: ObjectStore, spec: SweepSpec) -> None:
     """Raise TerminalFailure(StoreRefused) for a store that ignores the conditions of writes: no mark would be safe."""
-    probe = f"{spec.root}/{RETENTION}-probe/{uuid.uuid4().hex}"
+    probe = f"{spec.root}/{RETENTION}-probe"
+    store.delete(probe)  # of a sweep that died here
     try:
         first = store.put_version(probe, b"1", None)
         second = store.put_version(probe, b"2", None)
@@ -148,8 +148,9 @@ class _Sweep:
         """Delete what is condemned; nobody has begun to use it, and nobody will."""
         self.store.delete(f"{letting.uri}/{MANIFEST_NAME}")
         self.store.delete_tree(letting.uri)
-        if letting.memo is not None and self._remembers(letting.memo, letting):
-            self.store.delete(letting.memo)
+        for memo in letting.memos:
+            if self._remembers(memo, letting):
+                self.store.delete(memo)
         self.store.delete(place)
         self.counts["swept"] += 1
         self.log.info("deleted", uri=letting.uri)
@@ -163,11 +164,11 @@ class _Sweep:
 
     def _is_kept(self, letting: Letting) -> bool:
         """Say whether somebody has the artifact, may find it as equal work, or names its prefix."""
-        if letting.digest in self.spec.kept:
-            return True
         if any(letting.uri == uri or letting.uri.startswith(f"{uri}-") for uri in self.spec.used):
             return True
-        manifest = self._manifest(letting) if letting.digest is not None else None
+        manifest = self._manifest(letting)
+        if letting.digest in self.spec.kept or (manifest is not None and manifest.digest() in self.spec.kept):
+            return True
         if manifest is None:
             return False
         work, source = manifest.producer.work_hash, manifest.inputs.get("source")

@@ -139,14 +139,15 @@ def _job_shape(step: Step, run: RunSpec) -> dict[str, Any]:
         "completions": pods,
         "parallelism": pods,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _failure_rules()},
+        "podFailurePolicy": {"rules": failure_rules()},
         "suspend": run.suspend or step.compute.queue_name is not None,
         "activeDeadlineSeconds": run.active_deadline_seconds,
         **retries,
     }
 
 
-def _failure_rules() -> list[KubeObject]:
+def failure_rules() -> list[KubeObject]:
+    """Return how a Job's pods fail: a terminal error ends it at once, a disruption costs no retry."""
     codes = {"containerName": MAIN, "operator": "In", "values": [int(ExitCode.TERMINAL)]}
     return [
         {"action": "FailJob", "onExitCodes": codes},

@@ -11,8 +11,10 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import Resource
-from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, RETENTION, label_value
 from star_operator.core.queue import Key, WorkQueue
+from star_operator.policy.holdings import PIPELINE
+from star_operator.reconcilers.retention import key_of
 
 REGISTRY = kopf.OperatorRegistry()
 KIND_NAMES = {kind.INFO.kind for kind in KINDS}
@@ -46,6 +48,8 @@ class Intake:
         self._queue.add(key)
         for dependent in self._dependents(key, event["object"]):
             self._queue.add(dependent)
+        if key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime"):
+            self._queue.add(key_of(key.namespace))
 
     def _dependents(self, key: Key, obj: Any) -> list[Key]:
         """Return who looks at this resource: owners, the pipeline that moved it, an evaluation's checkpoints."""
@@ -67,6 +71,8 @@ class Intake:
         obj = event["object"]
         meta = obj["metadata"]
         labels, namespace = meta.get("labels", {}), meta["namespace"]
+        if labels.get(LABEL_KIND) == RETENTION:
+            self._queue.add(key_of(namespace))
         owner = self._by_label.get((namespace, labels.get(LABEL_KIND, ""), labels.get(LABEL_NAME, "")))
         if owner is not None:
             self._queue.add(owner)

@@ -43,6 +43,8 @@ class Decision:
     """Digests of artifacts that stay: what is kept has them, or refers to them."""
     recorded: frozenset[str]
     """Those that a resource which is kept has as its own."""
+    made: frozenset[str] = frozenset()
+    """UIDs of what pipelines and gates made."""
 
 
 @dataclass
@@ -186,7 +188,8 @@ def decide(things: Sequence[Thing], in_use: Mapping[str, str], settings: Retenti
     gone = [_let_go(case, one, graces, whys) for one in things if one.uid not in case.reasons]
     ordered = sorted(gone, key=lambda one: (one.thing.kind == PIPELINE, one.thing.kind != CHECKPOINT, one.thing.name))
     kept = {uid: tuple(reasons) for uid, reasons in case.reasons.items()}
-    return Decision(kept, tuple(ordered), frozenset(held), frozenset(recorded))
+    made = frozenset(one.uid for one in things if case.pipeline(one) is not None or case.gate(one) is not None)
+    return Decision(kept, tuple(ordered), frozenset(held), frozenset(recorded), made)
 
 
 def _root(case: _Case, one: Thing) -> None:

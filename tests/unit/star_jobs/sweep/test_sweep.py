@@ -35,7 +35,7 @@ def written(store: ObjectStore, name: str = "a", root: str = ROOT, **inputs: str
     digest = writer.commit(ArtifactKind.CHECKPOINT, producer, inputs, {}).digest()
     memo = f"{root}/sftjob/memo/train-{name}.json"
     store.put_bytes(memo, ArtifactRef(uri=writer.uri, digest=digest).model_dump_json(by_alias=True).encode())
-    return Letting(uri=writer.uri, digest=digest, memo=memo, grace_seconds=GRACE)
+    return Letting(uri=writer.uri, digest=digest, memos=(memo,), grace_seconds=GRACE)
 
 
 def swept(store: ObjectStore, number: int, at: float = 0, **fields: Any) -> JobResult:
@@ -158,12 +158,11 @@ def test_what_is_condemned_is_not_there_however_much_of_it_is_left(memory: Memor
 
 def test_a_memo_of_other_work_by_now_stays(memory: MemoryStore) -> None:
     old, new = written(memory, "a"), written(memory, "b")
-    assert old.memo is not None
     ref = ArtifactRef(uri=new.uri, digest=new.digest or "")
-    memory.put_bytes(old.memo, ref.model_dump_json(by_alias=True).encode())
+    memory.put_bytes(old.memos[0], ref.model_dump_json(by_alias=True).encode())
     swept(memory, 1, let_go=(old,))
     swept(memory, 2, at=1000)
-    assert old.memo in memory.objects
+    assert old.memos[0] in memory.objects
 
 
 def test_another_artifact_at_the_same_place_is_left_alone(memory: MemoryStore) -> None:
