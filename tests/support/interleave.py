@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable
 
 DEADLINE_SECONDS = 60.0
+PACES, CHANGES = (0, 0, 1, 20), (0.2, 0.04, 0.008)
+"""How fast actors go, some not at all, and how likely that changes at a step, one of these in each run: what goes wrong between two requests of
+one actor while another makes a hundred is never met where all go at one pace."""
 
 
 class Crashed(BaseException):
@@ -77,8 +80,13 @@ class Interleaving:
         for actor in self._actors:
             actor.start()
         steps = 0
+        pace: dict[str, int] = {}
+        changes = self.random.choice(CHANGES)
         while going := [actor for actor in self._actors if not actor.done]:
-            actor = self.random.choice(going)
+            if self.random.random() < changes or not any(pace.get(actor.name) for actor in going):
+                pace = {actor.name: self.random.choice(PACES) for actor in self._actors}
+                continue
+            (actor,) = self.random.choices(going, [pace[actor.name] for actor in going])
             actor.step()
             steps += 1
             if self.errors:

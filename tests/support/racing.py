@@ -54,6 +54,8 @@ from tests.support.star import BASE_LLM, DATASET, star
 ROOT = "s3://star/artifacts/team"
 STORE = ROOT.rpartition("/")[0]
 GRACE = 60
+ROUNDS, QUIET = 60, 8
+"""Passes after which it must have come to its end, and as many in a row that change nothing are one."""
 GONE = {Reason.ARTIFACT_NOT_FOUND, Reason.BEING_DELETED}
 
 
@@ -68,9 +70,18 @@ class SharedCluster(FakeCluster):
         self._turn()
         return await super().get(rtype, namespace, name)
 
-    async def list_objects(self, rtype: ResourceType, *args: Any, **fields: Any) -> list[KubeObject]:
+    async def list_objects(
+        self,
+        rtype: ResourceType,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> list[KubeObject]:
         self._turn()
-        return await super().list_objects(rtype, *args, **fields)
+        wanted = (labels or {}).items()
+        found = [obj for obj in self.of(rtype.kind) if wanted <= obj["metadata"].get("labels", {}).items()]
+        # What is below is replaced and never changed here: a shallow copy is a snapshot, and a hundred times faster.
+        return [{**obj, "metadata": dict(obj["metadata"])} for obj in found]
 
     async def apply(self, obj: KubeObject, *, manager: str = "") -> KubeObject:
         self._turn()
@@ -129,8 +140,9 @@ LOCAL = Local()
 class Race:
     """One namespace."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, grace: int = GRACE) -> None:
+        self.folder, self.grace = folder, grace
+        self.pinned: set[Place] = set()
         self.objects, self.places = Objects(), dict[Place, KubeObject]()
         self.hands = SharedCluster(self.places, lambda: None)
         self.clock = Clock(self.hands, settings(), Recorder(lambda: 0.0))
@@ -153,7 +165,7 @@ class Race:
         return work
 
     def look(self, cluster: SharedCluster) -> None:
-        rules = RetentionSettings(keep_runs=1, keep_failed_runs=0, grace_period_seconds=GRACE)
+        rules = RetentionSettings(keep_runs=1, keep_failed_runs=0, grace_period_seconds=self.grace)
         store = settings().store.model_copy(update={"uri": STORE, "secret_name": ""})
         chosen = settings().model_copy(update={"retention": rules, "store": store})
         context = Clock(cluster, chosen, Recorder(lambda: 0.0), time=self.clock.time)
@@ -206,7 +218,7 @@ class Race:
 
     # Runs, and whoever else reads.
 
-    def make(self, number: int, actor: Actor | None, *, distinct: bool) -> None:
+    def make(self, number: int, actor: Actor | None, work: str) -> None:
         """A run of the series: a dataset, and a teacher that reads it."""
         turn = actor.turn if actor is not None else lambda: None
         name = f"r{number}"
@@ -224,9 +236,7 @@ class Race:
                 {**owned(star(kind, "team", f"{name}-{stage}", spec), pipeline), "status": {"phase": "Pending"}}
             )
         done = [
-            self.execute(
-                "RecDataset", f"{name}-dataset", "prepare", {}, turn, work=f"{number}" if distinct else "same"
-            ),
+            self.execute("RecDataset", f"{name}-dataset", "prepare", {}, turn, work),
             self.execute("TeacherRun", f"{name}-teacher", "collect", {"dataset": f"{name}-dataset"}, turn),
         ]
         turn()
@@ -328,12 +338,19 @@ class Race:
     def pin(self, actor: Actor, kind: str, name: str, why: str | None) -> None:
         actor.turn()
         patch = {"metadata": {"annotations": {"star.recsys.dev/pin": why}}}
-        asyncio.run(self.hands.merge(STAR_TYPES[kind], "team", name, patch))
+        found = asyncio.run(self.hands.merge(STAR_TYPES[kind], "team", name, patch))
+        place = (kind, "team", name)
+        if found is not None and why is not None:
+            self.pinned.add(place)
+        self.pinned -= set() if why is not None else {place}
 
     # What must hold.
 
     def check(self, actor: str) -> None:
-        """Nothing that a resource has is missing, and what has a manifest is whole."""
+        """Nothing that a resource has is missing, what has a manifest is whole, and what is pinned is there."""
+        assert self.pinned <= set(self.places), (
+            f"after {actor}: {self.pinned - set(self.places)} was pinned and is gone"
+        )
         for uri, (data, _) in list(self.objects.items()):
             if uri.endswith(f"/{MANIFEST_NAME}"):
                 prefix = uri.rpartition("/")[0]
@@ -348,11 +365,14 @@ class Race:
 
     def settle(self) -> None:
         """Let retention come to its end, with nobody else there and no crash."""
-        for _ in range(24):
+        before: list[object] = []
+        while len(before) < ROUNDS and (len(before) < QUIET or len(set(before[-QUIET:])) > 1):
             self.look(self.hands)
             self.run_sweep(MemoryStore(self.objects))
-            self.at(GRACE + 2)
+            self.at(2 * GRACE)
             self.check("settling")
+            before.append((frozenset(self.objects.items()), frozenset(self.places)))
+        assert len(before) < ROUNDS, "it comes to no end"
 
     def leftovers(self) -> list[str]:
         """Objects of the store that nothing in the cluster accounts for."""

@@ -105,11 +105,11 @@ class _Sweep:
     """When the first of the marks that wait may be swept."""
 
     def mark(self, letting: Letting) -> None:
-        """Mark a prefix, unless it is marked already."""
+        """Mark a prefix, unless it is marked already for what it is."""
         place = self._place(letting)
         while True:
             found = find_mark(self.store, place)
-            if found is not None and found[0].state is not MarkState.SPARED:
+            if found is not None and (found[0].state is MarkState.CONDEMNED or _is_mark_of(found[0], letting)):
                 return
             if write_mark(self.store, place, self._marked(letting), found[1] if found else None):
                 self.counts["marked"] += 1
@@ -217,3 +217,8 @@ class _Sweep:
 
 def _due(mark: Mark) -> datetime:
     return mark.at + timedelta(seconds=mark.letting.grace_seconds)
+
+
+def _is_mark_of(mark: Mark, letting: Letting) -> bool:
+    """Say whether a prefix is marked with all that is known of it."""
+    return mark.state is MarkState.MARKED and mark.letting == letting

@@ -57,12 +57,13 @@ class Look:
 
 
 async def look_at(cluster: Cluster, namespace: str) -> Look:
-    """Look at what pods are told, and after that at the resources.
+    """Look at what pods are told, after that at pipelines, and after that at what they made: no list is of one moment.
 
-    In this order: a run whose pod found an artifact before its ConfigMap was listed has it in its status, or goes on.
+    In this order a run whose pod found an artifact before its ConfigMap was listed has it in its status, or goes on;
+    and a stage of a pipeline that has ended is seen as it was by then, or later.
     """
     maps = await cluster.list_objects(CONFIG_MAP, namespace, OURS)
-    bodies = [body for kind in BY_KIND for body in await cluster.list_objects(STAR_TYPES[kind], namespace)]
+    bodies = [body for kind in reversed(BY_KIND) for body in await cluster.list_objects(STAR_TYPES[kind], namespace)]
     others = [one for one in maps if one["metadata"].get("labels", {}).get(LABEL_KIND) != RETENTION]
     return Look(bodies, [thing(body) for body in bodies], [told(one) for one in others])
 

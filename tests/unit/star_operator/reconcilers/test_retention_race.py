@@ -32,10 +32,10 @@ def pods(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def raced(seed: int, folder: Path) -> Race:
-    race, world = Race(folder), Interleaving(seed)
-    distinct = world.random.random() < 0.5
+    world = Interleaving(seed)
+    race = Race(folder, world.random.choice([0, GRACE]))
     for number in (1, 2):
-        race.make(number, None, distinct=distinct)
+        race.make(number, None, world.random.choice([f"data {number}", "data 1"]))
     race.check("the beginning")
     crashes = world.random.choice([0.0, 0.01, 0.05])
     chosen = [
@@ -46,15 +46,20 @@ def raced(seed: int, folder: Path) -> Race:
 
     def runs(actor: Actor) -> None:
         for number in (3, 4):
-            race.make(number, actor, distinct=distinct and world.random.random() < 0.5)
+            race.make(number, actor, world.random.choice(["data 1", "data 1", "data 2", f"data {number}"]))
 
     def reads(actor: Actor) -> None:
-        for number in range(2):
+        for number in range(world.random.choice([0, 1, 2])):
             race.evaluate(actor, f"mine-{number}", f"r{world.random.randint(1, 3)}-dataset")
 
     def pins(actor: Actor) -> None:
-        for why in ("kept for the paper", None):
-            race.pin(actor, *world.random.choice(chosen), why)
+        for _ in range(world.random.choice([0, 1, 2])):
+            kind, name = world.random.choice(chosen)
+            race.pin(actor, kind, name, "kept for the paper")
+            for _ in range(world.random.randint(0, 60)):
+                actor.turn()
+            if world.random.random() < 0.5:
+                race.pin(actor, kind, name, None)
             for _ in range(world.random.randint(0, 60)):
                 actor.turn()
 
@@ -63,8 +68,8 @@ def raced(seed: int, folder: Path) -> Race:
             actor.turn()
             race.at(world.random.choice([0, 1, GRACE / 2, 2 * GRACE]))
 
-    world.add("the operator", race.operate(14), crashes)
-    world.add("a sweep", race.sweep(60), crashes)
+    world.add("the operator", race.operate(24), crashes)
+    world.add("a sweep", race.sweep(40), crashes)
     world.add("new runs", runs)
     world.add("readers", reads)
     world.add("pins", pins)
@@ -81,9 +86,9 @@ def test_interleavings(batch: int, tmp_path: Path) -> None:
         race = raced(seed, tmp_path / str(seed))
         assert race.leftovers() == [], f"seed {seed}"
         began += race.began
-        let_go += ("StarPipeline", "team", "r1") not in race.places
+        let_go += ("TeacherRun", "team", "r1-teacher") not in race.places
     assert began > SEEDS // BATCHES, "hardly anything was read"
-    assert let_go > SEEDS // BATCHES // 4, "hardly anything was let go"
+    assert let_go > SEEDS // BATCHES // 2, "hardly anything was let go"
 
 
 def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
