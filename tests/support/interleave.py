@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 DEADLINE_SECONDS = 60.0
 PACES, CHANGES = (0, 0, 1, 20), (0.2, 0.04, 0.008)
-"""How fast actors go, some not at all, and how likely that changes at a step, one of these in each run: what goes wrong between two requests of
-one actor while another makes a hundred is never met where all go at one pace."""
+"""How fast actors go, some not at all, and how likely that changes at a step, one of these in each run. What goes wrong
+between two requests of one actor while another makes a hundred is never met where all go at one pace."""
 
 
 class Crashed(BaseException):

@@ -212,7 +212,12 @@ class Race:
         if result is not None:
             ended = {"exitCode": 0, "message": result.termination_message()}
             status = {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": {"terminated": ended}}]}
-            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": "team"}, "status": status}
+            pod: KubeObject = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": NAME, "namespace": "team"},
+                "status": status,
+            }
             pod["metadata"]["labels"] = dict(job["metadata"]["labels"])
             self.hands.add(pod)
 

@@ -50,7 +50,7 @@ def run(number: int, phase: str = "Succeeded", spec: Body | None = None, **reuse
     pipeline = star("StarPipeline", "team", name, {**SPEC, "series": "weekly", **(spec or {})})
     ended = {"completionTime": at} if phase in ("Succeeded", "Failed") else {}
     pipeline = identified(pipeline, at, phase=phase, **ended)
-    specs = {
+    specs: dict[str, Body] = {
         "dataset": DATASET,
         "verbalization": {"dataset": {"name": f"{name}-dataset"}, "llm": BASE_LLM},
         "teacher": {

@@ -18,10 +18,9 @@ from tests.support.star import DATASET, star
 LAST = RetentionSettings(keep_runs=1, keep_failed_runs=0, keep_gate_evaluations=1)
 
 
-def decided(*bodies: list[Body] | Body, settings: RetentionSettings = LAST, **in_use: str) -> Decision:
-    return decide(
-        [thing(body) for body in flat(*bodies)], {value_hash(name): why for name, why in in_use.items()}, settings
-    )
+def decided(*bodies: list[Body] | Body, settings: RetentionSettings = LAST, in_use: str = "") -> Decision:
+    reads = {value_hash(in_use): "a pod reads it"} if in_use else {}
+    return decide([thing(body) for body in flat(*bodies)], reads, settings)
 
 
 def flat(*bodies: list[Body] | Body) -> list[Body]:
@@ -176,9 +175,9 @@ def test_a_run_that_is_about_to_be_retried_has_not_ended() -> None:
 
 
 def test_what_a_pod_reads_is_kept() -> None:
-    decision = decided(run(1), run(2), **{"r1/teacher": "a Job of TeacherRun x reads it"})
+    decision = decided(run(1), run(2), in_use="r1/teacher")
     assert "r1-teacher" not in gone(decision)
-    assert decision.kept["uid-TeacherRun-r1-teacher"] == ("a Job of TeacherRun x reads it",)
+    assert decision.kept["uid-TeacherRun-r1-teacher"] == ("a pod reads it",)
 
 
 def test_gate_evaluations_of_revisions_and_the_last_ones_are_kept() -> None:
