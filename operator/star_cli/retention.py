@@ -22,7 +22,7 @@ from star_contracts.names import GROUP, LABEL_KIND, VERSION
 from star_operator.api.kinds import BY_KIND, KINDS
 from star_operator.core.labels import OURS, PIN_ANNOTATION, RETENTION
 from star_operator.core.settings import Settings
-from star_operator.policy.holdings import Thing, thing, told
+from star_operator.policy.holdings import Thing, is_namespaced, thing, told
 from star_operator.policy.retention import Decision, LetGo, decide
 from star_operator.policy.sweeping import in_use
 
@@ -76,7 +76,8 @@ def listing(api: Reader, namespace: str) -> Listing:
     ours = [one for one in maps.get("items", []) if one["metadata"].get("labels", {}).get(LABEL_KIND) != RETENTION]
     bodies: list[dict[str, Any]] = []
     for kind in KINDS:
-        found = api.get(collection(kind.INFO.plural, namespace)) or {}
+        path = collection(kind.INFO.plural, namespace)
+        found = api.get(path if is_namespaced(kind.INFO.kind) else path.replace(f"/namespaces/{namespace}", "")) or {}
         named = {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind.INFO.kind}
         bodies += [{**named, **body} for body in found.get("items", [])]
     things, settings = [thing(body) for body in bodies], _settings(api)

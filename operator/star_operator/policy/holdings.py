@@ -119,6 +119,11 @@ def thing(body: KubeObject) -> Thing:
     )
 
 
+def is_namespaced(kind: str) -> bool:
+    """Say whether resources of a kind belong to a namespace; those of the cluster refer to things in all of them."""
+    return str(getattr(BY_KIND[kind].INFO, "scope", "Namespaced")) == "Namespaced"
+
+
 def _has_ended(kind: str, phase: str) -> bool:
     if kind == CHECKPOINT:
         return True

@@ -32,7 +32,7 @@ from star_operator.kube.namespaces import require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
-from star_operator.policy.holdings import PIPELINE, URI, Thing, Told, thing, told
+from star_operator.policy.holdings import PIPELINE, URI, Thing, Told, is_namespaced, thing, told
 from star_operator.policy.retention import Decision, decide, finished_jobs
 from star_operator.policy.sweeping import Going, Order, going, in_use, sweep_spec
 from star_operator.reconcilers.context import Context
@@ -63,7 +63,9 @@ async def look_at(cluster: Cluster, namespace: str) -> Look:
     and a stage of a pipeline that has ended is seen as it was by then, or later.
     """
     maps = await cluster.list_objects(CONFIG_MAP, namespace, OURS)
-    bodies = [body for kind in reversed(BY_KIND) for body in await cluster.list_objects(STAR_TYPES[kind], namespace)]
+    bodies: list[KubeObject] = []
+    for kind in reversed(BY_KIND):
+        bodies += await cluster.list_objects(STAR_TYPES[kind], namespace if is_namespaced(kind) else None)
     others = [one for one in maps if one["metadata"].get("labels", {}).get(LABEL_KIND) != RETENTION]
     return Look(bodies, [thing(body) for body in bodies], [told(one) for one in others])
 
@@ -124,7 +126,7 @@ class RetentionReconciler:
         found: set[str] = set()
         for kind in BY_KIND:
             for body in await self._cluster.list_objects(STAR_TYPES[kind], None):
-                if body["metadata"]["namespace"] != namespace:
+                if body["metadata"].get("namespace") != namespace:
                     found |= set(URI.findall(json.dumps([body.get("spec"), body.get("status")])))
         return frozenset(uri for uri in found if uri.startswith(f"{root}/"))
 
