@@ -40,6 +40,7 @@ STAGES = {
     "train-grpo": "star_jobs.grpo.train",
     "evaluate": "star_jobs.evaluate.run",
     "import-model": "star_jobs.models.import_gguf",
+    "look-up": "star_jobs.lookup_only",
 }
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"

@@ -224,24 +224,31 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
                 "use another attempt or name",
             )
         return _reused(manifest, ref, log)
-    if spec.memo is None:
-        return None
-    memo = store.find_bytes(spec.memo)
+    if spec.whole is not None and _remembered(spec.whole.memo, spec.whole.work_hash, store, log) is not None:
+        log.info("what is collected from the parts is there already", memo=spec.whole.memo)
+        return JobResult(reused=True)
+    remembered = _remembered(spec.memo, spec.producer.work_hash, store, log) if spec.memo is not None else None
+    return _reused(*remembered, log) if remembered is not None else None
+
+
+def _remembered(uri: str, work_hash: str, store: ObjectStore, log: Logger) -> tuple[Manifest, ArtifactRef] | None:
+    """Return the artifact that a memo names; None where there is none, or it is gone, or of other work."""
+    memo = store.find_bytes(uri)
     if memo is None:
         return None
     try:
         ref = ArtifactRef.model_validate_json(memo)
         if not take_up(store, ref.uri):
-            log.warning("the remembered artifact was let go: running again", memo=spec.memo, uri=ref.uri)
+            log.warning("the remembered artifact was let go: running again", memo=uri, uri=ref.uri)
             return None
         manifest = read_manifest(store, ref)
     except (ValidationError, TerminalFailure) as error:
-        log.warning("the remembered artifact is gone or changed: running again", memo=spec.memo, error=str(error))
+        log.warning("the remembered artifact is gone or changed: running again", memo=uri, error=str(error))
         return None
-    if manifest.producer.work_hash != spec.producer.work_hash:
-        log.warning("the remembered artifact is of other work: running again", memo=spec.memo, uri=ref.uri)
+    if manifest.producer.work_hash != work_hash:
+        log.warning("the remembered artifact is of other work: running again", memo=uri, uri=ref.uri)
         return None
-    return _reused(manifest, ref, log)
+    return manifest, ref
 
 
 def _reused(manifest: Manifest, ref: ArtifactRef, log: Logger) -> JobResult:

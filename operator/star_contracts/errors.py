@@ -45,6 +45,7 @@ class WarningReason(StrEnum):
     DATA_LEFT_OUT = "DataLeftOut"  # lines, task files or users of a source that cannot be used
     DATA_IMPLAUSIBLE = "DataImplausible"  # values of a source that are taken, and can hardly be right
     LOOK_UPS_LEFT_OUT = "LookUpsLeftOut"  # ids that cannot be written in a tool call
+    PREVIOUS_GONE = "PreviousGone"  # the earlier run that entries were to be taken over from
 
 
 class JobWarning(Model):

@@ -169,6 +169,8 @@ class GenerateTrajectories(Model):
     tasks: int | None = None
     """Tasks at most; of the test tasks equally many of each type."""
     filter: TrajectoryFilter
+    previous: ArtifactRef | None = None
+    """Trajectories of an earlier run, whose answers are taken over where the same would be asked."""
 
 
 class CollectTrajectories(Model):
@@ -255,6 +257,12 @@ class Evaluate(Model):
     settings: EvaluationSettings
 
 
+class LookUp(Model):
+    """Nothing but the look whether the work of the job spec is done already: without its GPUs, before they are held."""
+
+    stage: Literal["look-up"] = "look-up"
+
+
 class ImportModel(Model):
     """A GGUF file -> a checkpoint artifact in Hugging Face layout (how weights shipped in a package get in)."""
 
@@ -274,9 +282,19 @@ Stage = Annotated[
     | SampleDifficulty
     | TrainGRPO
     | Evaluate
-    | ImportModel,
+    | ImportModel
+    | LookUp,
     Field(discriminator="stage"),
 ]
+
+
+class Whole(Model):
+    """The artifact that is collected from a sharded step's part files, in case it is there already."""
+
+    memo: S3Uri
+    """Object that remembers it."""
+    work_hash: Digest
+    """Of the collecting step."""
 
 
 class JobSpec(Model):
@@ -292,6 +310,8 @@ class JobSpec(Model):
     """Prefix for resumable state: part files, training checkpoints."""
     memo: S3Uri | None = None
     """Object that remembers the artifact of this work; None never looks and never writes (cachePolicy Never)."""
+    whole: Whole | None = None
+    """Of a step that leaves part files: what is collected from them. Where that is there already, nothing is made."""
     inputs: dict[str, Digest] = {}
     """Digests of what the work is made from, by role, as the operator resolved them. They go into the manifest, so that
     a step that only collects others' parts still names the model and the signals behind them."""

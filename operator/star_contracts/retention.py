@@ -82,10 +82,9 @@ class SweepSpec(Model):
     let_go: tuple[Letting, ...] = ()
     """To be marked."""
     kept: frozenset[Digest] = frozenset()
-    """Artifacts that resources have or refer to: never condemned."""
+    """Digests of artifacts that resources have or refer to, and of whatever pods that may still run were told: never
+    condemned. Work hashes are among them, as a pod may just have found an artifact of equal work."""
     recorded: frozenset[Digest] = frozenset()
-    """Those of them that a resource which is kept has as its own: their marks are taken off."""
-    works: frozenset[Digest] = frozenset()
-    """Work hashes of what goes on: an artifact of equal work may just have been found, and is never condemned."""
+    """Artifacts that a resource which is kept has as its own: their marks are taken off."""
     used: frozenset[S3Uri] = frozenset()
     """Prefixes that pods of this namespace, or resources of others, name: never condemned."""

@@ -1,15 +1,16 @@
 """The embedded cluster of the end-to-end tests: one a session.
 
-It is made for the session and taken down after it, and then nothing of it may be left on the machine. With
-STAR_E2E_KEEP=1 the tests use the cluster called `default`, which stays: quick while one works on a test.
+It is made for the session and taken down after it, and then nothing of it may be left on the machine. Where a cluster
+of this user's runs, of `make demo` for example, the tests use that one, and it stays, as there can be one alone. With
+STAR_E2E_KEEP=1 they use the one called `default`: quick while one works on a test.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from star_cli.host.facts import TESTS_CLUSTER, cluster_of_tests
 from star_cli.local.cluster import Engine, LocalCluster
 from tests.support.images import build_probe, push_program
 from tests.support.kubectl import Kubectl
@@ -19,9 +20,8 @@ from tests.support.machine import snapshot
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """An embedded cluster that is up."""
-    keep = os.environ.get("STAR_E2E_KEEP") == "1"
-    running = LocalCluster("default" if keep else "e2e")
-    if keep:
+    running = LocalCluster(cluster_of_tests())
+    if running.name != TESTS_CLUSTER:
         running.up(Engine.EMBEDDED)
         yield running
         return

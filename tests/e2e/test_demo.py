@@ -94,6 +94,8 @@ def servers(kubectl: Kubectl) -> int:
 def disturbed(cluster: LocalCluster, kubectl: Kubectl) -> Iterator[Disturbance]:
     """Kills a teacher's worker and the operator while the chain runs."""
     kills = disturbance(kubectl, NAMESPACE, f"http://127.0.0.1:{S3_PORT}", load_credentials(cluster.layout.credentials))
+    kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=100s")
+    kills.empty_store()  # what a session before made in a cluster that stays would only be found again
     kills.start()
     yield kills
     kills.stop()

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+from star_contracts.errors import Reason
 from star_contracts.job import JobSpec
 from star_contracts.result import ErrorClass, JobError, JobResult
 from tests.support.fakekubelet import RUNNING, FakeKubelet, Script, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
 from tests.support.pipelines import KINDS, SERVED, SPEC
-from tests.support.star import checkpoint, names, ready_message, star, status, wait_message, wait_phase
+from tests.support.star import checkpoint, names, star, status, wait_message, wait_phase
 
 GATES = {"rules": [{"metric": "hrAvg", "value": 0.4}], "settings": {"tools": False}}
 LIVE = {**SERVED, "deployment": {"name": "live", "template": {"gates": GATES}}}
@@ -63,17 +64,16 @@ def test_a_stage_that_fails_is_named_and_retried_from(
     broken = True
 
     def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
-        if broken and spec.stage.stage == "trainSFT":
+        if broken and spec.stage.stage == "train-sft":
             error = JobError(
-                error_class=ErrorClass.TERMINAL, reason="LossNotFinite", message="the loss is nan at step 3"
+                error_class=ErrorClass.TERMINAL, reason=Reason.TRAINING_DIVERGED, message="the loss is nan at step 3"
             )
             return JobResult(error=error)
         return succeed(spec, pod)
 
     kubelet.script = script
     kubectl.apply(checkpoint(namespace), pipeline(namespace))
-    wait_message(kubectl, "StarPipeline", namespace, "weekly", "stage sft failed: step train")
-    assert "the loss is nan at step 3" in ready_message(status(kubectl, "StarPipeline", namespace, "weekly"))
+    wait_message(kubectl, "StarPipeline", namespace, "weekly", "stage sft failed: the loss is nan at step 3")
     broken = False
     kubectl.run("annotate", "starpipeline", "weekly", "-n", namespace, "star.recsys.dev/retry=sft")
     wait_phase(kubectl, "StarPipeline", namespace, "weekly", "Succeeded")
@@ -86,7 +86,7 @@ def test_a_stage_that_fails_is_named_and_retried_from(
 def test_suspending_and_cancelling_stop_what_runs(
     kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
 ) -> None:
-    kubelet.script = holding("generateTrajectories")
+    kubelet.script = holding("generate-trajectories")
     kubectl.apply(checkpoint(namespace), pipeline(namespace))
     wait_message(kubectl, "StarPipeline", namespace, "weekly", "stage teacher: step generate is running")
     patch = ("patch", "starpipeline", "weekly", "-n", namespace, "--type=merge", "-p")

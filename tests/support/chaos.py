@@ -52,6 +52,12 @@ class Disturbance:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
+    def empty_store(self) -> None:
+        """Delete all that the store has of the namespace."""
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket="star", Prefix=f"{self.namespace}/"):
+            for entry in page.get("Contents", []):
+                self.s3.delete_object(Bucket="star", Key=entry["Key"])
+
     def finished(self) -> dict[str, tuple[str, str]]:
         """Return the trajectories in the work area now."""
         found = {}

@@ -172,8 +172,8 @@ class _Sweep:
         if manifest is None:
             return False
         work, source = manifest.producer.work_hash, manifest.inputs.get("source")
-        on_source = {value_hash({"work": one, "source": source}) for one in self.spec.works} if source else set()
-        return work in self.spec.works or work in on_source
+        on_source = {value_hash({"work": one, "source": source}) for one in self.spec.kept} if source else set()
+        return work in self.spec.kept or work in on_source
 
     def _is_recorded(self, letting: Letting) -> bool:
         """Say whether a resource that is kept has the artifact as its own: it will have it marked when it goes."""

@@ -19,6 +19,7 @@ from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import to_line, write_jsonl
 from star_jobs.teacher import report
+from star_jobs.teacher.earlier import ANSWERS
 from star_jobs.teacher.records import FOLDER, RunRecord
 from star_jobs.teacher.statistics import Statistics, StatisticsBuilder
 from star_jobs.teacher.team import check_outputs
@@ -44,14 +45,15 @@ def run(stage: CollectTrajectories, job: JobContext) -> Outcome:
     items = work_items(chosen_tasks(dataset, stage.split, stage.tasks), stage.passes)
     _check_complete(items, job)
     builder = StatisticsBuilder()
-    path, runs = job.scratch / TRAJECTORIES, job.scratch / RUNS
-    with runs.open("wb") as results:
-        write_jsonl(path, _trajectories(items, job, builder, results))
+    path, runs, answers = (job.scratch / name for name in (TRAJECTORIES, RUNS, ANSWERS))
+    with runs.open("wb") as results, answers.open("wb") as given:
+        write_jsonl(path, _trajectories(items, job, builder, results, given))
     statistics = builder.build()
     job.log.info("statistics", **statistics.to_json_dict())
     _check_usable(statistics, stage)
     job.output.add_file(path, TRAJECTORIES)
     job.output.add_file(runs, RUNS)
+    job.output.add_file(answers, ANSWERS)
     job.output.add_bytes(statistics.model_dump_json(by_alias=True, indent=2).encode(), STATS)
     job.output.add_bytes(report.render(statistics).encode(), REPORT)
     return Outcome(
@@ -86,9 +88,9 @@ def _check_complete(items: Sequence[WorkItem], job: JobContext) -> None:
 
 
 def _trajectories(
-    items: Sequence[WorkItem], job: JobContext, builder: StatisticsBuilder, results: BinaryIO
+    items: Sequence[WorkItem], job: JobContext, builder: StatisticsBuilder, results: BinaryIO, given: BinaryIO
 ) -> Iterator[Trajectory]:
-    """Yield the trajectories in order; on the way every record is counted, and its result written."""
+    """Yield the trajectories in order; on the way every record is counted, and its result and answers written."""
     done = 0
     remaining = iter(items)
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
@@ -97,6 +99,7 @@ def _trajectories(
             for record in pool.map(lambda item: _record(item, job), batch):
                 builder.add(record)
                 results.write(to_line(record.result()))
+                given.write(to_line(record.given()))
                 done += 1
                 if record.trajectory is not None:
                     yield record.trajectory

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from star_contracts.errors import Reason
+from star_contracts.errors import JobWarning, Reason
 from star_contracts.job import GenerateTrajectories
 from star_jobs.datasets.snapshot import Dataset, split_of
 from star_jobs.errors import TerminalFailure
 from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.client import LLMClient
 from star_jobs.lookup import SignalStore
+from star_jobs.previous import fetch_previous
 from star_jobs.runtime import JobContext, Outcome
+from star_jobs.teacher.earlier import ANSWERS, EarlierRuns
 from star_jobs.teacher.ledger import Ledger
 from star_jobs.teacher.mars import run_mars
 from star_jobs.teacher.pool import work_off
@@ -50,9 +52,12 @@ def run(stage: GenerateTrajectories, job: JobContext) -> Outcome:
     shard = _Shard.open(stage, job)
     missing = shard.missing()
     job.log.info("trajectories to make", missing=len(missing), found=shard.found)
+    warnings: tuple[JobWarning, ...] = ()
     if missing:
-        asyncio.run(_generate(stage, job, shard, missing))
-    return Outcome(kind=None, inputs=_inputs(stage), metrics=shard.metrics())
+        wanted = [(item.task.task_id, item.pass_index) for item in missing]
+        earlier, warnings = EarlierRuns.open(fetch_previous(job, stage.previous, [ANSWERS]), wanted)
+        asyncio.run(_generate(stage, job, shard, missing, earlier))
+    return Outcome(kind=None, inputs=_inputs(stage), metrics=shard.metrics(), warnings=warnings)
 
 
 def _inputs(stage: GenerateTrajectories) -> dict[str, str]:
@@ -75,6 +80,9 @@ class _Shard:
     kept: int = 0
     hits: int = 0
     refused: int = 0
+    reused: int = 0
+    """Of those made, without a call: all answers were an earlier run's."""
+    calls_reused: int = 0
     regenerated: int = 0
     """Trajectories that another pod finished while this one worked on them too."""
     totals: dict[str, float] = field(default_factory=dict)
@@ -117,6 +125,8 @@ class _Shard:
 
     def _count(self, record: RunRecord) -> None:
         trajectory = record.trajectory
+        self.reused += record.reused
+        self.calls_reused += record.saved.calls
         if trajectory is None:
             self.refused += 1
             if self.refused == self.made >= min(_REFUSED_AT_FIRST, len(self.items)):
@@ -128,10 +138,13 @@ class _Shard:
     def metrics(self) -> dict[str, float]:
         """Return what this pod did."""
         counts = {"made": self.made, "found": self.found, "kept": self.kept, "regenerated": self.regenerated}
+        counts |= {"reused": self.reused, "callsReused": self.calls_reused}
         return {name: float(value) for name, value in counts.items()} | self.totals
 
 
-async def _generate(stage: GenerateTrajectories, job: JobContext, shard: _Shard, missing: Sequence[WorkItem]) -> None:
+async def _generate(
+    stage: GenerateTrajectories, job: JobContext, shard: _Shard, missing: Sequence[WorkItem], earlier: EarlierRuns
+) -> None:
     started = time.monotonic()
     ledger, pods = Ledger(job.work, job.shard_index), job.spec.shard.count
     spent = await asyncio.to_thread(ledger.read) if stage.token_budget else 0
@@ -141,7 +154,7 @@ async def _generate(stage: GenerateTrajectories, job: JobContext, shard: _Shard,
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(ledger.following(budget))
         clients = await open_clients(stage, stack, pods, budget)
-        team = _team(stage, shard.dataset, store, clients)
+        team = _team(stage, shard.dataset, store, clients, earlier)
 
         async def make(item: WorkItem) -> None:
             await shard.keep(item, await run_mars(team, item, shard.truth[item.task.task_id]))
@@ -169,7 +182,11 @@ def _totals(clients: Sequence[LLMClient]) -> dict[str, float]:
 
 
 def _team(
-    stage: GenerateTrajectories, dataset: Dataset, store: SignalStore | None, clients: dict[str, LLMClient]
+    stage: GenerateTrajectories,
+    dataset: Dataset,
+    store: SignalStore | None,
+    clients: dict[str, LLMClient],
+    earlier: EarlierRuns,
 ) -> Team:
     return Team(
         clients=clients,
@@ -179,5 +196,6 @@ def _team(
         items=dataset.items,
         toolbox=ToolBox(store, dataset.items) if store is not None and stage.agents.tools else None,
         summaries=store,
+        earlier=earlier,
         own_planner=PLANNER in stage.agent_llms,
     )

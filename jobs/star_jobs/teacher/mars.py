@@ -5,22 +5,24 @@ so that a server with a prefix cache reads a task once. The candidates are put i
 what a model likes about a place in a list must not look like what a user likes.
 """
 
+import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from star_contracts.data import AgentStep, ToolExchange, Trajectory, Usage
 from star_contracts.settings import Sampling, TrajectoryFilter, Variant
-from star_jobs.llm.client import LLMClient, cost_of
+from star_jobs.llm.client import cost_of
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.llm.messages import ChatMessage
 from star_jobs.llm.structured import JsonSchema
 from star_jobs.llm.usage import add_usage
 from star_jobs.teacher import agents
 from star_jobs.teacher.agents import InvalidOutput, Ranked
-from star_jobs.teacher.records import RunRecord
+from star_jobs.teacher.earlier import request_key
+from star_jobs.teacher.records import ModelAnswer, RunRecord
 from star_jobs.teacher.team import Team
 from star_jobs.teacher.templates import render
 from star_jobs.teacher.worklist import WorkItem, derived_seed
@@ -52,7 +54,8 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
     A request that the endpoint refuses (too long for the model) ends this run alone; raises every other JobFailure.
     """
     started = time.monotonic()
-    run = _Run(team, item)
+    before = await asyncio.to_thread(team.earlier.answers, item.task.task_id, item.pass_index)
+    run = _Run(team, item, before)
     trajectory: Trajectory | None = None
     failure = ""
     try:
@@ -70,6 +73,8 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
         outputs=run.outputs,
         invalid=run.invalid,
         left_out=run.left_out,
+        answers=tuple(run.answers),
+        saved=run.saved,
         cost=run.cost,
         seconds=round(time.monotonic() - started - run.waited, 3),
         gpus=team.gpus,
@@ -79,11 +84,16 @@ async def run_mars(team: Team, item: WorkItem, truth: str) -> RunRecord:
 class _Run:
     """The state of one run: what has been found so far, and what it took."""
 
-    def __init__(self, team: Team, item: WorkItem) -> None:
+    def __init__(self, team: Team, item: WorkItem, before: Mapping[str, ModelAnswer]) -> None:
         candidates = list(item.task.candidates)
         random.Random(item.seed).shuffle(candidates)  # noqa: S311 - reproducible, not secret
         self.team = team
         self.item = item
+        self.before = before
+        """What an earlier run of the same task and pass was answered, by request."""
+        self.answers: list[ModelAnswer] = []
+        self.saved = Usage()
+        """What the answers cost that were taken over."""
         self.task = shown(item.task, team.summaries).model_copy(update={"candidates": tuple(candidates)})
         self.style = style_of(len(candidates))
         self.tastes = agents.tastes(self.task, team.items) if team.brief else []
@@ -97,7 +107,7 @@ class _Run:
         self.usage = Usage()
         self.cost = 0.0
         self.waited = 0.0
-        """Seconds in which its calls waited for those of other runs."""
+        """Seconds in which its calls waited for those of other runs, less those that answers taken over once took."""
         self.outputs = 0
         self.invalid = 0
         self.repaired = False
@@ -307,16 +317,24 @@ class _Run:
         seed = derived_seed(f"{self.item.seed}/{agent}/{turn}")
         sampling: Sampling = self.team.sampling.model_copy(update={"seed": seed})
         client = self.team.clients[agent]
-        reply = await client.chat(
-            messages, sampling=sampling, schema=schema, template_arguments=None if schema else CHAT_TEMPLATE_ARGUMENTS
-        )
-        self.waited += reply.waited
-        self._spend(reply.usage, client)
-        return reply.text
-
-    def _spend(self, usage: Usage, client: LLMClient) -> None:
-        self.usage = add_usage(self.usage, usage)
-        self.cost += cost_of(usage, client.endpoint)
+        arguments = None if schema else CHAT_TEMPLATE_ARGUMENTS
+        key = request_key(client.endpoint.model, messages, sampling, schema, arguments)
+        answer = self.before.get(key)
+        if answer is None:
+            asked = time.monotonic()
+            await client.wait_ready()
+            starting = time.monotonic() - asked
+            reply = await client.chat(messages, sampling=sampling, schema=schema, template_arguments=arguments)
+            seconds = time.monotonic() - asked - starting - reply.waited
+            answer = ModelAnswer(key=key, text=reply.text, usage=reply.usage, seconds=round(seconds, 3))
+            self.waited += starting + reply.waited
+            self.cost += cost_of(reply.usage, client.endpoint)
+        else:
+            self.waited -= answer.seconds
+            self.saved = add_usage(self.saved, answer.usage)
+        self.answers.append(answer)
+        self.usage = add_usage(self.usage, answer.usage)
+        return answer.text
 
     def _count(self, *, valid: bool, agent: str) -> None:
         self.outputs += 1

@@ -37,12 +37,19 @@ def render(statistics: Statistics) -> str:
 def _summary(statistics: Statistics) -> str:
     overall, usage = statistics.overall, statistics.usage
     cost = f", cost {statistics.cost:.4g}" if statistics.cost else ""
+    calls = f"{_reused(statistics)}{usage.calls} calls"
     return (
         f"{overall.runs} runs of {statistics.model or 'no model'}, {overall.kept} kept, {statistics.refused} refused "
         f"by the endpoint, {statistics.unranked} without a readable ranking, {statistics.repaired} with repairs. "
-        f"{usage.calls} calls: {usage.prompt_tokens} tokens of prompts, {usage.completion_tokens} generated{cost}; "
+        f"{calls}: {usage.prompt_tokens} tokens of prompts, {usage.completion_tokens} generated{cost}; "
         f"{statistics.invalid_outputs} of {statistics.outputs} answers did not say what was asked for."
     )
+
+
+def _reused(statistics: Statistics) -> str:
+    if not statistics.saved.calls:
+        return ""
+    return f"{statistics.reused} taken over from an earlier run, with {statistics.saved.calls} calls not made. "
 
 
 def _samples(statistics: Statistics) -> str:

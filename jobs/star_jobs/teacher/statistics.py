@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from star_contracts.base import Model
 from star_contracts.data import TaskType, Trajectory, Usage
 from star_contracts.settings import Variant
-from star_jobs.llm.usage import add_usage
+from star_jobs.llm.usage import add_usage, without
 from star_jobs.teacher.records import RunRecord
 from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION, VariantUnavailable, serialize
 from star_jobs.trajectory.tools import NO_SIGNAL
@@ -78,6 +78,11 @@ class Statistics(Model):
     invalid_outputs: int
     """Answers of the model that did not say what was asked for."""
     usage: Usage
+    """Calls made, and their tokens."""
+    reused: int = 0
+    """Trajectories for which none was made, as an earlier run had all answers."""
+    saved: Usage = Usage()
+    """Calls that were not made, and the tokens they had cost the earlier run."""
     cost: float = 0.0
     """What all tokens cost, by the prices of the endpoints."""
     model_seconds: float
@@ -100,7 +105,9 @@ class Statistics(Model):
             "unranked": float(self.unranked),
             "repaired": float(self.repaired),
             "invalidOutputs": float(self.invalid_outputs),
+            "reused": float(self.reused),
             "calls": float(self.usage.calls),
+            "callsReused": float(self.saved.calls),
             "promptTokens": float(self.usage.prompt_tokens),
             "completionTokens": float(self.usage.completion_tokens),
         } | {name: value for name, value in optional.items() if value}
@@ -123,6 +130,7 @@ class StatisticsBuilder:
     tools: Counter[str] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    saved: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     cost: float = 0.0
     model: str = ""
@@ -142,6 +150,8 @@ class StatisticsBuilder:
             self.totals["refused"] += 1
             self.refusal = record.failure
             return
+        self.totals["reused"] += record.reused
+        self.saved = add_usage(self.saved, record.saved)
         self._add_trajectory(record.task_type, record.trajectory)
 
     def _add_trajectory(self, task_type: TaskType, trajectory: Trajectory) -> None:
@@ -199,7 +209,9 @@ class StatisticsBuilder:
             repaired=self.totals["repaired"],
             outputs=self.totals["outputs"],
             invalid_outputs=self.totals["invalid"],
-            usage=self.usage,
+            usage=without(self.usage, self.saved),
+            reused=self.totals["reused"],
+            saved=self.saved,
             cost=round(self.cost, 6),
             model_seconds=round(self.seconds, 1),
             model=self.model,

@@ -11,6 +11,7 @@ from star_contracts.settings import Agents, Sampling, TrajectoryFilter
 from star_jobs.errors import TerminalFailure
 from star_jobs.llm.budget import TokenBudget
 from star_jobs.llm.client import LLMClient
+from star_jobs.teacher.earlier import EarlierRuns
 from star_jobs.trajectory.format import ANALYSTS, PLANNER, RECOMMEND, REFLECTION
 from star_jobs.trajectory.prompt import SummarySource
 from star_jobs.trajectory.tools import ToolBox
@@ -63,6 +64,8 @@ class Team:
     """None when the agents have no tools."""
     summaries: SummarySource | None = None
     """Of the beginnings of long histories."""
+    earlier: EarlierRuns = field(default_factory=EarlierRuns)
+    """What an earlier run was answered."""
     own_planner: bool = False
     """True when the planner is a model of its own: a student trained on plans (the paper's MARS-Planner)."""
     tally: Tally = field(default_factory=Tally)
@@ -83,11 +86,11 @@ class Team:
 async def open_clients(
     stage: GenerateTrajectories, stack: AsyncExitStack, pods: int, budget: TokenBudget
 ) -> dict[str, LLMClient]:
-    """Open a client for each agent, one an endpoint, and wait until all are ready.
+    """Open a client for each agent, one an endpoint; none is asked for before its first answer is needed.
 
     `pods` share the endpoints' rate limits; the clients share this pod's budget.
 
-    Raises TerminalFailure(InvalidJobSpec) for an agent that MARS does not have, and what `wait_ready` raises.
+    Raises TerminalFailure(InvalidJobSpec) for an agent that MARS does not have.
     """
     unknown = sorted(set(stage.agent_llms) - set(AGENT_NAMES))
     if unknown:
@@ -99,7 +102,6 @@ async def open_clients(
     opened: dict[str, LLMClient] = {}
     for endpoint in _distinct([stage.llm, *endpoints.values()]):
         client = await stack.enter_async_context(LLMClient(endpoint, pods=pods, budget=budget))
-        await client.wait_ready()
         opened[endpoint.model_dump_json()] = client
     return {agent: opened[endpoint.model_dump_json()] for agent, endpoint in endpoints.items()}
 

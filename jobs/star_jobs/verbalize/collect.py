@@ -11,6 +11,7 @@ from star_jobs.datasets.snapshot import Dataset
 from star_jobs.errors import TerminalFailure
 from star_jobs.lookup import SignalStore, write_store
 from star_jobs.lookup.layout import SUMMARY, Entry, identity
+from star_jobs.previous import fetch_previous
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage.records import parse_jsonl
 from star_jobs.storage.s3 import CONCURRENCY
@@ -31,7 +32,8 @@ def run(stage: CollectSignals, job: JobContext) -> Outcome:
     dataset = Dataset(job.fetch(stage.dataset, only=needed_files(stage)))
     wanted = parts(stage, dataset, Neighbours(job.fetch(stage.neighbours)))
     _require_all(wanted, job)
-    reader = _Reader(job, SignalStore.open(job.fetch(stage.previous)) if stage.previous else None)
+    before = fetch_previous(job, stage.previous).folder
+    reader = _Reader(job, SignalStore.open(before) if before is not None else None)
     entries = write_store(job.scratch / "store", reader.entries(wanted))
     total = sum(entries.values())
     _require_substance(total, reader.without_words)
@@ -74,7 +76,9 @@ class _Reader:
 
     def _is_reused(self, entry: Entry) -> bool:
         before = known(self._previous, entry)
-        return before is not None and bool(words(before)) and before.made_from == entry.made_from
+        if before is None or not words(before):
+            return False
+        return (before.made_from, words(before)) == (entry.made_from, words(entry))
 
     def _read(self, part: Part) -> list[Entry]:
         found: list[Entry] = list(parse_jsonl(self._job.work.get(part.name) or b"", part.record, part.name))

@@ -17,6 +17,7 @@ from star_jobs.datasets.snapshot import Dataset
 from star_jobs.llm.client import LLMClient
 from star_jobs.llm.failures import RequestRefused
 from star_jobs.lookup import SignalStore
+from star_jobs.previous import fetch_previous
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.teacher.pool import work_off
 from star_jobs.teacher.worklist import derived_seed
@@ -47,13 +48,14 @@ def run(stage: VerbalizeSignals, job: JobContext) -> Outcome:
     shard = Shard(job, stage.llm.model, _size(mine), found=_size(mine) - _size(missing))
     job.log.info("entries to verbalize", entries=_size(missing), found=shard.found)
     shard.report()
+    before = fetch_previous(job, stage.previous if missing else None)
     if missing:
-        previous = SignalStore.open(job.fetch(stage.previous)) if stage.previous else None
+        previous = SignalStore.open(before.folder) if before.folder is not None else None
         prompter = Prompter(dataset.items, stage.sampling, stage.llm.model)
         asyncio.run(_verbalize(stage, shard, _Source(prompter, previous), missing))
         if shard.found + shard.made < shard.total:
             job.raise_if_stopping()
-    return Outcome(None, metrics=shard.metrics())
+    return Outcome(None, metrics=shard.metrics(), warnings=before.warnings)
 
 
 @dataclass(frozen=True)

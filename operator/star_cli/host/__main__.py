@@ -5,7 +5,6 @@
 The exit status is 1 where the machine lacks something that cannot be installed; the sentences are on stderr.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from star_cli.errors import StarctlError
+from star_cli.host.facts import cluster_of_tests
 from star_cli.host.needs import Purpose
 from star_cli.host.prepare import prepare_host
 from star_cli.local.errors import LocalClusterError
@@ -49,8 +49,7 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         shown.note(f"usage: python -m star_cli.host {{{'|'.join(Purpose)}}}")
         return 2
-    kept = os.environ.get("STAR_E2E_KEEP") == "1"
-    cluster = "e2e" if purpose is Purpose.TESTS and not kept else DEFAULT_NAME
+    cluster = cluster_of_tests() if purpose is Purpose.TESTS else DEFAULT_NAME
     try:
         prepare_host(purpose, shown, cluster=cluster, repository=Path.cwd())
     except (StarctlError, LocalClusterError) as error:

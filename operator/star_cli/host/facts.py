@@ -25,11 +25,13 @@ from star_cli.host.needs import Needs
 from star_cli.host.search import find
 from star_cli.local.cgroups import hierarchies
 from star_cli.local.network import BRIDGE
-from star_cli.local.paths import Layout, cache_dir, state_dir
+from star_cli.local.paths import DEFAULT_NAME, Layout, cache_dir, state_dir, state_root
 from star_cli.local.ports import is_free
 from star_cli.local.processes import Processes
 from star_cli.local.versions import TOOLS
 
+TESTS_CLUSTER = "e2e"
+"""A cluster that the end-to-end tests make for themselves."""
 _ANSWER_SECONDS = 3.0
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _YES = ("1", "on", "true", "yes")
@@ -211,8 +213,24 @@ def _taken(ports: Iterable[int], state: Path) -> frozenset[int]:
     return frozenset(port for port in ports if not is_free("127.0.0.1", port))
 
 
+def cluster_of_tests() -> str:
+    """The name of the cluster for the end-to-end tests: one of this user's that runs, as there can be one alone.
+
+    It is theirs for the session where none runs: `TESTS_CLUSTER`. With STAR_E2E_KEEP=1 it is the default one.
+    """
+    owner = Path(_owner())
+    if owner.parent == state_root() and owner.name != TESTS_CLUSTER:
+        return owner.name
+    return DEFAULT_NAME if os.environ.get("STAR_E2E_KEEP") == "1" else TESTS_CLUSTER
+
+
+def _owner() -> str:
+    """The state folder of the cluster that has the pod network; empty where none has."""
+    return _text(Path("/sys/class/net") / BRIDGE / "ifalias").strip()
+
+
 def _other_cluster(state: Path) -> str:
-    owner = _text(Path("/sys/class/net") / BRIDGE / "ifalias").strip()
+    owner = _owner()
     return "" if owner == str(state) else owner
 
 

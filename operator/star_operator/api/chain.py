@@ -70,7 +70,9 @@ _SERVED = {
 INFO: dict[StageName, StageInfo] = {
     StageName.DATASET: StageInfo("RecDataset", RecDatasetSpec, ()),
     StageName.VERBALIZATION: StageInfo("Verbalization", VerbalizationSpec, ("dataset", "previous"), needs=(_DATA,)),
-    StageName.TEACHER: StageInfo("TeacherRun", TeacherRunSpec, ("dataset", "verbalization"), _SIGNALS, (_DATA,)),
+    StageName.TEACHER: StageInfo(
+        "TeacherRun", TeacherRunSpec, ("dataset", "verbalization", "previous"), _SIGNALS, (_DATA,)
+    ),
     StageName.SFT: StageInfo("SFTJob", SFTJobSpec, ("trajectories",), needs=((StageName.TEACHER,),)),
     StageName.GRPO: StageInfo(
         "GRPOJob",

@@ -420,6 +420,12 @@ WARNS = Section(
             "Ids that cannot be written in a tool call are not offered for look-ups.",
             "Nothing, where they are few; else give those users and items other ids.",
         ),
+        WarningReason.PREVIOUS_GONE: Remedy(
+            _ENDED_WELL,
+            "What `spec.previous` names, or its artifact, is not there any more: nothing was taken over from it, and "
+            "all was made anew. The outcome is the same, for more calls.",
+            "Nothing; where the name was wrong, correct it in the next run.",
+        ),
     },
 )
 

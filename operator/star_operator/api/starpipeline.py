@@ -200,7 +200,8 @@ class StarPipelineSpec(Model):
     base_model: BaseModelChoice = BaseModelChoice.BASE
     """What training starts from."""
     series: Series | None = None
-    """Runs of one series follow each other: a Verbalization is refreshed from the one before. The pipeline's name by
+    """Runs of one series follow each other: a Verbalization is refreshed from the one before, a TeacherRun takes
+    trajectories over. The pipeline's name by
     default; a RetrainSchedule gives its own."""
     variants: dict[str, Variant] = Field(default={}, max_length=MAX_VARIANTS, json_schema_extra=_VARIANT_NAMES)
     """Chains beside each other, by name: all share what comes before the first stage in which they differ."""
@@ -274,6 +275,8 @@ class StarPipelineStatus(Status):
     """The checkpoint that training starts from in place of the base model."""
     previous: str = ""
     """The Verbalization of the series that this run's is refreshed from."""
+    previous_teacher: str = ""
+    """The TeacherRun of the series that this run's takes trajectories over from."""
     variant: str = ""
     """The variant that was selected."""
     checkpoint: PinnedModel | None = None

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from star_contracts.settings import Agents, Sampling, TaskSplit, TrajectoryFilter
-from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, DatasetRef, RunSpec, VerbalizationRef
+from star_operator.api.common import LLM, PODS_BY_SHARDS, Compute, DatasetRef, RunSpec, TeacherRunRef, VerbalizationRef
 from star_operator.api.meta import CEL, KindInfo, Resource, Status
 
 AGENTS = (
@@ -66,6 +66,9 @@ class TeacherRunSpec(RunSpec):
     token_budget: int | None = Field(default=None, ge=1)
     """Tokens of prompts and answers that the whole run may spend, over all models and attempts. When they are used up
     the run fails with reason TokenBudgetSpent; a run of the same name with a larger one reuses what is finished."""
+    previous: TeacherRunRef | None = None
+    """An earlier TeacherRun to go on from: what would be asked in the same way (task, item texts, signals, model,
+    sampling, prompts) is taken over from its trajectories, and only the rest is asked for."""
     filter: TrajectoryFilter = TrajectoryFilter.HIT_AT_1
     """Which trajectories are kept for training."""
     sampling: Sampling = Sampling()

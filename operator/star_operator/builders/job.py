@@ -17,7 +17,7 @@ from typing import Any
 
 from star_contracts.artifact import DIGEST_PATTERN, Producer, artifact_uri, memo_uri, work_uri
 from star_contracts.base import canonical_json, value_hash
-from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard
+from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard, Whole
 from star_contracts.progress import ProgressTarget
 from star_contracts.result import ExitCode
 from star_operator.api.common import CachePolicy, RunSpec
@@ -80,11 +80,15 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     The work prefix follows from the work, so that a retry, a new attempt and a re-created resource continue it, and a
     collecting step reads its shards' parts. The output names work and resource (its UID): a re-created resource of the
     same name may do other work, artifacts are never overwritten, and what was let go of the one before may be on its
-    way out. Under cachePolicy Never the work is the resource's own as well: nothing of an earlier one is met.
+    way out. Under cachePolicy Never the work is the resource's own as well: nothing of an earlier one is met. A
+    look-up is told of the work that it looks for.
     """
     place = (settings.store.uri, owner.namespace, owner.kind)
     fresh = run.cache_policy == CachePolicy.NEVER
+    stage, job_step, role, pool = step.stage, step.name, step.role, step.compute.pool
+    step = step.looks_for or step
     parts, parts_hash = step.work_area
+    whole = step.collected_by if not fresh else None
     output_step = f"{step.name}-{_key(step.work_hash, owner, fresh=True).removeprefix('sha256:')[:8]}"
     return JobSpec(
         store=settings.store.connection,
@@ -95,11 +99,12 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
             uid=owner.uid,
             step=step.name,
             work_hash=step.work_hash,
-            image=image_of(step.role, step.compute.pool, settings),
+            image=image_of(role, pool, settings),
         ),
         output=artifact_uri(*place, owner.name, attempt, output_step),
         work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh=fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
+        whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
         inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
         shard=Shard(count=step.shards),
         progress=ProgressTarget(
@@ -109,9 +114,9 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
             name=owner.name,
             uid=owner.uid,
             attempt=attempt,
-            step=step.name,
+            step=job_step,
         ),
-        stage=step.stage,
+        stage=stage,
     )
 
 

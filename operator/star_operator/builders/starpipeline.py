@@ -111,10 +111,9 @@ class _Wiring:
         status = self.pipeline.status
         match name:
             case StageName.VERBALIZATION:
-                previous = {"previous": {"name": status.previous}} if status.previous else {}
-                return {"dataset": given["dataset"], **previous}
+                return {"dataset": given["dataset"]} | _previous(status.previous)
             case StageName.TEACHER:
-                return given
+                return given | _previous(status.previous_teacher)
             case StageName.SFT:
                 start = pinned_reference(status.incumbent) if status.incumbent is not None else {}
                 return {"trajectories": self._named(StageName.TEACHER), **({"model": start} if start else {})}
@@ -129,6 +128,10 @@ class _Wiring:
     def _named(self, stage: StageName) -> dict[str, str] | None:
         row = self.before.get(stage)
         return {"name": row.name} if row is not None else None
+
+
+def _previous(name: str) -> dict[str, Any]:
+    return {"previous": {"name": name}} if name else {}
 
 
 def _used(name: StageName, use: Any) -> PlannedStage:

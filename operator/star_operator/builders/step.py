@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import value_hash
+from star_contracts.errors import JobWarning
 from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
 from star_contracts.settings import GRPOHyperparameters, SFTHyperparameters
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
@@ -77,8 +78,17 @@ class Step:
     api_keys: dict[str, SecretKeyRef] = field(default_factory=dict)
     """Secrets mounted as files /etc/star/keys/<key of this dict>."""
 
+    warnings: tuple[JobWarning, ...] = ()
+    """What a person should know of the step besides what its job says."""
+
     continues: "Step | None" = None
     """The step whose part files this one collects: they share a work area."""
+
+    collected_by: "Step | None" = None
+    """The step that collects the part files of this one: where its artifact is there already, nothing is to be made."""
+
+    looks_for: "Step | None" = None
+    """The step whose work this one only looks for (`builders/lookup.py`)."""
 
     @property
     def work_area(self) -> tuple[str, str]:
@@ -105,8 +115,9 @@ def with_precision(hyperparameters: H, compute: Compute) -> H:
     return hyperparameters.model_copy(update={"precision": hyperparameters.precision.on(compute.gpus_per_node)})
 
 
-_LIMITS = frozenset({"tokenBudget", "sourceDigest"})
-"""Parameters that say how far a stage may go, or what it must refuse, not what it makes."""
+_NOT_THE_OUTCOME = frozenset({"tokenBudget", "sourceDigest", "previous"})
+"""Parameters that say how far a stage may go, what it must refuse, or where it finds what was done before: of entries
+that would be made in the same way. Not what it makes."""
 
 
 def _parameters(value: Any) -> Any:
@@ -116,7 +127,7 @@ def _parameters(value: Any) -> Any:
             return value["digest"]
         if "baseUrl" in value:
             return None
-        return {key: _parameters(item) for key, item in value.items() if key not in _LIMITS}
+        return {key: _parameters(item) for key, item in value.items() if key not in _NOT_THE_OUTCOME}
     if isinstance(value, list):
         return [_parameters(item) for item in value]
     return value
@@ -130,3 +141,5 @@ class Inputs:
     """By role: `dataset`, `signals`, `trajectories`."""
     models: dict[str, ModelSource] = field(default_factory=dict)
     """By role: `model` (to train), `llm` (to serve), `llm.<agent>` (to serve to one agent)."""
+    warnings: tuple[JobWarning, ...] = ()
+    """What is done without."""

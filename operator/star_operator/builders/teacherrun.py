@@ -1,5 +1,7 @@
 """TeacherRun -> MARS workers in shards, and the trajectories collected from them."""
 
+from dataclasses import replace
+
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import CollectTrajectories, GenerateTrajectories
 from star_operator.api.teacherrun import TeacherRun
@@ -13,7 +15,8 @@ STEPS = ("generate", "collect")
 def plan(name: str, resource: TeacherRun, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
     """Return the step of that name."""
     generate = _generate(resource, inputs, settings)
-    return generate if name == "generate" else _collect(resource, inputs, generate)
+    collect = _collect(resource, inputs, generate)
+    return replace(generate, collected_by=collect) if name == "generate" else collect
 
 
 def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
@@ -33,6 +36,7 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         split=spec.split,
         tasks=spec.tasks,
         filter=spec.filter,
+        previous=inputs.artifacts.get("previous"),
     )
     digests = {"dataset": dataset.digest} | {role: llm.identity for role, llm in llms.items()}
     digests |= {"signals": signals.digest} if signals else {}
@@ -46,6 +50,7 @@ def _generate(resource: TeacherRun, inputs: Inputs, settings: Settings) -> Step:
         shards=spec.shards,
         has_artifact=False,
         servers=tuple(servers.values()),
+        warnings=inputs.warnings,
         api_keys={role: key for llm in llms.values() for role, key in llm.api_keys.items()},
     )
 

@@ -1,5 +1,7 @@
 """Verbalization -> neighbours, verbalizers in shards, and the look-up store collected from them."""
 
+from dataclasses import replace
+
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import CollectSignals, ComputeNeighbours, VerbalizeSignals
 from star_operator.api.verbalization import Verbalization
@@ -17,11 +19,12 @@ def plan(name: str, resource: Verbalization, inputs: Inputs, done: dict[str, Art
         stage = ComputeNeighbours(dataset=dataset, neighbours=resource.spec.neighbours)
         return Step(name, stage, "jobs", resource.spec.compute, inputs={"dataset": dataset.digest})
     verbalize = _verbalize(resource, inputs, done["neighbours"], settings)
-    return verbalize if name == "verbalize" else _collect(resource, inputs, done["neighbours"], verbalize)
+    collect = _collect(resource, inputs, done["neighbours"], verbalize)
+    return replace(verbalize, collected_by=collect) if name == "verbalize" else collect
 
 
 def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, settings: Settings) -> Step:
-    spec, dataset, previous = resource.spec, inputs.artifacts["dataset"], inputs.artifacts.get("previous")
+    spec, dataset = resource.spec, inputs.artifacts["dataset"]
     llm = resolve_llm(spec.llm, inputs.models.get("llm"), resource.metadata.namespace, settings)
     stage = VerbalizeSignals(
         dataset=dataset,
@@ -31,19 +34,19 @@ def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef,
         scope=spec.scope,
         summaries=spec.summaries,
         limit=spec.limit,
-        previous=previous,
+        previous=inputs.artifacts.get("previous"),
     )
-    before = {"previous": previous.digest} if previous else {}
     return Step(
         "verbalize",
         stage,
         "jobs",
         spec.compute,
-        inputs={"dataset": dataset.digest, "neighbours": neighbours.digest, "llm": llm.identity, **before},
+        inputs={"dataset": dataset.digest, "neighbours": neighbours.digest, "llm": llm.identity},
         shards=spec.shards,
         has_artifact=False,
         servers=llm.servers,
         api_keys=llm.api_keys,
+        warnings=inputs.warnings,
     )
 
 

@@ -163,16 +163,11 @@ class Told:
     owner: str
     """UID of the resource."""
     digests: frozenset[str]
-    """All of them in it, of artifacts to read among them."""
+    """All of them in it: of artifacts to read, and of work."""
     uris: frozenset[str]
     """Prefixes to read and write."""
     job: JobSpec | None = None
     """Where it is a job's."""
-
-    @property
-    def work(self) -> str:
-        """Return the work hash that an artifact of equal work has; empty where nothing is looked for."""
-        return self.job.producer.work_hash if self.job is not None else ""
 
 
 def told(config_map: KubeObject) -> Told:

@@ -227,6 +227,9 @@ def _row(planned: PlannedStage, seen: Seen | None, before: StageStatus | None, n
         phase = Phase.SUCCEEDED
     running = phase is Phase.RUNNING
     since = (row.running_since or timestamp(now)) if running else None
+    spent = row.gpu_seconds if running else round(_spent(row, now), 1)
+    if seen is not None and seen.reused and row.tries == 1:
+        spent = 0.0  # what looked whether there was anything to do held no GPU
     return row.model_copy(
         update={
             "phase": phase,
@@ -236,7 +239,7 @@ def _row(planned: PlannedStage, seen: Seen | None, before: StageStatus | None, n
             "message": seen.message[:MAX_MESSAGE] if seen is not None else "",
             "gpus": planned.gpus,
             "running_since": since,
-            "gpu_seconds": row.gpu_seconds if running else round(_spent(row, now), 1),
+            "gpu_seconds": spent,
         }
     )
 

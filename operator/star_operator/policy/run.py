@@ -103,6 +103,8 @@ class StepView:
     """Those it uses; none before a pod has asked for them."""
     compute: Compute | None = None
     """Where it is to run now; None while its inputs are not there."""
+    looks: bool = False
+    """It only looks for an artifact: it may have found none."""
 
     @property
     def job(self) -> JobView | None:
@@ -167,8 +169,10 @@ def _completed(run: RunSpec, step: StepView) -> Decision:
     results = [pod.result for pod in step.pods if pod.result is not None and pod.result.error is None]
     if not step.has_artifact:
         warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
-        return Finish(JobResult(metrics=_sum_metrics(results), warnings=tuple(warnings)[:MAX_WARNINGS]))
-    result = next((result for result in results if result.artifact is not None), None)
+        reused = bool(results) and all(result.reused for result in results)
+        metrics = _sum_metrics(results)
+        return Finish(JobResult(metrics=metrics, reused=reused, warnings=tuple(warnings)[:MAX_WARNINGS]))
+    result = next((result for result in results if result.artifact is not None or step.looks), None)
     if result is None:
         text = f"step {step.name} ended well but its result was lost with its pod; it is asked for again"
         return _retry(run, step, ConditionReason.RESULT_LOST, text)

@@ -104,6 +104,5 @@ def sweep_spec(
         let_go=tuple(lettings.values())[:MAX_PREFIXES],
         kept=frozenset(decision.held | there),
         recorded=decision.recorded,
-        works=frozenset(one.work for one in active if one.work),
         used=frozenset(uri for one in active for uri in one.uris if uri.startswith(f"{order.root}/")) | order.foreign,
     )

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.errors import JobWarning, WarningReason
 from star_contracts.job import ModelSource
 from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.common import LLM, ModelRef, Ref
@@ -41,6 +42,31 @@ async def produced(
     if resource.status.phase is Phase.SUCCEEDED and artifact is not None:
         return resource, ArtifactRef(uri=artifact.uri, digest=artifact.digest)
     raise _not_ready(resource, field)
+
+
+async def taken_over(
+    cluster: Cluster, resource: ResourceT, ref: Ref | None
+) -> tuple[dict[str, ArtifactRef], tuple[JobWarning, ...]]:
+    """Return the artifact of the earlier run of the same kind that `spec.previous` names, by role, and what to say.
+
+    One that is not there any more, or that failed, is done without: the outcome does not depend on it.
+    Raises Waiting while it runs, InvalidSpec when a resource names itself.
+    """
+    kind, meta = type(resource), resource.metadata
+    if ref is None:
+        return {}, ()
+    if ref.name == meta.name:
+        text = f"spec.previous names {ref.name} itself, which can only wait for its own end"
+        remedy = f"name an earlier {kind.INFO.kind} or leave previous out"
+        raise InvalidSpec(ConditionReason.INVALID_REFERENCE, f"{text}; {remedy}")
+    try:
+        _, artifact = await produced(cluster, kind, meta.namespace, ref, "spec.previous")
+    except Waiting as waiting:
+        if waiting.reason not in (ConditionReason.INPUT_MISSING, ConditionReason.INPUT_FAILED):
+            raise
+        text = f"{waiting.message}. What could not be taken over from it was made anew"
+        return {}, (JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),)
+    return {"previous": artifact}, ()
 
 
 async def dataset_and_signals(

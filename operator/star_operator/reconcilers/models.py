@@ -1,5 +1,7 @@
 """A run's hub models, pinned: resolved to commits once, and remembered in status."""
 
+from dataclasses import replace
+
 from star_contracts.job import ModelSource
 from star_operator.api.common import RunSpec
 from star_operator.builders.step import Inputs
@@ -32,7 +34,7 @@ async def pinned(
 
 def with_commits(inputs: Inputs, commits: dict[str, str]) -> Inputs:
     """Return the inputs with each hub model at its commit."""
-    return Inputs(inputs.artifacts, inputs.models | {role: ModelSource(hub=commit) for role, commit in commits.items()})
+    return replace(inputs, models=inputs.models | {role: ModelSource(hub=commit) for role, commit in commits.items()})
 
 
 def _place(spec: RunSpec, role: str) -> tuple[str, str]:

@@ -10,10 +10,12 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.result import JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, Resource, Status
 from star_operator.builders.job import step_job
 from star_operator.builders.llmserver import server_objects
+from star_operator.builders.lookup import look_up, look_up_name, looked_for
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
@@ -118,12 +120,17 @@ class RunReconciler(Generic[ResourceT]):
             if commits != status.models:  # written down before anything is made of it: a later look may find another
                 status = status.model_copy(update={"models": commits})
                 return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {name} is starting")
-            plan = self._plan(resource, status, name, with_commits(inputs, commits))
+            plan: Step | None = self._plan(resource, status, name, with_commits(inputs, commits))
+            assert plan is not None
+            if _may_look(status, view, name) and (look := look_up(plan, resource.spec, self._context.settings)):
+                name, plan = look.name, look
         except Waiting as waiting:
             key = Key(owner.kind, owner.namespace, owner.name)
             self._context.waiting[meta.namespace].add(key)
             if waiting.reason is ConditionReason.HUB_UNREACHABLE:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
+            if _may_look(status, view, name) and view.job(status.attempt, look_up_name(name)) is not None:
+                name = look_up_name(name)
             if view.job(status.attempt, name) is None:
                 return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
             plan = None
@@ -154,6 +161,7 @@ class RunReconciler(Generic[ResourceT]):
             name=seen.step,
             attempt=status.attempt,
             has_artifact=seen.plan is None or seen.plan.has_artifact,
+            looks=looked_for(seen.step) is not None,
             remembered=state.find_step(status, seen.step),
             compute=seen.plan.compute if seen.plan is not None else None,
             view=explain_run(seen.view, namespace, uses),
@@ -199,7 +207,9 @@ class RunReconciler(Generic[ResourceT]):
                 await self._set_deadline(seen, status.attempt, seconds)
                 return status
             case policy.Finish(result):
-                return await self._finish_step(seen, state.step_done(status, seen.step, result))
+                # What a look-up has found is the artifact of the step that it was for.
+                done = (looked_for(seen.step) if result.artifact is not None else None) or seen.step
+                return await self._finish_step(seen, state.step_done(status, done, _warned(result, seen.plan)))
             case policy.Retry(reason, message):
                 return self._schedule_retry(seen, status, reason, message)
             case policy.EndPods(pods):
@@ -223,6 +233,8 @@ class RunReconciler(Generic[ResourceT]):
         await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
         for plan in seen.plan.servers:  # one that cannot be built is refused now, and not when a pod asks for it
             server_objects(seen.owner.namespace, plan, [], self._context.settings)
+        if seen.plan.looks_for is not None:  # and so is a step that cannot, before anybody looks for what it made
+            step_job(seen.owner, seen.plan.looks_for, attempt, self._context.settings, run)
         for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
             await self._context.cluster.apply(obj)
 
@@ -321,6 +333,19 @@ class RunReconciler(Generic[ResourceT]):
             return
         for job in jobs:
             await self._context.cluster.delete(JOB, meta.namespace, job.name)
+
+
+def _may_look(status: Status, view: RunView, name: str) -> bool:
+    """Say whether a step has not been begun, and nobody has looked yet whether its work is done."""
+    begun = state.find_step(status, name) is not None or view.job(status.attempt, name) is not None
+    return not begun and not state.is_done(status, look_up_name(name))
+
+
+def _warned(result: JobResult, plan: Step | None) -> JobResult:
+    """Return a step's result with what its plan has to say; one that was reused was made with other means."""
+    if plan is None or result.reused:
+        return result
+    return result.model_copy(update={"warnings": (*result.warnings, *plan.warnings)})
 
 
 def _failed(status: Status, at: state.Moment, reason: AnyReason, message: str) -> Status:

@@ -4,11 +4,10 @@ from star_operator.api.meta import Status
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.teacherrun import TeacherRun
 from star_operator.builders import sftjob as builder
-from star_operator.builders.checkpoint import checkpoint
-from star_operator.builders.llm import model_identity
 from star_operator.builders.step import Inputs
 from star_operator.kube.cluster import Cluster
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source, produced
+from star_operator.reconcilers.record import is_recorded, record
 from star_operator.reconcilers.run import RunKind
 
 
@@ -24,9 +23,8 @@ async def inputs(cluster: Cluster, resource: SFTJob) -> Inputs:
 
 async def succeeded(cluster: Cluster, resource: SFTJob, status: Status) -> None:
     """Record the checkpoint."""
-    used = await inputs(cluster, resource)
-    digests = {role: artifact.digest for role, artifact in used.artifacts.items()}
-    await cluster.apply(checkpoint(resource, status, {**digests, "model": model_identity(used.models["model"])}))
+    if not await is_recorded(cluster, resource, status):
+        await record(cluster, resource, status, await inputs(cluster, resource))
 
 
 def headline(metrics: dict[str, float]) -> str:

@@ -11,7 +11,6 @@ from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Phase, Resource, Status
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import BaseModelChoice, PinnedModel, StarPipeline, StarPipelineStatus
-from star_operator.api.verbalization import Verbalization
 from star_operator.builders.starpipeline import child, deployment, deployment_name, plan, series_of
 from star_operator.core.errors import InvalidSpec, Refused
 from star_operator.core.labels import LABEL_SERIES, RETRY_ANNOTATION, TRY_ANNOTATION, label_value
@@ -28,6 +27,8 @@ from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
 
 DEPLOYMENT = INFO[StageName.DEPLOYMENT].kind
+CONTINUED = {StageName.VERBALIZATION: "previous", StageName.TEACHER: "previous_teacher"}
+"""Stages that take over from the series' last run, and the field of the status that names it."""
 
 
 class StarPipelineReconciler:
@@ -118,17 +119,18 @@ class StarPipelineReconciler:
         return told(status, at, phase, reason, message)
 
     async def _resolve(self, pipeline: StarPipeline) -> dict[str, Any]:
-        """Return what a run starts from: the incumbent, where it is asked for, and the series' last Verbalization."""
+        """Return what a run starts from: the incumbent, where it is asked for, and the last of the series."""
         cluster, namespace, name = self._cluster, pipeline.metadata.namespace, deployment_name(pipeline)
         found: dict[str, Any] = {}
         if pipeline.spec.base_model is BaseModelChoice.INCUMBENT and name is not None:
             body = await cluster.get(STAR_TYPES[DEPLOYMENT], namespace, name)
             found["incumbent"] = _serving(StarDeployment.parse(body)) if body is not None else None
-        stage = pipeline.spec.verbalization
-        if stage is not None and stage.template is not None:
-            labels = {LABEL_SERIES: label_value(series_of(pipeline))}
-            listed = await cluster.list_objects(STAR_TYPES["Verbalization"], namespace, labels)
-            found["previous"] = _newest([body for body in listed if not _is_ours(body, pipeline)])
+        labels = {LABEL_SERIES: label_value(series_of(pipeline))}
+        for name, field in CONTINUED.items():
+            stage, kind = pipeline.spec.stage(name), INFO[name].kind
+            if stage is not None and stage.template is not None:
+                listed = await cluster.list_objects(STAR_TYPES[kind], namespace, labels)
+                found[field] = _newest(BY_KIND[kind], [body for body in listed if not _is_ours(body, pipeline)])
         return found
 
     async def _look(self, pipeline: StarPipeline, row: PlannedStage) -> policy.Seen | None:
@@ -176,6 +178,8 @@ class StarPipelineReconciler:
             raise InvalidSpec(ConditionReason.NAME_TAKEN, f"{text} to move it, or deployment.name to make another one")
         if not moved or body is None:
             if stage.template is not None:
+                if body is not None and _is_scaled(body):  # its copies are whoever's scales it
+                    wish["spec"]["server"]["replicas"] = body["spec"]["server"]["replicas"]
                 body = await cluster.apply(wish)
             else:
                 body = await cluster.merge(rtype, namespace, name, {"spec": wish["spec"]}) or body
@@ -260,6 +264,11 @@ def _is_ours(body: KubeObject, pipeline: StarPipeline) -> bool:
     return any(owner["uid"] == pipeline.metadata.uid for owner in owners)
 
 
+def _is_scaled(body: KubeObject) -> bool:
+    """Say whether somebody scales a deployment: `kubectl scale`, or an autoscaler."""
+    return any(entry.get("subresource") == "scale" for entry in body["metadata"].get("managedFields", []))
+
+
 def _of_the_series(body: KubeObject, pipeline: StarPipeline) -> bool:
     series: str = body["metadata"].get("labels", {}).get(LABEL_SERIES, "")
     return series == label_value(series_of(pipeline))
@@ -272,12 +281,12 @@ def _serving(resource: StarDeployment) -> PinnedModel | None:
     return PinnedModel(uri=one.uri, digest=one.digest) if one is not None else None
 
 
-def _newest(bodies: list[KubeObject]) -> str:
-    """Return the name of the Verbalization that succeeded last; empty when none has."""
+def _newest(kind: type[Resource[Any, Any]], bodies: list[KubeObject]) -> str:
+    """Return the name of the resource that succeeded last; empty when none has."""
     done: list[tuple[str, str]] = []
     for body in bodies:
         try:
-            resource: Resource[Any, Any] = Verbalization.parse(body)
+            resource = kind.parse(body)
         except ValidationError:
             continue
         if resource.status.phase is Phase.SUCCEEDED and "deletionTimestamp" not in body["metadata"]:

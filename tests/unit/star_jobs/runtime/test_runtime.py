@@ -13,7 +13,7 @@ import pytest
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Manifest, Producer
 from star_contracts.base import value_hash
 from star_contracts.errors import JobWarning, Reason
-from star_contracts.job import ImportModel, JobSpec, Shard
+from star_contracts.job import ImportModel, JobSpec, Shard, Whole
 from star_contracts.result import ErrorClass, ExitCode, JobResult
 from star_jobs import __main__ as entry_point
 from star_jobs import runtime
@@ -122,6 +122,20 @@ def test_without_a_memo_the_work_runs_again(pod: Pod, uri: str) -> None:
     pod.run(make)
     _, second = pod.with_spec(output=f"{uri}/out/2", memo=None).run(make)
     assert not second.reused
+
+
+def test_a_shard_has_nothing_to_do_where_the_artifact_is_that_is_collected_from_its_parts(
+    pod: Pod, uri: str, store: ObjectStore
+) -> None:
+    _, collected = pod.run(make)
+    whole = Whole(memo=str(pod.spec.memo), work_hash=pod.spec.producer.work_hash)
+    sharded = pod.with_spec(output=f"{uri}/out/2", memo=None, whole=whole, shard=Shard(count=2))
+    assert sharded.run(never) == (ExitCode.DONE, JobResult(reused=True))
+    other = sharded.with_spec(whole=Whole(memo=str(pod.spec.memo), work_hash=value_hash(2)))
+    assert other.run(lambda stage, job: Outcome(None, metrics={"made": 1}))[1] == JobResult(metrics={"made": 1})
+    assert collected.artifact is not None
+    store.delete(f"{collected.artifact.uri}/manifest.json")
+    assert not sharded.run(lambda stage, job: Outcome(None))[1].reused
 
 
 @pytest.mark.parametrize("damage", ["deleted", "replaced", "garbled memo"])

@@ -84,7 +84,7 @@ def test_a_sweep_condemns_no_mark_of_its_own(memory: MemoryStore) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"works": {WORK}},
+        {"kept": {WORK}},
         {"used": {f"{ROOT}/sftjob/a/1/train-12345678"}},
         {"used": {f"{ROOT}/sftjob/a/1/train"}},
         {"kept": "its digest"},
@@ -107,7 +107,7 @@ def test_what_is_in_use_is_not_condemned_and_its_time_begins_anew(memory: Memory
 def test_equal_work_on_one_version_of_raw_files_is_known_by_the_work_without_it(memory: MemoryStore) -> None:
     letting = written(memory, "a", source=value_hash("raw files"))
     swept(memory, 1, let_go=(letting,))
-    assert swept(memory, 2, at=1000, works={WORK}).metrics == {
+    assert swept(memory, 2, at=1000, kept={WORK}).metrics == {
         "marked": 0,
         "swept": 0,
         "waiting": 1,

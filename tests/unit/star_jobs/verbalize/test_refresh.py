@@ -8,7 +8,7 @@ import pytest
 
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
 from star_contracts.data import SignalKind
-from star_contracts.errors import Reason
+from star_contracts.errors import Reason, WarningReason
 from star_contracts.result import ExitCode
 from star_contracts.settings import (
     Sampling,
@@ -131,6 +131,36 @@ def test_an_entry_without_words_is_asked_for_again(library: Library) -> None:
         done = library.verbalize(llm.endpoint(), previous=before)
     assert 0 < without == done.result.metrics["made"]
     assert done.result.metrics["withoutWords"] == 0
+
+
+def test_a_store_that_is_gone_is_done_without_and_a_warning_says_so(refreshed: tuple[Library, ArtifactRef]) -> None:
+    library, before = refreshed
+    library.jobs.store.delete(f"{before.uri}/manifest.json")
+    with fake_llm(tidy) as llm:
+        done = library.verbalize(llm.endpoint(), previous=before)
+    assert (done.code, done.result.metrics["made"], done.result.metrics["reused"]) == (ExitCode.DONE, 52, 0)
+    assert [warning.reason for warning in done.result.warnings] == [WarningReason.PREVIOUS_GONE]
+    assert f"{before.uri} holds no manifest.json" in done.result.warnings[0].message
+    collected = library.collect(previous=before)
+    assert (collected.result.metrics["made"], collected.result.metrics["reused"]) == (52, 0)
+    assert collected.result.warnings == (), "an artifact is not the worse for it"
+
+
+def test_parts_made_with_another_store_before_are_kept_and_told_from_those_taken_over(
+    refreshed: tuple[Library, ArtifactRef],
+) -> None:
+    library, before = refreshed
+    with fake_llm(lambda request: '{"name": "Film", "summary": "Other words", "items": "1"}') as llm:
+        library.verbalize(llm.endpoint(), shards=2, index=0)
+    made = library.parts()
+    with fake_llm(tidy) as llm:
+        for index in (0, 1):
+            library.verbalize(llm.endpoint(), shards=2, index=index, previous=before)
+        assert llm.requests == [], "the first shard's parts are there, and the second's are in the store"
+    assert {name: data for name, data in library.parts().items() if name in made} == made
+    collected = library.collect(previous=before).result.metrics
+    of_first = sum(len((data or b"").splitlines()) for data in made.values())
+    assert (collected["made"], collected["reused"]) == (of_first, 52 - of_first)
 
 
 @pytest.mark.bad_input

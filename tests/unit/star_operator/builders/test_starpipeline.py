@@ -22,7 +22,7 @@ def test_the_stages_are_wired_to_each_other() -> None:
     found = specs()
     assert list(found) == list(KINDS)
     assert found["verbalization"]["dataset"] == {"name": "weekly-dataset"}
-    assert "previous" not in found["verbalization"]
+    assert "previous" not in found["verbalization"] | found["teacher"]
     assert found["teacher"]["verbalization"] == {"name": "weekly-verbalization"}
     assert found["sft"]["trajectories"] == {"name": "weekly-teacher"}
     assert found["sft"]["model"] == {"checkpoint": "base"}
@@ -47,11 +47,12 @@ def test_an_explicit_empty_list_stays_empty() -> None:
     assert child(pipeline(spec), row, 1)["spec"]["settings"]["baselines"] == []
 
 
-def test_a_run_begins_with_the_incumbent_and_refreshes_the_last_store() -> None:
+def test_a_run_begins_with_the_incumbent_and_takes_over_from_the_last_run() -> None:
     incumbent = {"uri": "s3://star/models/live", "digest": DIGEST}
-    found = specs(incumbent=incumbent, previous="last-verbalization")
+    found = specs(incumbent=incumbent, previous="last-verbalization", previousTeacher="last-teacher")
     assert found["sft"]["model"] == incumbent
     assert found["verbalization"]["previous"] == {"name": "last-verbalization"}
+    assert found["teacher"]["previous"] == {"name": "last-teacher"}
 
 
 def test_what_is_used_is_wired_in_place_of_what_would_be_made() -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from star_contracts.job import CollectSignals, VerbalizeSignals
+from star_contracts.errors import WarningReason
+from star_contracts.job import CollectSignals, VerbalizeSignals, Whole
 from star_operator.api.verbalization import Verbalization
-from star_operator.builders.step import Inputs, Step
+from star_operator.builders.job import job_spec
+from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.builders.verbalization import plan
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.reconcilers import verbalization
@@ -34,16 +36,26 @@ def step(name: str, **more: Any) -> Step:
     return plan(name, resource(), inputs, {"neighbours": NEIGHBOURS}, settings())
 
 
-def test_the_store_to_refresh_reaches_the_verbalizers_and_the_collector_and_is_part_of_their_work() -> None:
+def test_the_store_to_refresh_reaches_the_verbalizers_and_the_collector_and_is_no_part_of_their_work() -> None:
     for name, stage in (("verbalize", VerbalizeSignals), ("collect", CollectSignals)):
         alone, refresh = step(name), step(name, previous=BEFORE)
         assert isinstance(alone.stage, stage)
         assert alone.stage.previous is None
         assert isinstance(refresh.stage, stage)
         assert refresh.stage.previous == BEFORE
-        assert refresh.inputs == {**alone.inputs, "previous": BEFORE.digest}
-        assert refresh.work_hash != alone.work_hash
+        assert (refresh.inputs, refresh.work_hash) == (alone.inputs, alone.work_hash)
     assert step("neighbours").work_hash == step("neighbours", previous=BEFORE).work_hash
+
+
+def test_the_verbalizers_know_where_the_store_is_remembered_that_is_collected_from_their_parts() -> None:
+    owner = Owner("Verbalization", "team", "v", "u")
+    verbalize, collect = (
+        job_spec(owner, step(name), 1, settings(), resource().spec) for name in ("verbalize", "collect")
+    )
+    assert verbalize.whole == Whole(memo=collect.memo, work_hash=collect.producer.work_hash)
+    assert (verbalize.memo, collect.whole) == (None, None)
+    fresh = job_spec(owner, step("verbalize"), 1, settings(), resource(cachePolicy="Never").spec)
+    assert fresh.whole is None
 
 
 def inputs_of(cluster: FakeCluster, previous: str) -> Inputs:
@@ -60,6 +72,7 @@ def cluster() -> FakeCluster:
     finished = {"phase": "Succeeded", "artifact": {**BEFORE.to_json_dict(), "bytes": 1}}
     cluster.add(star("Verbalization", "team", "last-week", SPEC) | {"status": finished})
     cluster.add(star("Verbalization", "team", "running", SPEC) | {"status": {"phase": "Running"}})
+    cluster.add(star("Verbalization", "team", "broken", SPEC) | {"status": {"phase": "Failed"}})
     return cluster
 
 
@@ -67,8 +80,26 @@ def test_an_earlier_verbalization_is_refreshed_once_it_has_ended(cluster: FakeCl
     assert inputs_of(cluster, "last-week").artifacts["previous"] == BEFORE
     with pytest.raises(Waiting, match=r"spec\.previous: Verbalization running is Running"):
         inputs_of(cluster, "running")
-    with pytest.raises(Waiting, match=r"spec\.previous names Verbalization gone, which does not exist"):
-        inputs_of(cluster, "gone")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gone", "spec.previous names Verbalization gone, which does not exist"),
+        ("broken", "spec.previous: Verbalization broken failed"),
+    ],
+)
+@pytest.mark.bad_input
+def test_an_earlier_verbalization_that_is_not_there_any_more_is_done_without_and_a_warning_says_so(
+    cluster: FakeCluster, name: str, why: str
+) -> None:
+    found = inputs_of(cluster, name)
+    assert set(found.artifacts) == {"dataset"}
+    assert [warning.reason for warning in found.warnings] == [WarningReason.PREVIOUS_GONE]
+    assert found.warnings[0].message.startswith(why)
+    verbalize = plan("verbalize", resource(), found, {"neighbours": NEIGHBOURS}, settings())
+    assert verbalize.warnings == found.warnings
+    assert verbalize.work_hash == step("verbalize").work_hash
 
 
 @pytest.mark.bad_input

@@ -203,6 +203,14 @@ def test_time_and_gpus_are_counted_while_a_stage_runs() -> None:
     assert decided({**seen, "sft": DONE}, spec, done, later + timedelta(days=1)).status.gpu_seconds_spent == 150
 
 
+def test_what_is_reused_cost_nothing() -> None:
+    spec = {**SPEC, "sft": {"template": {**SPEC["sft"]["template"], "compute": {"pool": "h20", "gpusPerNode": 2}}}}
+    status = decided({**everything(DONE, spec), "sft": RUNS}, spec).status
+    later = NOW + timedelta(seconds=5)
+    done = decided({**everything(DONE, spec), "sft": replace(DONE, reused=True)}, spec, status, later).status
+    assert done.gpu_seconds_spent == 0
+
+
 def served(**changes: Any) -> Seen:
     return replace(Seen("u", ours=True, digest=DIGEST, message="revision x serves"), **changes)
 

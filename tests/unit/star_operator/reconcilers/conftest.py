@@ -47,15 +47,15 @@ class World:
         """The running Job ends, its pod with this result in its termination message."""
         failed = result is None or result.error is not None
         condition = {"type": "Failed", "reason": "PodFailurePolicy"} if failed else {"type": "Complete"}
-        [job] = self.cluster.of("Job")
-        job["status"] = {"conditions": [{**condition, "status": "True"}]}
         state = {"terminated": {"message": result.termination_message() if result else "Killed", **ended}}
         phase = "Failed" if failed else "Succeeded"
         self.pod({"phase": phase, "containerStatuses": [{"name": "main", "state": state}], "conditions": []})
+        job = self._running()
+        job["status"] = {"conditions": [{**condition, "status": "True"}]}
 
     def pod(self, status: dict[str, Any], index: int = 0) -> None:
         """The running Job has a pod with this status."""
-        [job] = self.cluster.of("Job")
+        job = self._running()
         labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
         self.cluster.add(
             {
@@ -66,3 +66,9 @@ class World:
                 "status": status,
             }
         )
+
+    def _running(self) -> KubeObject:
+        """The one Job that has not ended, or the only one there is."""
+        jobs = self.cluster.of("Job")
+        [job] = jobs if len(jobs) == 1 else [job for job in jobs if "conditions" not in job.get("status", {})]
+        return job

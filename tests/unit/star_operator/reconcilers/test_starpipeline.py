@@ -148,6 +148,18 @@ def test_the_deployment_is_moved_once_the_rest_is_done() -> None:
     assert world.cluster.writes.count("apply StarDeployment/live") == 1
 
 
+@pytest.mark.parametrize(("managers", "replicas"), [([], 1), ([{"manager": "hpa", "subresource": "scale"}], 5)])
+def test_moving_a_deployment_leaves_its_copies_to_whoever_scales_it(managers: list[Any], replicas: int) -> None:
+    live = deployment(DIGEST)
+    live["spec"]["server"] = {"replicas": 5}
+    live["metadata"]["managedFields"] = managers
+    world = World(SERVED, live)
+    world.passes()
+    world.all_done()
+    world.passes()
+    assert world.cluster.objects["StarDeployment", "team", "live"]["spec"]["server"]["replicas"] == replicas
+
+
 def test_a_pipeline_that_is_done_does_not_move_the_deployment_back() -> None:
     world = World(SERVED, deployment(DIGEST))
     world.passes()
@@ -179,16 +191,18 @@ def test_what_is_used_and_is_not_there_is_waited_for() -> None:
     assert world.context.queue.later is not None  # type: ignore[attr-defined]
 
 
-def test_the_incumbent_and_the_store_before_are_decided_once() -> None:
+def test_the_incumbent_and_the_run_before_are_decided_once() -> None:
     serving = deployment(DIGEST)
     serving["status"]["revisions"] = [{"name": "b", "uri": "s3://star/models/b", "digest": DIGEST, "weight": 100}]
     last = star("Verbalization", "team", "last", {"dataset": {"name": "d"}, "llm": {"endpoint": _ENDPOINT}})
     last["metadata"]["labels"] = {"star.recsys.dev/series": "weekly"}
     last["status"] = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
-    world = World({**SERVED, "baseModel": "Incumbent"}, serving, last)
+    run = star("TeacherRun", "team", "last-teacher", last["spec"]) | {"status": last["status"]}
+    run["metadata"]["labels"] = last["metadata"]["labels"]
+    world = World({**SERVED, "baseModel": "Incumbent"}, serving, last, run)
     world.passes(1)
     assert world.status["incumbent"] == {"checkpoint": "", "uri": "s3://star/models/b", "digest": DIGEST}
-    assert world.status["previous"] == "last"
+    assert (world.status["previous"], world.status["previousTeacher"]) == ("last", "last-teacher")
     assert world.writes == []
     serving["status"]["servingDigest"] = ""
     world.passes()
