@@ -27,9 +27,7 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-store bench-teacher bench-retrain generate binaries images images-cuda locks clean
-
-.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'

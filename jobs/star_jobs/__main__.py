@@ -2,6 +2,7 @@
 
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
+    star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -13,6 +14,7 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,6 +45,8 @@ STAGES = {
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
+SWEEP = "star_jobs.sweep.run"
+"""Module with `sweep(stopping) -> JobResult`."""
 LLM_SERVER = "star_jobs.llm.server"
 """Module with `main(arguments) -> int`."""
 
@@ -81,6 +85,10 @@ def main() -> int:
         case ["fetch"]:
             runtime.configure_logging()
             return runtime.answer(fetch_artifact)
+        case ["sweep"]:
+            runtime.configure_logging()
+            sweep: Callable[[threading.Event], JobResult] = importlib.import_module(SWEEP).sweep
+            return runtime.answer(sweep)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
             return code

@@ -24,12 +24,13 @@ from pydantic import ValidationError
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest
 from star_contracts.base import value_hash
 from star_contracts.errors import JobWarning, Reason
-from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec
+from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec, pinned
 from star_contracts.names import WORK_DIR
 from star_contracts.result import JobResult
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
 from star_jobs.reporting import Reporter
 from star_jobs.storage import ArtifactWriter, ObjectStore, WorkArea, fetch, find_manifest, read_manifest
+from star_jobs.storage.marks import require_use, take_up
 
 TERMINATION_LOG = "/dev/termination-log"
 STOP_GRACE_SECONDS = {"train-sft": 105.0, "train-grpo": 105.0}
@@ -98,6 +99,7 @@ class JobContext:
         self.source = source
         self.spec = pinned(self.spec, source.digest)
         self.output, self.work = ArtifactWriter(self.store, self.spec.output), WorkArea(self.store, self.spec.work)
+        require_use(self.store, self.spec.work)
         done = _finished(self.spec, self.store, self.log)
         if done is not None:
             raise Finished(done)
@@ -150,6 +152,7 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
     """Run one job to its result: reused when this work is done already, computed otherwise. Raises JobFailure."""
     log = structlog.get_logger().bind(stage=spec.stage.stage, **spec.producer.model_dump(include={"kind", "name"}))
     store = ObjectStore(spec.store)
+    require_use(store, spec.work)
     done = None if spec.stage.stage in READS_RAW_FILES else _finished(spec, store, log)
     if done is not None:
         return done
@@ -175,25 +178,6 @@ def run_job(spec: JobSpec, load_entry: Callable[[str], Entry], stopping: threadi
         finally:
             reporter.close()
         return result.model_copy(update={"source": job.source})
-
-
-def pinned(spec: JobSpec, source: str) -> JobSpec:
-    """Return the spec of the same work on one version of its raw files, `source` being its digest.
-
-    Work hash, output, work area and memo all change with it: artifacts are never overwritten, and other files of the
-    same names are other work.
-    """
-    work_hash = value_hash({"work": spec.producer.work_hash, "source": source})
-    end = f"-{source.removeprefix('sha256:')[:16]}"
-    return spec.model_copy(
-        update={
-            "producer": spec.producer.model_copy(update={"work_hash": work_hash}),
-            "output": spec.output + end,
-            "work": spec.work + end,
-            "memo": None if spec.memo is None else f"{spec.memo.removesuffix('.json')}{end}.json",
-            "inputs": {**spec.inputs, "source": source},
-        }
-    )
 
 
 def read_spec(path: Path) -> JobSpec:
@@ -229,6 +213,7 @@ def configure_logging() -> None:
 
 def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | None:
     """Return the result of this very work when it is done: at the output (a restarted pod) or elsewhere (the memo)."""
+    require_use(store, spec.output)
     found = find_manifest(store, spec.output)
     if found is not None:
         manifest, ref = found
@@ -253,6 +238,9 @@ def _remembered(uri: str, work_hash: str, store: ObjectStore, log: Logger) -> tu
         return None
     try:
         ref = ArtifactRef.model_validate_json(memo)
+        if not take_up(store, ref.uri):
+            log.warning("the remembered artifact was let go: running again", memo=uri, uri=ref.uri)
+            return None
         manifest = read_manifest(store, ref)
     except (ValidationError, TerminalFailure) as error:
         log.warning("the remembered artifact is gone or changed: running again", memo=uri, error=str(error))

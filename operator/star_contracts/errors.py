@@ -20,6 +20,7 @@ class Reason(StrEnum):
     SOURCE_CHANGED = "SourceChanged"  # retryable while it is read; terminal when it is not the pinned one
     ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # terminal
     ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # terminal
+    BEING_DELETED = "BeingDeleted"  # retryable: what was let go is gone in a moment
     INVALID_JOB_SPEC = "InvalidJobSpec"  # terminal
     INVALID_DATASET = "InvalidDataset"  # terminal
     INVALID_MODEL = "InvalidModel"  # terminal

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from star_contracts.artifact import ArtifactRef, Digest, Producer, S3Uri
-from star_contracts.base import Model
+from star_contracts.base import Model, value_hash
 from star_contracts.limits import RateLimits, TokenPrices
 from star_contracts.progress import ProgressTarget
 from star_contracts.settings import (
@@ -318,3 +318,22 @@ class JobSpec(Model):
     shard: Shard = Shard()
     progress: ProgressTarget | None = None
     stage: Stage
+
+
+def pinned(spec: JobSpec, source: str) -> JobSpec:
+    """Return the spec of the same work on one version of its raw files, `source` being its digest.
+
+    Work hash, output, work area and memo all change with it: artifacts are never overwritten, and other files of the
+    same names are other work.
+    """
+    work_hash = value_hash({"work": spec.producer.work_hash, "source": source})
+    end = f"-{source.removeprefix('sha256:')[:16]}"
+    return spec.model_copy(
+        update={
+            "producer": spec.producer.model_copy(update={"work_hash": work_hash}),
+            "output": spec.output + end,
+            "work": spec.work + end,
+            "memo": None if spec.memo is None else f"{spec.memo.removesuffix('.json')}{end}.json",
+            "inputs": {**spec.inputs, "source": source},
+        }
+    )

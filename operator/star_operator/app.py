@@ -11,7 +11,9 @@ from star_operator.core.queue import Key
 from star_operator.handlers.intake import Intake
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.metrics import QUEUE_DEPTH, RECONCILE_SECONDS, RECONCILES, RESOURCES, WATCH_STALE
+from star_operator.policy.holdings import PIPELINE
 from star_operator.reconcilers.context import Context, Reconcile
+from star_operator.reconcilers.retention import key_of
 from star_operator.reconcilers.table import reconcilers
 
 log = structlog.get_logger(__name__)
@@ -114,6 +116,8 @@ class App:
                 versions[meta["uid"]] = int(meta["resourceVersion"])
                 RESOURCES.labels(kind, obj.get("status", {}).get("phase", "Pending")).inc()
                 self._context.queue.add(Key(kind, meta.get("namespace", ""), meta["name"]))
+                if kind == PIPELINE:
+                    self._context.queue.add(key_of(meta["namespace"]))
         return listed
 
     def _check_watches(self, listed: dict[str, dict[str, int]]) -> None:

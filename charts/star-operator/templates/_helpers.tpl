@@ -65,6 +65,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "podSecurity" (include "star-operator.podSecurity" . | fromYaml)
       "clusterDomain" .Values.settings.clusterDomain
       "llmIdleSeconds" .Values.settings.llmIdleSeconds
+      "retention" (default dict .Values.retention)
       "workers" .Values.settings.workers
       "resyncSeconds" .Values.settings.resyncSeconds
       "progressUrl" (default (printf "http://%s:8081/v1/progress" $service) .Values.settings.progressUrl)

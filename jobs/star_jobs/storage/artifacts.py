@@ -15,6 +15,7 @@ from star_contracts.base import sha256_digest
 from star_contracts.errors import JobWarning, Reason
 from star_jobs.errors import TerminalFailure
 from star_jobs.storage.files import file_entry, local_files, matches, require_space, safe_relative, verified_download
+from star_jobs.storage.marks import require_use
 from star_jobs.storage.s3 import CONCURRENCY, ObjectStore
 
 
@@ -111,8 +112,10 @@ def fetch(store: ObjectStore, ref: ArtifactRef, destination: Path, only: Sequenc
     `only` keeps the files whose path matches one of these shell patterns (`*` crosses `/`). What is there already is
     not downloaded again, and an interrupted download goes on where it stopped. Processes that fetch the same
     artifact to the same place wait for each other.
-    Raises TerminalFailure (ArtifactNotFound, ArtifactCorrupted) or RetryableFailure (StoreUnreachable, OutOfDisk).
+    Raises TerminalFailure (ArtifactNotFound, ArtifactCorrupted) or RetryableFailure (StoreUnreachable, OutOfDisk,
+    BeingDeleted).
     """
+    require_use(store, ref.uri)
     manifest = read_manifest(store, ref)
     entries = [entry for entry in manifest.files if only is None or _selected(entry.path, only)]
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,8 @@ _MIB = 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MIB, multipart_chunksize=16 * _MIB, max_concurrency=CONCURRENCY)
 ATTEMPTS = 10
 """Tries of one request, with growing pauses of a quarter of a minute in all: a store that restarts is waited for."""
+_OTHER_VERSION = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"})
+"""Answers to a conditional write whose condition does not hold (NoSuchKey: it was deleted meanwhile)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,34 @@ class ObjectStore:
             if failure.reason is Reason.ARTIFACT_NOT_FOUND:
                 return None
             raise
+
+    def find_version(self, uri: str) -> tuple[bytes, str] | None:
+        """Return a small object's content and its version (ETag), or None when there is no such object."""
+        bucket, key = split_uri(uri)
+        try:
+            with self._errors("read", uri):
+                found = self._client.get_object(Bucket=bucket, Key=key)
+                return found["Body"].read(), found["ETag"]
+        except TerminalFailure as failure:
+            if failure.reason is Reason.ARTIFACT_NOT_FOUND:
+                return None
+            raise
+
+    def put_version(self, uri: str, data: bytes, version: str | None) -> bool:
+        """Write a small object in place of that version, None being none at all; False when it is another by now.
+
+        A server that ignores conditions (`If-Match`, `If-None-Match`) answers True always: `star_jobs.sweep` looks.
+        """
+        bucket, key = split_uri(uri)
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        with self._errors("write", uri):
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _OTHER_VERSION:
+                    return False
+                raise
+        return True
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write a small object in one request: it is there whole or not at all."""

@@ -386,6 +386,11 @@ JOBS = Section(
             "Raw files changed while they were read, or are not those that `spec.source.digest` pins.",
             "Let their writer finish, or write each version under a prefix of its own; pin the one you mean.",
         ),
+        Reason.BEING_DELETED: Remedy(
+            _TRIED_AGAIN,
+            "What the spec names was let go, and retention deletes it just now.",
+            "Run its stage again; [retention.md](retention.md) says what is kept, and how to pin it.",
+        ),
         Reason.ARTIFACT_NOT_FOUND: Remedy(
             _FAILED, "What the spec names is not in the store.", "Correct the URI, or make the artifact again."
         ),

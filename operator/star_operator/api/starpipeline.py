@@ -123,6 +123,18 @@ class Select(Model):
     """Which figure is the better one."""
 
 
+class Retention(Model):
+    """How much of the series is kept. The newest run of a series speaks for all of it; what is left out is as the
+    chart's values say."""
+
+    keep_runs: int | None = Field(default=None, ge=1, le=1000)
+    """The last runs that succeeded."""
+    keep_failed_runs: int | None = Field(default=None, ge=0, le=1000)
+    """The last runs that failed."""
+    grace_period_seconds: int | None = Field(default=None, ge=0, le=31536000)
+    """How long artifacts that are let go stay in the store; whatever takes one up meanwhile keeps it."""
+
+
 def _needs() -> list[tuple[str, str]]:
     rules = []
     for stage in STAGES:
@@ -195,6 +207,8 @@ class StarPipelineSpec(Model):
     """Chains beside each other, by name: all share what comes before the first stage in which they differ."""
     select: Select | None = None
     """Which variant goes on to the deployment, and is what the pipeline made."""
+    retention: Retention | None = None
+    """How many runs of the series are kept; as the chart's values say by default."""
     suspend: bool = False
     """Suspend all stages that run; switching it off continues."""
     cancel: bool = False
@@ -291,6 +305,6 @@ class StarPipeline(Resource[StarPipelineSpec, StarPipelineStatus]):
             WHY,
             Column("GPU-s", ".status.gpuSecondsSpent", "number", priority=1),
         ),
-        mutable=("suspend", "cancel"),
+        mutable=("suspend", "cancel", "retention"),
     )
     status: StarPipelineStatus = StarPipelineStatus()

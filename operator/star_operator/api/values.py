@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 from star_contracts.base import Model
 from star_operator.core.outside import CABundle, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
-from star_operator.core.settings import ImageSet, Pool, StoreSettings, Toleration
+from star_operator.core.settings import ImageSet, Pool, RetentionSettings, StoreSettings, Toleration
 
 Reference = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
 """An image reference without its registry, e.g. `star/operator:0.1.0`."""
@@ -118,6 +118,8 @@ class Values(Model):
     """User and groups of every pod, the operator's own among them."""
     settings: SettingsValues = SettingsValues()
     """How the operator works."""
+    retention: RetentionSettings = RetentionSettings()
+    """What is kept of what pipelines and gates made, in the cluster and in the store."""
     replicas: int = Field(default=1, ge=0, le=5)
     """Replicas of the operator: one leads, the others stand by."""
     resources: dict[str, JsonValue] = {}

@@ -78,9 +78,10 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     """Return what the pods are told.
 
     The work prefix follows from the work, so that a retry, a new attempt and a re-created resource continue it, and a
-    collecting step reads its shards' parts. The output names the work too: a re-created resource of the same name may
-    do other work, and artifacts are never overwritten. Under cachePolicy Never the work is the resource's own (its
-    UID): nothing of an earlier resource of the same name is met. A look-up is told of the work that it looks for.
+    collecting step reads its shards' parts. The output names work and resource (its UID): a re-created resource of the
+    same name may do other work, artifacts are never overwritten, and what was let go of the one before may be on its
+    way out. Under cachePolicy Never the work is the resource's own as well: nothing of an earlier one is met. A
+    look-up is told of the work that it looks for.
     """
     place = (settings.store.uri, owner.namespace, owner.kind)
     fresh = run.cache_policy == CachePolicy.NEVER
@@ -88,7 +89,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     step = step.looks_for or step
     parts, parts_hash = step.work_area
     whole = step.collected_by if not fresh else None
-    output_step = f"{step.name}-{_key(step.work_hash, owner, fresh).removeprefix('sha256:')[:8]}"
+    output_step = f"{step.name}-{_key(step.work_hash, owner, fresh=True).removeprefix('sha256:')[:8]}"
     return JobSpec(
         store=settings.store.connection,
         producer=Producer(
@@ -101,7 +102,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
             image=image_of(role, pool, settings),
         ),
         output=artifact_uri(*place, owner.name, attempt, output_step),
-        work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh)),
+        work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh=fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
         whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
         inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
@@ -119,7 +120,7 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
     )
 
 
-def _key(work_hash: str, owner: Owner, fresh: bool) -> str:
+def _key(work_hash: str, owner: Owner, *, fresh: bool) -> str:
     return value_hash({"work": work_hash, "uid": owner.uid}) if fresh else work_hash
 
 
@@ -143,14 +144,15 @@ def _job_shape(step: Step, run: RunSpec) -> dict[str, Any]:
         "completions": pods,
         "parallelism": pods,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _failure_rules()},
+        "podFailurePolicy": {"rules": failure_rules()},
         "suspend": run.suspend or step.compute.queue_name is not None,
         "activeDeadlineSeconds": run.active_deadline_seconds,
         **retries,
     }
 
 
-def _failure_rules() -> list[KubeObject]:
+def failure_rules() -> list[KubeObject]:
+    """Return how a Job's pods fail: a terminal error ends it at once, a disruption costs no retry."""
     codes = {"containerName": MAIN, "operator": "In", "values": [int(ExitCode.TERMINAL)]}
     return [
         {"action": "FailJob", "onExitCodes": codes},

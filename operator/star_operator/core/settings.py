@@ -74,6 +74,23 @@ class StoreSettings(Model):
     in each namespace that has resources. Empty: pods have no keys but the role of their service account."""
 
 
+class RetentionSettings(Model):
+    """What is kept of what pipelines and gates made, where a pipeline does not say it."""
+
+    enabled: bool = True
+    """Let go of anything at all."""
+    keep_runs: int = Field(default=5, ge=1, le=1000)
+    """The last runs of each series that succeeded."""
+    keep_failed_runs: int = Field(default=2, ge=0, le=1000)
+    """The last runs of each series that failed."""
+    keep_gate_evaluations: int = Field(default=10, ge=0, le=1000)
+    """The last gate Evaluations of each StarDeployment, besides those of its revisions."""
+    grace_period_seconds: int = Field(default=86400, ge=0, le=31536000)
+    """Seconds that artifacts which are let go stay in the store."""
+    finished_job_seconds: int = Field(default=604800, ge=0)
+    """Seconds after their end that Jobs of pipelines and gates, with their pods' logs, are kept."""
+
+
 class Settings(Model):
     """All of it."""
 
@@ -95,6 +112,8 @@ class Settings(Model):
     cluster_domain: str = "cluster.local"
     llm_idle_seconds: int = 120
     """How long a server that nobody uses is kept, in case the next stage wants it."""
+    retention: RetentionSettings = RetentionSettings()
+    """What is kept."""
     workers: int = 8
     """Resources reconciled at the same time."""
     resync_seconds: int = 300

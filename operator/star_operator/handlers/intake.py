@@ -12,8 +12,10 @@ from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import BY_KIND, KINDS
 from star_operator.api.meta import Phase, Resource, Scope
 from star_operator.api.retrainschedule import RetrainSchedule
-from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SCHEDULE, LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SCHEDULE, LABEL_SERVER, RETENTION, label_value
 from star_operator.core.queue import Key, WorkQueue
+from star_operator.policy.holdings import PIPELINE
+from star_operator.reconcilers.retention import key_of
 
 REGISTRY = kopf.OperatorRegistry()
 SCHEDULE = RetrainSchedule.INFO.kind
@@ -54,6 +56,8 @@ class Intake:
         ended = event["object"].get("status", {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
         if schedule is not None and (event["type"] == "DELETED" or ended):
             self._queue.add(schedule)  # there is room for another run
+        if key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime"):
+            self._queue.add(key_of(key.namespace))
 
     def namespace_event(self, event: Any) -> None:
         """A namespace came, went, or has other labels: schedules may have another tenant."""
@@ -90,6 +94,8 @@ class Intake:
         obj = event["object"]
         meta = obj["metadata"]
         labels, namespace = meta.get("labels", {}), meta["namespace"]
+        if labels.get(LABEL_KIND) == RETENTION:
+            self._queue.add(key_of(namespace))
         owner = self._by_label.get((namespace, labels.get(LABEL_KIND, ""), labels.get(LABEL_NAME, "")))
         if owner is not None:
             self._queue.add(owner)

@@ -4,6 +4,7 @@ from star_operator.reconcilers import evaluation, grpojob, recdataset, sftjob, t
 from star_operator.reconcilers.checkpoint import CheckpointReconciler
 from star_operator.reconcilers.context import Context, Reconcile
 from star_operator.reconcilers.llmserver import LLMServerReconciler
+from star_operator.reconcilers.retention import RetentionReconciler
 from star_operator.reconcilers.retrainschedule import RetrainScheduleReconciler
 from star_operator.reconcilers.run import RunReconciler
 from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
@@ -24,4 +25,5 @@ def reconcilers(context: Context) -> dict[str, Reconcile]:
         "StarPipeline": StarPipelineReconciler(context).reconcile,
         "RetrainSchedule": RetrainScheduleReconciler(context).reconcile,
         "LLMServer": LLMServerReconciler(context).reconcile,
+        "Retention": RetentionReconciler(context).reconcile,
     }
