@@ -34,7 +34,7 @@ from star_contracts.settings import (
 
 JOB_SPEC_PATH = "/etc/star/job.json"
 REVISIONS: Mapping[str, int] = {
-    "prepare-dataset": 2,  # negatives that somebody took; users with one interaction are not the cold ones
+    "prepare-dataset": 3,  # tasks and negatives that stay when the data grows, and their ids
     "compute-neighbours": 3,  # pairs in Arrow files; their keys beside them, and of equal stamps the later is newer
     "collect-trajectories": 2,  # runs.jsonl; test tasks drawn by type
     "evaluate": 2,  # an answer's seconds are its own

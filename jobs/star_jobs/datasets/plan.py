@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_contracts.settings import LeakageRules, TaskSettings
+from star_jobs.datasets.draws import numbers
 from star_jobs.datasets.faults import FileReport, Tally, invalid
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids
@@ -20,6 +21,7 @@ from star_jobs.datasets.tasks import (
     choose_test,
     choose_train,
     shuffled,
+    task_id,
     task_seed,
 )
 
@@ -67,18 +69,18 @@ def make_plan(
     full = source.interactions
     if len(full.items) == 0:
         raise invalid("the source holds no usable interaction")
-    everybody = None
+    everybody, of_users = None, numbers(full.users)
+    negatives = NegativeSampler(full, source.platforms.codes, settings.negatives)
     if source.tasks:
         test = _given(source.tasks, full, settings)
     else:
-        everybody = _Drawer(full, full, settings, NegativeSampler(full, source.platforms.codes))
-        test = everybody.drafts("test", choose_test(everybody.found, settings, everybody.skipped))
+        everybody = _Drawer(full, full, settings, negatives)
+        test = everybody.drafts("test", choose_test(everybody.found, settings, of_users, everybody.skipped))
     hidden_users = {draft.moment.user for draft in test} if rules.exclude_test_users else set[int]()
     hidden_items = {draft.moment.item for draft in test} if rules.exclude_test_users else set[int]()
     known = full.without(hidden_users, hidden_items)
-    negatives = NegativeSampler(full, source.platforms.codes, hidden_items)
-    others = _Drawer(known, full, settings, negatives)
-    train = others.drafts("train", choose_train(others.found, settings, others.skipped))
+    others = _Drawer(known, full, settings, negatives.excluding(hidden_items))
+    train = others.drafts("train", choose_train(others.found, settings, of_users, others.skipped))
     given = _weighed(test, full, max_implausible) if source.tasks else None
     return Plan(full, test, train, (everybody or others).skipped, given)
 
@@ -102,13 +104,16 @@ class _Drawer:
 
     def drafts(self, split: str, moments: Sequence[Moment]) -> list[Draft]:
         """Make tasks of moments."""
-        return [self._draft(f"{split}-{at:06d}", moment) for at, moment in enumerate(moments)]
+        return [self._draft(split, moment) for moment in moments]
 
-    def _draft(self, task_id: str, moment: Moment) -> Draft:
-        seed = task_seed(self.settings.seed, task_id, self.known.users[moment.user])
-        codes = [moment.item, *self.negatives.draw(moment, self.settings, seed)]
+    def _draft(self, split: str, moment: Moment) -> Draft:
+        user_id = self.known.users[moment.user]
+        name = task_id(split, moment.type, user_id)
+        seed = task_seed(self.settings.seed, name, user_id)
+        time = int(self.known.timestamps[moment.cut])
+        codes = [moment.item, *self.negatives.draw(moment, time, self.settings, seed)]
         candidates = shuffled([self.known.catalogue[code] for code in codes], seed)
-        return Draft(task_id, moment, self.known, candidates, seed)
+        return Draft(name, moment, self.known, candidates, seed)
 
 
 def _given(tasks: Sequence[SourceTask], full: Histories, settings: TaskSettings) -> list[Draft]:
@@ -120,10 +125,10 @@ def _given(tasks: Sequence[SourceTask], full: Histories, settings: TaskSettings)
             raise invalid(f"the source brings test tasks, but none of type {type_}: take it out of tasks.types")
         for task in of_type:
             user, item = _code(full.users, task.user_id), _code(full.catalogue, task.ground_truth)
-            task_id = f"test-{len(drafts):06d}"
-            seed = task_seed(settings.seed, task_id, task.user_id)
+            name = f"test-{len(drafts):06d}"
+            seed = task_seed(settings.seed, name, task.user_id)
             moment = Moment(type_, user, full.first(user, item), item)
-            drafts.append(Draft(task_id, moment, full, shuffled(task.candidates, seed), seed))
+            drafts.append(Draft(name, moment, full, shuffled(task.candidates, seed), seed))
     return drafts
 
 

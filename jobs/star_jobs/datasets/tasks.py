@@ -15,7 +15,8 @@ it is and in how much of what came before is shown:
 
 "A full window" is `history_length`, and short_term shows at least 3. The quarter is of the users with two interactions
 or more: a third of a platform's users have one, and nothing to be asked about. Everything drawn depends on the
-settings' seed and on the ids alone: equal input gives equal tasks, on any machine.
+settings' seed and on the ids alone: equal input gives equal tasks, on any machine, and input that has grown gives few
+others (`draws.py`).
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from star_contracts.data import Interaction, TaskType
 from star_contracts.settings import LeakageRules, TaskSettings
+from star_jobs.datasets.draws import lowest
 from star_jobs.datasets.faults import invalid
 from star_jobs.datasets.histories import Histories
 
@@ -144,11 +146,13 @@ class MomentFinder:
         return min(self._window, LONG_WINDOW) if type_ is TaskType.LONG_TERM else MIN_HISTORY
 
 
-def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings, skipped: int = 0) -> list[Moment]:
+def choose_test(
+    found: Mapping[TaskType, Moments], settings: TaskSettings, numbers: NDArray[np.uint64], skipped: int = 0
+) -> list[Moment]:
     """Draw `settings.test` moments for each type, no user twice; types with few moments choose first.
 
-    `skipped` users were left out for want of negatives. Raises TerminalFailure(InvalidDataset), which tells of them,
-    when a type has none.
+    `numbers` (users,) are the users' own (`draws.numbers`). `skipped` users were left out for want of negatives.
+    Raises TerminalFailure(InvalidDataset), which tells of them, when a type has none.
     """
     chosen: list[Moment] = []
     used: set[int] = set()
@@ -160,25 +164,27 @@ def choose_test(found: Mapping[TaskType, Moments], settings: TaskSettings, skipp
                 f"no user is left for a test task of type {type_}: take it out of tasks.types, {shorter}lower "
                 f"tasks.test ({settings.test} for each type), or bring more data{_why_skipped(skipped, settings)}"
             )
-        draw = random.Random(f"{settings.seed}/test/{type_}")  # noqa: S311 - reproducible, not secret
-        drawn = [found[type_][int(free[at])] for at in draw.sample(range(len(free)), min(settings.test, len(free)))]
+        places = free[lowest(numbers[found[type_].users[free]], f"{settings.seed}/test/{type_}", settings.test)]
+        drawn = [found[type_][int(at)] for at in places]
         used.update(moment.user for moment in drawn)
         chosen.extend(drawn)
     return sorted(chosen, key=lambda moment: (settings.types.index(moment.type), moment.user))
 
 
-def choose_train(found: Mapping[TaskType, Moments], settings: TaskSettings, skipped: int = 0) -> list[Moment]:
+def choose_train(
+    found: Mapping[TaskType, Moments], settings: TaskSettings, numbers: NDArray[np.uint64], skipped: int = 0
+) -> list[Moment]:
     """Draw training moments, equally many of each type as far as there are, going round the types.
 
+    `numbers` (users,) are the users' own (`draws.numbers`); `skipped` as in `choose_test`.
     A type with fewer moments than its share stays short: filling up would unbalance the rest (paper A.1).
     Raises TerminalFailure(InvalidDataset) when training tasks are asked for and there are none at all.
     """
     share, extra = divmod(settings.train, len(settings.types))
     drawn: list[list[Moment]] = []
     for place, type_ in enumerate(settings.types):
-        want = min(share + (place < extra), len(found[type_]))
-        draw = random.Random(f"{settings.seed}/train/{type_}")  # noqa: S311 - reproducible, not secret
-        drawn.append([found[type_][at] for at in draw.sample(range(len(found[type_])), want)])
+        places = lowest(numbers[found[type_].users], f"{settings.seed}/train/{type_}", share + (place < extra))
+        drawn.append([found[type_][int(at)] for at in places])
     rounds = max((len(column) for column in drawn), default=0)
     chosen = [column[at] for at in range(rounds) for column in drawn if at < len(column)]
     if settings.train and not chosen:
@@ -196,6 +202,11 @@ def _why_skipped(skipped: int, settings: TaskSettings) -> str:
         f" ({skipped} users leave fewer than {settings.candidates - 1} items to draw negatives from: lower "
         "tasks.candidates, or bring a larger catalogue)"
     )
+
+
+def task_id(split: str, type_: TaskType, user_id: str) -> str:
+    """Return a task's id: a user has one task of a type in a split at most, and keeps its id while a dataset grows."""
+    return f"{split}-{hashlib.sha256(f'{type_}/{user_id}'.encode()).hexdigest()[:16]}"
 
 
 def task_seed(settings_seed: int, task_id: str, user_id: str) -> int:

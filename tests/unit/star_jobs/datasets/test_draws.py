@@ -1,0 +1,105 @@
+"""A dataset that has grown gives mostly the tasks it gave before."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from star_contracts.data import TaskType
+from star_contracts.settings import LeakageRules, Negatives, TaskSettings
+from star_jobs.datasets.draws import draw_some, lowest, numbers
+from star_jobs.datasets.ids import Ids
+from star_jobs.datasets.plan import Plan, make_plan
+from tests.unit.star_jobs.datasets.test_tasks import histories_of, source_of
+
+quick = settings(max_examples=60, deadline=None)
+ids = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=40, unique=True)
+
+
+@quick
+@given(ids, ids, st.integers(1, 20), st.text(max_size=8))
+def test_whoever_is_drawn_stays_drawn_but_for_as_many_as_come_before_them(
+    old: list[str], more: list[str], count: int, draw: str
+) -> None:
+    grown = sorted({*old, *more})
+    before, after = (
+        [group[at] for at in lowest(numbers(Ids.of(group)), draw, count)] for group in (sorted(old), grown)
+    )
+    assert len(before) == min(count, len(old))
+    assert [one for one in after if one in old] == before[: sum(one in old for one in after)]
+
+
+def test_each_draw_has_an_order_of_its_own_and_favours_nobody() -> None:
+    everybody = numbers(Ids.of(f"u{n}" for n in range(500)))
+    firsts = Counter(int(lowest(everybody, f"{seed}/train/classic", 1)[0]) for seed in range(2000))
+    assert len(firsts) > 450
+    assert max(firsts.values()) <= 16
+    halves = [set(lowest(everybody, name, 250).tolist()) for name in ("0/train/classic", "0/test/classic")]
+    assert 90 <= len(halves[0] & halves[1]) <= 160
+
+
+def test_draws_are_even_or_as_often_as_a_code_arrived() -> None:
+    arrived = np.array([*range(40), *([7] * 40)], np.int32)
+    drawn = Counter(code for seed in range(4000) for code in draw_some(arrived, {3}, 1, random.Random(seed)))
+    assert drawn.pop(3, 0) == 0
+    assert 0.45 < drawn.pop(7) / 4000 < 0.60
+    assert all(25 <= count <= 90 for count in drawn.values()), drawn
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_what_is_left_of_a_pool_is_found_however_little_it_is(left: int) -> None:
+    arrived = np.arange(5000, dtype=np.int32)
+    found = list(draw_some(arrived, range(5000 - left), 3, random.Random(1)))
+    assert sorted(found) == list(range(5000 - left, 5000))
+
+
+@pytest.mark.parametrize("negatives", Negatives)
+def test_a_week_later_most_tasks_are_the_same_to_the_last_candidate(negatives: Negatives) -> None:
+    """400 users; then a tenth of them goes on, and twenty come: the end of a source, as it grows in life.
+
+    Few test tasks, as each hides one of these few items from all others.
+    """
+    rng = random.Random(4)
+    rows = [(f"u{user}", f"i{rng.randrange(50)}", rng.randrange(1000)) for user in range(400) for _ in range(12)]
+    rows.sort(key=lambda row: row[2])
+    new = [(f"u{user}", f"i{rng.randrange(60)}", 2000 + n) for n, user in enumerate([*range(40), *range(500, 520)] * 6)]
+    wanted = TaskSettings(
+        types=(TaskType.CLASSIC, TaskType.SHORT_TERM), train=200, test=2, candidates=5, negatives=negatives
+    )
+    plans = [
+        make_plan(source_of([], interactions=histories_of(some)), wanted, LeakageRules()) for some in (rows, rows + new)
+    ]
+    before, after = (dict(tasks(plan)) for plan in plans)
+    same = sum(before.get(name) == task for name, task in after.items()) / len(after)
+    assert same >= 0.8, "a tenth of the users has another last item, and so another task"
+    assert any(task != before[name] for name, task in after.items() if name in before), "and those are other tasks"
+
+
+def tasks(plan: Plan) -> list[tuple[str, tuple[object, ...]]]:
+    """Each task's id, and what it asks."""
+    return [
+        (one.task_id, (one.candidates, one.seed, plan.full.catalogue[one.moment.item]))
+        for one in (*plan.test, *plan.train)
+    ]
+
+
+@pytest.mark.parametrize("negatives", Negatives)
+def test_what_nobody_had_taken_at_a_tasks_moment_is_no_candidate_unless_there_are_too_few(negatives: Negatives) -> None:
+    """All take ten of thirty items at times up to 100; one has done so before anybody else, and one is last."""
+    rng = random.Random(2)
+    rows = [
+        (f"u{user}", f"i{item}", 10 + n * 9) for user in range(60) for n, item in enumerate(rng.sample(range(30), 10))
+    ]
+    rows += [("early", f"i{40 + n}", n) for n in range(7)]
+    rows += [("late", f"i{item}", 500 + item) for item in range(30, 60)]
+    wanted = TaskSettings(types=(TaskType.CLASSIC,), train=70, test=1, candidates=5, negatives=negatives)
+    plan = make_plan(source_of([], interactions=histories_of(rows)), wanted, LeakageRules())
+    for one in (*plan.test, *plan.train):
+        user = plan.full.users[one.moment.user]
+        later = {f"i{item}" for item in range(30, 60) if not 40 <= item < 47}
+        assert len(one.candidates) == 5
+        assert user in ("early", "late") or not later & set(one.candidates)
+    assert any(plan.full.users[one.moment.user] == "early" for one in plan.train)
