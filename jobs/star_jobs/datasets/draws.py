@@ -2,7 +2,8 @@
 
 A draw by place (`random.sample` of a list) changes altogether when one more is in the list: a retraining would then ask
 all questions anew. So every user has a number of its own for each draw, and those with the lowest numbers are drawn:
-some more users take the places of as few.
+some more users take the places of as few. Items are drawn out of the order in which they arrived, to which new ones are
+appended.
 """
 
 import hashlib
@@ -41,19 +42,22 @@ def lowest(numbers: NDArray[np.uint64], draw: str, count: int) -> NDArray[np.int
     return np.argsort(mixed, kind="stable")
 
 
-def draw_some(codes: NDArray[np.int32], barred: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
-    """Yield `count` different codes that are not barred; fewer where there are no more.
+def draw_some(arrived: NDArray[np.int32], barred: Collection[int], count: int, rng: random.Random) -> Iterator[int]:
+    """Yield `count` different codes out of those that arrived, in their order; fewer where there are no more.
 
-    A code that is there several times is drawn as many times as likely. After many vain tries what is left is listed,
-    each code once.
+    A code that arrived several times is drawn as many times as likely. A place is drawn out of the next power of two,
+    and another one where nothing has arrived yet: so further arrivals change no draw but those that hit them. After
+    many vain tries what is left is listed, each code once.
     """
     seen, tries = set(barred), _TRIES * count
-    while count > 0 and tries > 0 and len(codes):
+    places = 1 << max(0, len(arrived) - 1).bit_length()
+    while count > 0 and tries > 0 and len(arrived):
+        at = rng.randrange(places)
         tries -= 1
-        if (code := int(codes[rng.randrange(len(codes))])) not in seen:
+        if at < len(arrived) and (code := int(arrived[at])) not in seen:
             seen.add(code)
             count -= 1
             yield code
     if count > 0:
-        left = dict.fromkeys(codes[~np.isin(codes, list(seen))].tolist())
+        left = dict.fromkeys(arrived[~np.isin(arrived, list(seen))].tolist())
         yield from rng.sample(list(left), min(count, len(left)))

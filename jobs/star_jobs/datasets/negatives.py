@@ -1,11 +1,8 @@
 """The negatives of a task: items its user never took, and somebody else did.
 
 What nobody ever took is no question: popularity alone would tell it from the answer. A user who leaves too few others,
-because one took nearly everything, is skipped.
-
-A task's negatives are items that were there at its moment: somebody had taken them before, and by popularity they are
-as popular as they had been until then. What came later is drawn only where that leaves too few. So a task says nothing
-of what was still to come, and a dataset that has grown at its end draws as before.
+because one took nearly everything, is skipped. Items are drawn out of the order in which they were first taken, or, by
+popularity, out of all interactions in their order: so a dataset that has grown at its end draws mostly as before.
 """
 
 import random
@@ -33,9 +30,8 @@ class NegativeSampler:
         self._platforms = platforms
         self._excluded: frozenset[int] = frozenset()
         self._allowed = histories.popularity() > 0
-        codes, times = _arrivals(histories, mode)
-        of_it = {one: platforms[codes] == one for one in np.unique(platforms).tolist()}
-        self._pools = {one: (codes[mask], times[mask]) for one, mask in of_it.items()}
+        arrived = _arrivals(histories, mode)
+        self._pools = {one: arrived[platforms[arrived] == one] for one in np.unique(platforms).tolist()}
         """By platform, the items to draw from in the order of arrival: each once, or, by popularity, once a visit."""
 
     def excluding(self, items: Collection[int]) -> Self:
@@ -59,28 +55,24 @@ class NegativeSampler:
             able[at] = room[at] - np.count_nonzero(of_it) >= count
         return able
 
-    def draw(self, moment: Moment, time: int, settings: TaskSettings, seed: int) -> list[int]:
-        """Return the codes of a task's negatives at the moment's time (Unix seconds); they depend on `seed`.
+    def draw(self, moment: Moment, settings: TaskSettings, seed: int) -> list[int]:
+        """Return the codes of a task's negatives; they depend on `seed`.
 
         There are fewer than asked for where the moment leaves no more, which `able` tells before.
         """
         rng = random.Random(f"{seed}/negatives")  # noqa: S311 - reproducible, not secret
-        barred, count = {moment.item, *self._life(moment.user).tolist(), *self._excluded}, settings.candidates - 1
-        codes, times = self._pools[int(self._platforms[moment.item])]
-        drawn = list(draw_some(codes[: int(np.searchsorted(times, time))], barred, count, rng))
-        return [*drawn, *draw_some(codes, barred | set(drawn), count - len(drawn), rng)]
+        barred = {moment.item, *self._life(moment.user).tolist(), *self._excluded}
+        return list(draw_some(self._pools[int(self._platforms[moment.item])], barred, settings.candidates - 1, rng))
 
     def _life(self, user: int) -> NDArray[np.int32]:
         return self._histories.items[slice(*self._histories.span(user))]
 
 
-def _arrivals(histories: Histories, mode: Negatives) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return item codes in the order in which they were first taken, and when; by popularity, of all interactions."""
+def _arrivals(histories: Histories, mode: Negatives) -> NDArray[np.int32]:
+    """Return item codes in the order in which they were first taken; by popularity, those of all interactions."""
     if mode is Negatives.POPULARITY:
-        order = np.argsort(histories.timestamps, kind="stable")
-        return histories.items[order], histories.timestamps[order]
+        return histories.items[np.argsort(histories.timestamps, kind="stable")]
     first = np.full(len(histories.catalogue), _NEVER, np.int64)
     np.minimum.at(first, histories.items, histories.timestamps)
     order = np.argsort(first, kind="stable")  # of equal stamps the lower id is first
-    order = order[first[order] < _NEVER]
-    return order.astype(np.int32), first[order]
+    return order[first[order] < _NEVER].astype(np.int32)

@@ -110,8 +110,7 @@ class _Drawer:
         user_id = self.known.users[moment.user]
         name = task_id(split, moment.type, user_id)
         seed = task_seed(self.settings.seed, name, user_id)
-        time = int(self.known.timestamps[moment.cut])
-        codes = [moment.item, *self.negatives.draw(moment, time, self.settings, seed)]
+        codes = [moment.item, *self.negatives.draw(moment, self.settings, seed)]
         candidates = shuffled([self.known.catalogue[code] for code in codes], seed)
         return Draft(name, moment, self.known, candidates, seed)
 
