@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.fakekubelet import ASKING, FakeKubelet
+from star_contracts.artifact import ArtifactRef
+from star_contracts.base import value_hash
+from star_contracts.job import JobSpec, LookUp
+from star_contracts.result import JobResult
+from tests.support.fakekubelet import ASKING, FakeKubelet, succeed
 from tests.support.fakenode import fake_node
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
 from tests.support.paper import preset
-from tests.support.star import DIGEST, checkpoint, ready_message, star, status
+from tests.support.star import DIGEST, checkpoint, ready_message, star, status, wait_phase
 
 SUITE = "goodreads"
 GPU = "nvidia.com/gpu"
@@ -30,8 +34,8 @@ def node(kubectl: Kubectl) -> Iterator[str]:
 
 @pytest.fixture
 def asking(kubelet: FakeKubelet) -> FakeKubelet:
-    """Pods without GPUs run and ask for their model; those with GPUs have no node."""
-    kubelet.script = lambda spec, pod: ASKING
+    """Pods without GPUs run and ask for their model, look-ups find nothing; pods with GPUs have no node."""
+    kubelet.script = lambda spec, pod: succeed(spec, pod) if isinstance(spec.stage, LookUp) else ASKING
     kubelet.ignored = lambda pod: gpus(pod) > 0
     return kubelet
 
@@ -105,11 +109,38 @@ def test_the_hybrid_waits_for_both_of_its_servers(
     waits_for(kubectl, inputs, "TeacherRun", f"{SUITE}-mars-planner", [1, 8, 8])
 
 
-def test_sft_waits_for_a_node_of_eight_gpus(kubectl: Kubectl, inputs: str, operator: OperatorProcess) -> None:
+def test_sft_waits_for_a_node_of_eight_gpus(
+    kubectl: Kubectl, inputs: str, operator: OperatorProcess, asking: FakeKubelet
+) -> None:
     apply_preset(kubectl, inputs, "SFTJob", f"{SUITE}-4b-sft")
     message = waits_for(kubectl, inputs, "SFTJob", f"{SUITE}-4b-sft", [8])
     assert "step train" in message
     assert status(kubectl, "SFTJob", inputs, f"{SUITE}-4b-sft")["phase"] == "Waiting"
+
+
+def test_a_model_that_is_there_is_found_without_a_gpu(
+    kubectl: Kubectl, inputs: str, operator: OperatorProcess, asking: FakeKubelet
+) -> None:
+    """Also by a training job that is created anew under the same name: it keeps the Checkpoint of the one before."""
+    asking.script = lambda spec, pod: memory(spec) if isinstance(spec.stage, LookUp) else ASKING
+    name, lineages = f"{SUITE}-4b-sft", set()
+    for _ in range(2):
+        apply_preset(kubectl, inputs, "SFTJob", name)
+        found = wait_phase(kubectl, "SFTJob", inputs, name, "Succeeded")
+        assert ready_message(found) == "artifact of equal work reused"
+        assert [(step["name"], step["reused"]) for step in found["steps"]] == [("train", True)]
+        assert gpu_pods(kubectl, inputs) == []
+        record_of_it = kubectl.get("checkpoint", name, inputs)["spec"]
+        assert record_of_it["digest"] == found["artifact"]["digest"]
+        lineages.add(record_of_it["lineage"]["producerUid"])
+        kubectl.run("delete", "sftjob", name, "-n", inputs)
+    assert len(lineages) == 1
+
+
+def memory(spec: JobSpec) -> JobResult:
+    """What a look-up answers that has found the artifact."""
+    ref = ArtifactRef(uri=spec.output, digest=value_hash({"work": spec.producer.work_hash}))
+    return JobResult(artifact=ref, bytes=1, metrics={"loss": 1.0}, reused=True)
 
 
 @pytest.fixture
@@ -124,7 +155,7 @@ def sampled(kubectl: Kubectl, inputs: str) -> str:
 
 
 def test_grpo_waits_for_sixteen_gpus_once_its_set_is_chosen(
-    kubectl: Kubectl, inputs: str, sampled: str, operator: OperatorProcess
+    kubectl: Kubectl, inputs: str, sampled: str, operator: OperatorProcess, asking: FakeKubelet
 ) -> None:
     assert "step train" in waits_for(kubectl, inputs, "GRPOJob", sampled, [8, 8])
 
