@@ -63,6 +63,17 @@ def test_work_that_is_found_done_starts_no_server(run: World) -> None:
     assert {write for write in run.cluster.writes if "Service/" in write or "Deployment/" in write} == set()
 
 
+def test_shards_whose_whole_is_there_start_no_server_and_the_run_counts_as_reused() -> None:
+    run = world(teacherrun.KIND, "TeacherRun", {"llm": server("base"), "agents": {"tools": False}})
+    run.passes(1)
+    for result in (JobResult(reused=True), REUSED):
+        run.ends(result)
+        run.passes(3)
+    assert (run.status["phase"], ready_message(run.status)) == (Phase.SUCCEEDED, "artifact of equal work reused")
+    assert [(step["name"], step["reused"]) for step in run.status["steps"]] == [("generate", True), ("collect", True)]
+    assert servers(run) == []
+
+
 def test_a_pod_that_asks_gets_its_server_and_the_status_says_so(run: World) -> None:
     run.pod(ASKING)
     run.passes(1)
