@@ -98,5 +98,4 @@ def ready_message(found: dict[str, Any]) -> str:
 
 def names(kubectl: Kubectl, kind: str, namespace: str, selector: str = "") -> list[str]:
     """Names of all objects of a kind."""
-    listing = json.loads(kubectl.run("get", kind, "-n", namespace, "-l", selector, "-o", "json"))
-    return sorted(item["metadata"]["name"] for item in listing["items"])
+    return sorted(item["metadata"]["name"] for item in kubectl.list(kind, namespace, selector))

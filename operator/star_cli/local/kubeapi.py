@@ -120,7 +120,11 @@ class KubeApi:
     ) -> httpx.Response:
         try:
             response = self._client.request(
-                method, path, params=dict(params or {}), json=body, headers={"Content-Type": content_type}
+                method,
+                path,
+                params=dict(params) if params else None,  # even an empty one would take the place of the path's query
+                json=body,
+                headers={"Content-Type": content_type},
             )
         except httpx.HTTPError as error:
             raise LocalClusterError(f"the API server at {self.url} does not answer {method} {path}: {error}") from error
