@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from star_contracts.base import Model
 from star_operator.api.common import Name
+from star_operator.api.cron import CLOCK_PATTERN, CRON_PATTERN, KNOWN_ZONE, SHORT_MONTHS, ZONE_PATTERN
 from star_operator.api.meta import (
     AGE,
     BARE,
@@ -23,29 +24,10 @@ from star_operator.api.meta import (
     list_map,
 )
 from star_operator.api.references import refers_to
+from star_operator.api.selectors import NamespaceSelector
 from star_operator.api.stardeployment import METRIC_PATTERN
 from star_operator.api.starpipeline import StarPipelineSpec
-from star_operator.core.podmeta import LABEL_KEY_PATTERN, LabelValue
 
-_MONTHS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
-_DAYS = "SUN|MON|TUE|WED|THU|FRI|SAT"
-
-
-def _field(value: str, special: str = "") -> str:
-    one = f"({special}(\\*|({value})(-({value}))?)(/[1-9][0-9]?)?)"
-    return f"{one}(,{one})*"
-
-
-CRON_PATTERN = "^{} +{} +{} +{} +{}$".format(
-    _field("[0-5]?[0-9]"),
-    _field("[01]?[0-9]|2[0-3]"),
-    _field("0?[1-9]|[12][0-9]|3[01]", "LW?|"),
-    _field(f"0?[1-9]|1[0-2]|{_MONTHS}"),
-    _field(f"[0-7]|{_DAYS}", "([0-7]L)|([0-7]#[1-5])|"),
-)
-"""Five fields in capitals, each within its range (crontab(5)); L, LW, 5L and 5#2 as cronsim has them."""
-ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
-CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 MAX_TENANTS = 500
 """Namespaces of one schedule. A row of status has 0.7 KB at most, and as much again for the fields' owners
 (metadata.managedFields): together they stay below half of what etcd takes for one object (1.5 MB)."""
@@ -55,21 +37,6 @@ MAX_MESSAGE = 240
 PRIORITIES = range(1, 11)
 OF_THE_SCHEDULE = ("series", "suspend", "cancel")
 """Fields of a pipeline's spec that the schedule fills in, or that belong to one run."""
-
-SHORT_MONTHS = (
-    r"!self.schedule.matches(r'^\S+ +\S+ +(30|31)(,(30|31))* +(0?2|FEB)(,(0?2|FEB))* +\*$') && "
-    r"!self.schedule.matches(r'^\S+ +\S+ +31(,31)* +(0?[2469]|11|FEB|APR|JUN|SEP|NOV)"
-    r"(,(0?[2469]|11|FEB|APR|JUN|SEP|NOV))* +\*$')",
-    "schedule names a day that its months do not have, so that it would never come: correct day or month, or write L "
-    "for the month's last day",
-)
-KNOWN_ZONE = (
-    "timestamp('2026-01-01T00:00:00Z').getFullYear(self.timeZone) > 0",
-    "timeZone must be a zone of the IANA data base, e.g. Europe/Berlin or Etc/UTC",
-)
-
-_KEYS: dict[str, JsonValue] = {"propertyNames": {"pattern": LABEL_KEY_PATTERN, "maxLength": 317}}
-LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
 
 
 class TriggerType(StrEnum):
@@ -108,42 +75,6 @@ class Trigger(Model):
     """What makes a run."""
     drift: Drift | None = None
     """For type Drift."""
-
-
-class Operator(StrEnum):
-    """How a label is compared."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-class LabelRequirement(Model):
-    """A requirement on one label (metav1.LabelSelectorRequirement)."""
-
-    model_config = CEL(
-        (
-            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-            "values go with In and NotIn, and with these alone",
-        )
-    ).config()
-
-    key: LabelKey
-    """The label."""
-    operator: Operator
-    """How it is compared."""
-    values: tuple[LabelValue, ...] = Field(default=(), max_length=32)
-    """With what."""
-
-
-class NamespaceSelector(Model):
-    """Namespaces by their labels (metav1.LabelSelector); an empty one selects all."""
-
-    match_labels: dict[str, LabelValue] = Field(default={}, max_length=32, json_schema_extra=_KEYS)
-    """Labels with these values."""
-    match_expressions: tuple[LabelRequirement, ...] = Field(default=(), max_length=16)
-    """Requirements, all of which hold."""
 
 
 class OverridesRef(Model):

@@ -13,7 +13,7 @@ from star_operator.api.common import (
     MODEL_URI_PATTERN,
     NAME_PATTERN,
 )
-from star_operator.api.retrainschedule import CLOCK_PATTERN, CRON_PATTERN, ZONE_PATTERN
+from star_operator.api.cron import CLOCK_PATTERN, CRON_PATTERN, ZONE_PATTERN
 from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
 from star_operator.api.starpipeline import VARIANT_PATTERN
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from star_operator.api.meta import Phase
-from star_operator.api.retrainschedule import PRIORITIES, NamespaceSelector, RetrainSchedule
-from star_operator.api.retrainschedule import Operator as Comparison
+from star_operator.api.retrainschedule import PRIORITIES, RetrainSchedule
+from star_operator.api.selectors import selects
 from star_operator.api.starpipeline import StarPipeline
 from star_operator.builders.gpus import gpus_at_once
 from star_operator.builders.retrainschedule import gpus_needed, patch_of, pipeline_spec, run_name
@@ -169,26 +169,6 @@ class Tenants:
             replace(one, referred=bool(made[one.namespace, one.name] & named.get(one.namespace, set())))
             for one in ended
         ]
-
-
-def selects(selector: NamespaceSelector, labels: Mapping[str, str]) -> bool:
-    """Say whether a selector fits labels (metav1.LabelSelector)."""
-    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
-        return False
-    for one in selector.match_expressions:
-        there = one.key in labels
-        match one.operator:
-            case Comparison.IN:
-                fits = there and labels[one.key] in one.values
-            case Comparison.NOT_IN:
-                fits = not there or labels[one.key] not in one.values
-            case Comparison.EXISTS:
-                fits = there
-            case Comparison.DOES_NOT_EXIST:
-                fits = not there
-        if not fits:
-            return False
-    return True
 
 
 def _priority(labels: Mapping[str, str]) -> int:
