@@ -11,7 +11,7 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import Resource
-from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, RETENTION, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SERVER, PIN_ANNOTATION, RETENTION, label_value
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.policy.holdings import PIPELINE
 from star_operator.reconcilers.retention import key_of
@@ -35,6 +35,8 @@ class Intake:
         """UIDs of what was deleted since the last round began."""
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._by_label: dict[tuple[str, str, str], Key] = {}
+        self._pins: dict[str, str] = {}
+        """Why resources are pinned, by UID."""
 
     def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
         """A resource of ours changed, or is listed at the start."""
@@ -48,8 +50,17 @@ class Intake:
         self._queue.add(key)
         for dependent in self._dependents(key, event["object"]):
             self._queue.add(dependent)
-        if key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime"):
+        ended = key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime")
+        if self._has_new_pin(event) or ended:
             self._queue.add(key_of(key.namespace))
+
+    def _has_new_pin(self, event: Any) -> bool:
+        """Say whether a resource was pinned or unpinned."""
+        meta = event["object"]["metadata"]
+        before, pin = self._pins.pop(meta["uid"], None), meta.get("annotations", {}).get(PIN_ANNOTATION)
+        if pin is not None and event["type"] != "DELETED":
+            self._pins[meta["uid"]] = pin
+        return before != pin
 
     def _dependents(self, key: Key, obj: Any) -> list[Key]:
         """Return who looks at this resource: owners, the pipeline that moved it, an evaluation's checkpoints."""
