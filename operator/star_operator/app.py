@@ -11,7 +11,7 @@ from star_operator.core.queue import Key
 from star_operator.handlers.intake import Intake
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.metrics import QUEUE_DEPTH, RECONCILE_SECONDS, RECONCILES, RESOURCES, WATCH_STALE
-from star_operator.policy.holdings import PIPELINE
+from star_operator.policy.holdings import DEPLOYMENT, PIPELINE
 from star_operator.reconcilers.context import Context, Reconcile
 from star_operator.reconcilers.retention import key_of
 from star_operator.reconcilers.table import reconcilers
@@ -116,7 +116,7 @@ class App:
                 versions[meta["uid"]] = int(meta["resourceVersion"])
                 RESOURCES.labels(kind, obj.get("status", {}).get("phase", "Pending")).inc()
                 self._context.queue.add(Key(kind, meta.get("namespace", ""), meta["name"]))
-                if kind == PIPELINE:
+                if kind in (PIPELINE, DEPLOYMENT):
                     self._context.queue.add(key_of(meta["namespace"]))
         return listed
 

@@ -396,6 +396,13 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec.gates.rules[0]:", "set exactly one of value (a number) and baseline"),
     ),
     # Pipelines.
+    Bad(
+        "no-run-is-kept",
+        "starpipeline",
+        {"spec.retention.keepRuns": 0},
+        ("spec.retention.keepRuns", "should be greater than or equal to 1"),
+    ),
+    Bad("unknown-retention", "starpipeline", {"spec.retention.keep": 1}, ('unknown field "spec.retention.keep"',)),
     Bad("no-stage", "starpipeline", {"spec": {}}, ("spec:", "give at least one stage")),
     Bad("unknown-stage", "starpipeline", {"spec.rlhf": {"template": {}}}, ('unknown field "spec.rlhf"',)),
     Bad(

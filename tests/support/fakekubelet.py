@@ -21,6 +21,8 @@ from star_contracts.errors import Reason
 from star_contracts.job import JobSpec, LookUp
 from star_contracts.names import LABEL_STEP
 from star_contracts.result import ErrorClass, ExitCode, JobError, JobResult
+from star_contracts.retention import SweepSpec
+from star_operator.builders.retention import SWEEP_FILE
 
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
@@ -52,6 +54,13 @@ def succeed(spec: JobSpec, pod: dict[str, Any]) -> JobResult:
     )
 
 
+def swept(spec: SweepSpec) -> JobResult:
+    """The answer of a sweep that marks all it is told to, and deletes what it was told before."""
+    waiting = len(spec.let_go)
+    due = {"nextSeconds": float(max(one.grace_seconds for one in spec.let_go))} if waiting else {}
+    return JobResult(metrics={"marked": waiting, "swept": 0, "waiting": waiting, "held": 0, **due})
+
+
 def while_asking(stage: str) -> Script:
     """A script: pods of this stage ask for their model and work for ever, all others end well at once."""
     return lambda spec, pod: ASKING if spec.stage.stage == stage else succeed(spec, pod)
@@ -72,6 +81,8 @@ class FakeKubelet:
         """Pods that no kubelet has taken yet."""
         self.side_car: Callable[[dict[str, Any]], bool] = lambda pod: False
         """Job pods that go on when their main container has ended: somebody gave them one that never does."""
+        self.sweeps: list[SweepSpec] = []
+        """What sweeps of retention were told."""
         self.errors: list[str] = []
         self._seen: set[str] = set()
         self._stop = threading.Event()
@@ -118,12 +129,19 @@ class FakeKubelet:
         job = meta["labels"].get("batch.kubernetes.io/job-name", "")
         self.started[f"{namespace}/{job}"] += new
         config_map: Any = self._core.read_namespaced_config_map(job, namespace)
+        if SWEEP_FILE in config_map.data:
+            self.sweeps.append(SweepSpec.model_validate_json(config_map.data[SWEEP_FILE]))
+            self._end(pod, swept(self.sweeps[-1]))
+            return
         outcome = self.script(JobSpec.model_validate_json(config_map.data["job.json"]), pod)
         if isinstance(outcome, str):
             ready = outcome == ASKING or "readinessProbe" not in pod["spec"]["containers"][0]
             if status.get("phase") != "Running" or _is_ready(pod) != ready:
                 self._write(pod, "Running", {"running": {"startedAt": _now()}}, ready=ready)
             return
+        self._end(pod, outcome)
+
+    def _end(self, pod: dict[str, Any], outcome: JobResult) -> None:
         code = int(outcome.exit_code())
         ended = {
             "exitCode": code,

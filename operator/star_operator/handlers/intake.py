@@ -12,7 +12,15 @@ from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import BY_KIND, KINDS
 from star_operator.api.meta import Phase, Resource, Scope
 from star_operator.api.retrainschedule import RetrainSchedule
-from star_operator.core.labels import LABEL_GROUP, LABEL_PIPELINE, LABEL_SCHEDULE, LABEL_SERVER, RETENTION, label_value
+from star_operator.core.labels import (
+    LABEL_GROUP,
+    LABEL_PIPELINE,
+    LABEL_SCHEDULE,
+    LABEL_SERVER,
+    PIN_ANNOTATION,
+    RETENTION,
+    label_value,
+)
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.policy.holdings import PIPELINE
 from star_operator.reconcilers.retention import key_of
@@ -39,6 +47,8 @@ class Intake:
         self._by_label: dict[tuple[str, str, str], Key] = {}
         self._namespaces: dict[str, dict[str, str] | None] = {}
         """Labels by name; None for one that is going."""
+        self._pins: dict[str, str] = {}
+        """Why resources are pinned, by UID."""
 
     def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
         """A resource of ours changed, or is listed at the start."""
@@ -56,7 +66,8 @@ class Intake:
         ended = event["object"].get("status", {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
         if schedule is not None and (event["type"] == "DELETED" or ended):
             self._queue.add(schedule)  # there is room for another run
-        if key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime"):
+        done = key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime")
+        if self._has_new_pin(event) or done:
             self._queue.add(key_of(key.namespace))
 
     def namespace_event(self, event: Any) -> None:
@@ -73,6 +84,14 @@ class Intake:
     def _schedule_of(self, labels: Any) -> Key | None:
         """Return the schedule that started a run."""
         return self._by_label.get(("", SCHEDULE.lower(), labels.get(LABEL_SCHEDULE, "")))
+
+    def _has_new_pin(self, event: Any) -> bool:
+        """Say whether a resource was pinned or unpinned."""
+        meta = event["object"]["metadata"]
+        before, pin = self._pins.pop(meta["uid"], None), meta.get("annotations", {}).get(PIN_ANNOTATION)
+        if pin is not None and event["type"] != "DELETED":
+            self._pins[meta["uid"]] = pin
+        return before != pin
 
     def _dependents(self, key: Key, obj: Any) -> list[Key]:
         """Return who looks at this resource: owners, the pipeline that moved it, an evaluation's checkpoints."""

@@ -6,9 +6,10 @@ from star_operator.api.evaluation import Evaluation
 from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.starpipeline import StarPipeline
-from star_operator.core.labels import LABEL_GROUP, LABEL_SCHEDULE, LABEL_SERVER, label_value
+from star_operator.core.labels import LABEL_GROUP, LABEL_SCHEDULE, LABEL_SERVER, RETENTION, label_value
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
+from star_operator.reconcilers.retention import key_of
 
 
 class Recorder(WorkQueue):
@@ -109,6 +110,30 @@ def test_an_owned_resource_has_its_owner_looked_at() -> None:
     owners = [{"kind": "StarDeployment", "name": "live"}]
     intake.resource_event(Evaluation, event("gate", metadata={"ownerReferences": owners}))
     assert Key("StarDeployment", "ns", "live") in queue.added
+
+
+def test_a_run_that_ended_and_a_sweep_have_what_is_kept_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    intake.resource_event(StarPipeline, event("weekly", status={"phase": "Running"}))
+    assert key_of("ns") not in queue.added
+    intake.resource_event(StarPipeline, event("weekly", status={"completionTime": "2026-01-01T00:00:00Z"}))
+    assert queue.added[-1] == key_of("ns")
+    queue.added.clear()
+    intake.child_event(event("star-retention-sweep", metadata={"labels": {LABEL_KIND: RETENTION}}, kind="Job"))
+    assert queue.added == [key_of("ns")]
+
+
+def test_a_pin_that_comes_or_goes_has_what_is_kept_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    pinned = {"annotations": {"star.recsys.dev/pin": "the paper"}}
+    asked = []
+    for metadata in ({}, pinned, pinned, {}, {}):
+        queue.added.clear()
+        intake.resource_event(SFTJob, event("sft", metadata=metadata))
+        asked.append(key_of("ns") in queue.added)
+    assert asked == [False, True, False, True, False]
 
 
 def test_a_watch_that_stopped_delivering_is_behind_a_fresh_listing() -> None:

@@ -81,7 +81,7 @@ def test_first_it_marks_then_it_deletes_and_the_pipeline_last() -> None:
     world.passes()
     assert world.names("StarPipeline") == {"r2"}
     assert world.job is None
-    assert world.context.queue.later == pytest.approx(61)  # type: ignore[attr-defined]
+    assert world.context.queue.later == pytest.approx(61)
     world.context.time += timedelta(seconds=62)
     world.passes()
     assert world.job is not None
