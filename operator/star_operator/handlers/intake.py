@@ -57,7 +57,8 @@ class Intake:
     def _has_new_pin(self, event: Any) -> bool:
         """Say whether a resource was pinned or unpinned."""
         meta = event["object"]["metadata"]
-        before, pin = self._pins.pop(meta["uid"], None), meta.get("annotations", {}).get(PIN_ANNOTATION)
+        before = self._pins.pop(meta["uid"], None)
+        pin: str | None = meta.get("annotations", {}).get(PIN_ANNOTATION)
         if pin is not None and event["type"] != "DELETED":
             self._pins[meta["uid"]] = pin
         return before != pin
