@@ -66,7 +66,8 @@ def run(number: int, phase: str = "Succeeded", spec: Body | None = None, **reuse
         },
     }
     if number > 1:
-        specs["verbalization"]["previous"] = {"name": f"r{number - 1}-verbalization"}
+        for stage in ("verbalization", "teacher"):
+            specs[stage]["previous"] = {"name": f"r{number - 1}-{stage}"}
     found = [pipeline]
     for stage, kind in KINDS.items():
         artifact = made(f"r{reused.get(stage, number)}", stage)

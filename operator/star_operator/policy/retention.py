@@ -3,7 +3,7 @@
 Kept are roots, and what they refer to. Only what pipelines and gates made is ever let go. Who made a thing, and what it
 is, follows from UIDs and digests; a name alone keeps things, and lets none go.
 
-A reference that is spent keeps nothing: the store that an ended Verbalization was refreshed from, and what a gate
+A reference that is spent keeps nothing: what something that has ended was refreshed from (`previous`), and what a gate
 Evaluation that has ended measured. A model that another run's was trained from is kept, and not what that model itself
 was made from: else a series that starts from its incumbent would keep all of its past.
 """
@@ -17,6 +17,8 @@ from star_operator.policy.holdings import CHECKPOINT, DEPLOYMENT, PIPELINE, Thin
 
 MODELS = (CHECKPOINT, "SFTJob", "GRPOJob")
 """Kinds whose artifact is a model."""
+REFRESHED = ("Verbalization", "TeacherRun")
+"""Kinds of which a run takes over what has not changed (`previous`) from the last one of its series."""
 MAX_REASONS = 3
 """Reasons that are told of one thing; the first ones are those nearest to a root."""
 
@@ -164,7 +166,7 @@ class _Case:
 
 
 def _is_spent(one: Thing, path: str, *, is_gate: bool) -> bool:
-    return one.ended and (is_gate or (one.kind == "Verbalization" and path.startswith("previous")))
+    return one.ended and (is_gate or path.startswith("previous"))
 
 
 def decide(things: Sequence[Thing], in_use: Mapping[str, str], settings: RetentionSettings) -> Decision:
@@ -216,7 +218,7 @@ def _series(things: Iterable[Thing]) -> list[list[Thing]]:
 
 
 def _last_runs(case: _Case, runs: Sequence[Thing], graces: dict[str, int], whys: dict[str, str]) -> None:
-    """Keep the last runs of a series, and the Verbalization that the next one is refreshed from."""
+    """Keep the last runs of a series, and what the next one is refreshed from."""
     asked, default, series = runs[0].retention, case.settings, runs[0].series
     keep, failed, grace = default.keep_runs, default.keep_failed_runs, default.grace_period_seconds
     if asked is not None:
@@ -237,10 +239,11 @@ def _last_runs(case: _Case, runs: Sequence[Thing], graces: dict[str, int], whys:
         graces[child.uid] = grace
         for record in case.children.get(child.uid, ()):
             graces[record.uid] = grace
-    stores = [one for one in made if one.kind == "Verbalization" and one.succeeded and not one.deleting]
-    if stores:
-        newest = max(stores, key=lambda one: (one.ended_at, one.name))
-        case.keep(newest, f"the next run of series {series} is refreshed from it")
+    for kind in REFRESHED:
+        done = [one for one in made if one.kind == kind and one.succeeded and not one.deleting]
+        if done:
+            newest = max(done, key=lambda one: (one.ended_at, one.name))
+            case.keep(newest, f"the next run of series {series} is refreshed from it")
 
 
 def _gates(case: _Case, whys: dict[str, str]) -> None:
