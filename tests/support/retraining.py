@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from star_operator.api.retrainschedule import RetrainScheduleSpec
-from star_operator.policy.schedule import decide
-from star_operator.policy.scheduletypes import Memory, Run, Tenant
+from star_operator.policy.schedule.decide import decide
+from star_operator.policy.schedule.types import Memory, Run, Tenant
 
 DAY = 86_400
 STEP = 5

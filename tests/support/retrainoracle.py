@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_operator.api.retrainschedule import RetrainScheduleSpec, Weekday
-from star_operator.policy.schedule import jitter
+from star_operator.policy.schedule.decide import jitter
 from tests.support.retraining import RESYNC, Simulated, Year
 from tests.support.walls import ticks
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from star_operator.api.retrainschedule import RetrainScheduleSpec
-from star_operator.policy.schedule import decide
-from star_operator.policy.scheduletypes import Decision, Memory, Remembered, Run, Tenant
+from star_operator.policy.schedule.decide import decide
+from star_operator.policy.schedule.types import Decision, Memory, Remembered, Run, Tenant
 from tests.support.pipelines import SPEC
 
 HOUR = 3600

@@ -16,11 +16,11 @@ from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.kube.events import post_event
 from star_operator.kube.resources import NAMESPACE, STAR_TYPES
-from star_operator.policy import schedule as policy
-from star_operator.policy.scheduleclock import clock
-from star_operator.policy.schedulerequests import back_fill, outdated, run_now
-from star_operator.policy.schedulerows import remembered, rows
-from star_operator.policy.scheduletypes import Decision, Memory, Run, Start, Tenant
+from star_operator.policy.schedule import decide as policy
+from star_operator.policy.schedule.clock import clock
+from star_operator.policy.schedule.requests import back_fill, outdated, run_now
+from star_operator.policy.schedule.rows import remembered, rows
+from star_operator.policy.schedule.types import Decision, Memory, Run, Start, Tenant
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell

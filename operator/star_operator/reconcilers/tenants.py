@@ -21,9 +21,9 @@ from star_operator.core.times import to_seconds
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import CONFIG_MAP, NAMESPACE, STAR_TYPES
 from star_operator.policy.conditions import READY, find
-from star_operator.policy.schedulerequests import Ended
-from star_operator.policy.schedulerows import Outcome
-from star_operator.policy.scheduletypes import Run, Tenant
+from star_operator.policy.schedule.requests import Ended
+from star_operator.policy.schedule.rows import Outcome
+from star_operator.policy.schedule.types import Run, Tenant
 from star_operator.policy.status import FINISHED
 
 REMEMBERED = 4096

@@ -20,7 +20,7 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.times import of_seconds, to_seconds
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import STAR_TYPES
-from star_operator.policy.scheduletypes import Memory, News, Tenant
+from star_operator.policy.schedule.types import Memory, News, Tenant
 from star_operator.reconcilers.tenants import Seen, Wanted
 
 DATASET = INFO[StageName.DATASET].kind

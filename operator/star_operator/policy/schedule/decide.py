@@ -2,7 +2,7 @@
 
 A tick is a time of the schedule. It is due for a tenant some seconds later, always the same ones (its jitter). A due
 tick makes one claim of its tenant; a later one takes its place and keeps its age. The claims stand in one line
-(policy/scheduleline.py). After a time in which no operator ran, the newest tick alone counts, and is spread anew.
+(policy/schedule/line.py). After a time in which no operator ran, the newest tick alone counts, and is spread anew.
 
 All times are Unix seconds (int). Whatever is remembered is in the schedule's status, and the runs themselves heal it:
 a tick that has a run has been decided, whoever died before writing that down.
@@ -16,9 +16,9 @@ from functools import lru_cache
 
 from star_operator.api.retrainschedule import RetrainScheduleSpec, TriggerType
 from star_operator.core.reasons import ConditionReason
-from star_operator.policy.scheduleclock import Clock, clock
-from star_operator.policy.scheduleline import Claim, Line
-from star_operator.policy.scheduletypes import Decision, Memory, News, Remembered, Run, Tenant, Wait
+from star_operator.policy.schedule.clock import Clock, clock
+from star_operator.policy.schedule.line import Claim, Line
+from star_operator.policy.schedule.types import Decision, Memory, News, Remembered, Run, Tenant, Wait
 
 NOT_YET = frozenset({ConditionReason.NOT_DUE, ConditionReason.SUSPENDED, ConditionReason.DEADLINE_MISSED})
 LATE_SECONDS = 60

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from star_operator.api.retrainschedule import RetrainScheduleSpec
-from star_operator.policy import schedule, scheduleline
-from star_operator.policy.scheduletypes import Decision
+from star_operator.policy.schedule import decide as schedule
+from star_operator.policy.schedule import line
+from star_operator.policy.schedule.types import Decision
 from tests.bench.bench_schedule import DAY, PIPELINE, benchmark
 from tests.support import retraining
 
@@ -88,7 +89,7 @@ def test_nobody_starves_where_there_is_never_room_for_all() -> None:
 
 
 def test_it_finds_who_is_passed_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    class ByName(scheduleline.Line):
+    class ByName(line.Line):
         """The same ones first at every tick."""
 
         def add(self, claim: Any, runs: Any) -> None:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_operator.core.errors import InvalidSpec
-from star_operator.policy.schedule import due, jitter
-from star_operator.policy.scheduleclock import clock
-from star_operator.policy.schedulerequests import Ended, back_fill, outdated, run_now
-from star_operator.policy.scheduletexts import sentence
-from star_operator.policy.scheduletypes import Memory, News, Remembered, Run, Tenant
+from star_operator.policy.schedule.clock import clock
+from star_operator.policy.schedule.decide import due, jitter
+from star_operator.policy.schedule.requests import Ended, back_fill, outdated, run_now
+from star_operator.policy.schedule.texts import sentence
+from star_operator.policy.schedule.types import Memory, News, Remembered, Run, Tenant
 from tests.support.schedules import HOUR, TICK, known, look, reasons, spec, tenants
 
 DAY = 24 * HOUR

@@ -13,8 +13,8 @@ from star_operator.api.retrainschedule import (
     RetrainScheduleStatus,
     TenantStatus,
 )
-from star_operator.policy.schedulerows import remembered, rows
-from star_operator.policy.scheduletypes import Memory, Remembered, Run
+from star_operator.policy.schedule.rows import remembered, rows
+from star_operator.policy.schedule.types import Memory, Remembered, Run
 from tests.support.schedules import TICK, known, look, spec, tenants
 
 ETCD = 1_500_000

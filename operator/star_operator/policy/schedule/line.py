@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from star_operator.api.retrainschedule import ConcurrencyPolicy, RetrainScheduleSpec
 from star_operator.core.reasons import ConditionReason
-from star_operator.policy.scheduleclock import Clock, is_open, opens
-from star_operator.policy.scheduletypes import Run, Start, Tenant, Wait
+from star_operator.policy.schedule.clock import Clock, is_open, opens
+from star_operator.policy.schedule.types import Run, Start, Tenant, Wait
 
 
 class Claim(NamedTuple):

@@ -2,7 +2,7 @@
 
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import of_seconds
-from star_operator.policy.scheduletypes import Wait
+from star_operator.policy.schedule.types import Wait
 
 _TEXTS = {
     ConditionReason.SUSPENDED: "the schedule is suspended: nothing is started, and this time is not made up for",

@@ -7,8 +7,8 @@ from star_operator.api.meta import Phase
 from star_operator.api.retrainschedule import MAX_MESSAGE, RetrainScheduleStatus, TenantStatus
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import of_seconds, to_seconds
-from star_operator.policy.scheduletexts import sentence
-from star_operator.policy.scheduletypes import Decision, Memory, Remembered, Run, Tenant, Wait
+from star_operator.policy.schedule.texts import sentence
+from star_operator.policy.schedule.types import Decision, Memory, Remembered, Run, Tenant, Wait
 
 STAYS = frozenset({ConditionReason.DEADLINE_MISSED, ConditionReason.NOTHING_NEW, ConditionReason.NOT_DRIFTED})
 """What is said once, and holds until the next run or the next time."""

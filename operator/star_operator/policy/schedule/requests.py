@@ -8,8 +8,8 @@ from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import BACKFILL_ANNOTATION, RUN_NOW_ANNOTATION
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import to_seconds
-from star_operator.policy.scheduleclock import Clock
-from star_operator.policy.scheduletypes import Memory, Remembered
+from star_operator.policy.schedule.clock import Clock
+from star_operator.policy.schedule.types import Memory, Remembered
 
 ALL = "*"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from star_operator.api.retrainschedule import Weekday, Window
 from star_operator.core.errors import InvalidSpec
-from star_operator.policy.scheduleclock import clock, is_open, opens
+from star_operator.policy.schedule.clock import clock, is_open, opens
 from tests.support.walls import ticks
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -88,7 +88,7 @@ class Wait(NamedTuple):
     """When that changes, where the clock alone tells."""
     detail: str = ""
     figures: tuple[int, ...] = ()
-    """What the reason's sentence needs, in its order (policy/scheduletexts.py)."""
+    """What the reason's sentence needs, in its order (policy/schedule/texts.py)."""
 
 
 @dataclass(frozen=True)
