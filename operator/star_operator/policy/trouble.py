@@ -40,11 +40,14 @@ def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
     return (*named, *([SecretUse(STORE_FIELD, store, STORE_KEYS)] if store else []))
 
 
-def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]) -> Trouble | None:
-    """Return the trouble in words that name the field, where it is about a Secret or a limit; else as it is."""
+def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...], compute: str) -> Trouble | None:
+    """Return the trouble in words that name the field, where it is about a Secret or a limit; else as it is.
+
+    `compute` is the field whose `resources` the pods have.
+    """
     if trouble is None:
         return None
-    if remedy := limit_to_raise(trouble.message, "its server's compute"):
+    if remedy := limit_to_raise(trouble.message, compute):
         return replace(trouble, message=f"{trouble.message.rstrip(' .')}; {remedy}")
     if found := NO_SECRET.search(trouble.message):
         use = next((use for use in uses if use.name == found["name"]), None)
@@ -71,12 +74,13 @@ def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...]
 
 def explain_run(view: RunView, namespace: str, uses: tuple[SecretUse, ...]) -> RunView:
     """Return the view with its pods' troubles explained."""
-    return replace(view, pods=tuple(replace(pod, trouble=explain(pod.trouble, namespace, uses)) for pod in view.pods))
+    told = (replace(pod, trouble=explain(pod.trouble, namespace, uses, "spec.compute")) for pod in view.pods)
+    return replace(view, pods=tuple(told))
 
 
 def explain_server(view: ServerView, namespace: str, uses: tuple[SecretUse, ...]) -> ServerView:
     """Return the view with its trouble explained."""
-    return replace(view, trouble=explain(view.trouble, namespace, uses))
+    return replace(view, trouble=explain(view.trouble, namespace, uses, "its server's compute"))
 
 
 def _references(value: Any, path: str) -> Iterator[tuple[str, SecretKeyRef]]:

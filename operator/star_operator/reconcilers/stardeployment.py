@@ -95,6 +95,8 @@ class Awaited:
     """Of the condition, as long as the part only takes its time."""
     trouble: Trouble | None
     """What its pods wait for."""
+    compute: str = "spec.server.compute"
+    """The field whose `resources` its pods have."""
 
 
 class StarDeploymentReconciler:
@@ -282,7 +284,9 @@ class StarDeploymentReconciler:
             )
         if not seen.gateways_ready:
             trouble = seen.gateway_refused or await why_not_started(self._cluster, served.gateways)
-            return self._starting(status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble))
+            return self._starting(
+                status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble, "spec.gateway")
+            )
         if newest.weight < EVERYTHING:
             others = f"revision {_serving(served.revisions).name} the others"
             text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
@@ -299,7 +303,8 @@ class StarDeploymentReconciler:
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
         """Say what is starting, or what it waits for."""
         meta = served.resource.metadata
-        why = explain(part.trouble, meta.namespace, secret_uses(served.resource.spec, self._context.settings))
+        uses = secret_uses(served.resource.spec, self._context.settings)
+        why = explain(part.trouble, meta.namespace, uses, part.compute)
         if why is None:
             self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
         still = _still(served) if status.serving_digest else ""

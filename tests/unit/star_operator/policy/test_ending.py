@@ -77,10 +77,11 @@ def test_every_volume_with_a_limit_has_a_field_to_raise() -> None:
     assert limited | {"work"} == set(LIMITS)
 
 
-def test_a_server_that_outgrew_its_scratch_names_the_field_as_well() -> None:
-    trouble = explain(Trouble(ConditionReason.POD_LOST, f"pod s-0: Evicted: {FULL}"), "ns", ())
+@pytest.mark.parametrize("compute", ["its server's compute", "spec.server.compute", "spec.gateway"])
+def test_a_server_or_a_gateway_that_outgrew_its_scratch_names_the_field_as_well(compute: str) -> None:
+    trouble = explain(Trouble(ConditionReason.POD_LOST, f"pod s-0: Evicted: {FULL}"), "ns", (), compute)
     assert trouble is not None
-    assert trouble.message.endswith("; raise its server's compute.resources.scratch")
+    assert trouble.message.endswith(f"; raise {compute}.resources.scratch")
     assert not trouble.waits, "another one starts"
 
 

@@ -60,7 +60,7 @@ def test_every_secret_that_a_spec_names_is_found_by_its_field() -> None:
     ],
 )
 def test_a_secret_that_is_not_there_is_told_by_field_and_key(words: str, reason: str, sentence: str) -> None:
-    assert explain(Trouble("PodNotStarted", words), "team", (LLM, STORE)) == Trouble(reason, sentence)
+    assert explain(Trouble("PodNotStarted", words), "team", (LLM, STORE), "spec.compute") == Trouble(reason, sentence)
 
 
 OTHER = SecretUse("spec.agentLlms.planner.endpoint.secretRef", "planner-key", ("apiKey",))
@@ -68,13 +68,18 @@ OTHER = SecretUse("spec.agentLlms.planner.endpoint.secretRef", "planner-key", ("
 
 def test_of_two_secrets_with_the_same_key_the_one_that_is_named_is_told() -> None:
     words = "container main: CreateContainerConfigError: couldn't find key apiKey in Secret team/planner-key"
-    told = explain(Trouble("PodNotStarted", words), "team", (LLM, OTHER, STORE))
+    told = explain(Trouble("PodNotStarted", words), "team", (LLM, OTHER, STORE), "spec.compute")
     assert told is not None
     assert told.message.startswith("Secret planner-key in namespace team, which spec.agentLlms.planner.")
 
 
 def test_where_only_the_key_is_told_every_secret_that_should_have_it_is_named_once() -> None:
-    told = explain(Trouble("PodNotStarted", "references non-existent secret key: apiKey"), "team", (LLM, OTHER, LLM))
+    told = explain(
+        Trouble("PodNotStarted", "references non-existent secret key: apiKey"),
+        "team",
+        (LLM, OTHER, LLM),
+        "spec.compute",
+    )
     assert told == Trouble(
         "SecretIncomplete",
         "Secret llm-key in namespace team, which spec.llm.endpoint.secretRef names, or Secret planner-key in namespace "
@@ -85,8 +90,8 @@ def test_where_only_the_key_is_told_every_secret_that_should_have_it_is_named_on
 
 def test_anything_else_stays_in_its_own_words() -> None:
     for text in ("ImagePullBackOff: no such image", 'secret "of somebody else" not found'):
-        assert explain(Trouble("PodNotStarted", text), "team", (LLM,)) == Trouble("PodNotStarted", text)
-    assert explain(None, "team", (LLM,)) is None
+        assert explain(Trouble("PodNotStarted", text), "team", (LLM,), "spec.compute") == Trouble("PodNotStarted", text)
+    assert explain(None, "team", (LLM,), "spec.compute") is None
 
 
 def test_views_are_explained_as_a_whole() -> None:
