@@ -140,7 +140,7 @@ def test_up_restarts_what_died_and_leaves_the_rest_alone(
     assert {name for name in after if after[name] != before[name]} == {victim}
     assert cluster.status().well
     url = f"http://server.{NAMESPACE}/"
-    log = run_job(kubectl, f"after-{victim}", pod_spec(probe_image, ["get", url], gpus=8))
+    log = run_job(kubectl, f"after-{victim}", pod_spec(probe_image, ["get", url], gpus=4))
     assert "answer 200" in log
 
 
