@@ -20,6 +20,7 @@ from star_operator.api.starpipeline import (
 )
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
+from star_operator.policy.conditions import FAILED
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 MAX_MESSAGE = 512
@@ -294,8 +295,14 @@ def retried(status: StarPipelineStatus, stage: StageName, value: str) -> StarPip
         else row
         for row in status.stages
     )
+    conditions = tuple(one for one in status.conditions if one.type != FAILED)
     update = {"stages": rows, "retrying": value, "checkpoint": None, "variant": "", "completion_time": None}
-    return status.model_copy(update=update)
+    return status.model_copy(update=update | {"conditions": conditions})
+
+
+def is_told(status: StarPipelineStatus) -> bool:
+    """Say whether the deployment has been told, in the present try, to serve what came out."""
+    return any(row.stage == StageName.DEPLOYMENT and row.phase is not Phase.PENDING for row in status.stages)
 
 
 def deployed(

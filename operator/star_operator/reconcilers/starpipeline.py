@@ -96,7 +96,7 @@ class StarPipelineReconciler:
         decision = policy.decide(pipeline.spec, rows, seen, status, self._context.now())
         for row in decision.delete:
             await self._delete(pipeline, row, seen[row.row])
-        for row in decision.make:
+        for row in reversed(decision.make):  # one that is refused is so before what it would work on has begun
             tries = next((one.tries for one in status.stages if one.name == row.row), 1)
             await self._cluster.apply(child(pipeline, row, tries))
         for row in decision.suspend:
@@ -169,7 +169,7 @@ class StarPipelineReconciler:
         stage, wish = pipeline.spec.deployment, deployment(pipeline, chain, model)
         assert stage is not None
         body = await cluster.get(rtype, namespace, name)
-        moved = any(row.stage == StageName.DEPLOYMENT for row in pipeline.status.stages)
+        moved = policy.is_told(pipeline.status)
         if body is None and stage.template is None:
             text = f"spec.deployment.use names StarDeployment {name}, which does not exist; create it, or give template"
             raise InvalidSpec(ConditionReason.INPUT_MISSING, text)
@@ -228,7 +228,7 @@ def _seen(body: KubeObject, row: PlannedStage, pipeline: StarPipeline) -> policy
     return policy.Seen(
         uid=meta["uid"],
         ours=not row.made or _is_ours(body, pipeline),
-        tries=int(meta.get("annotations", {}).get(TRY_ANNOTATION, 1)),
+        tries=_tries(meta.get("annotations", {}).get(TRY_ANNOTATION, "")),
         deleting="deletionTimestamp" in meta,
         suspended=bool(body["spec"].get("suspend")),
         phase=status.phase,
@@ -243,6 +243,11 @@ def _seen(body: KubeObject, row: PlannedStage, pipeline: StarPipeline) -> policy
         metrics=status.metrics,
         headline=status.headline,
     )
+
+
+def _tries(text: str) -> int:
+    """Return which make of its stage a resource is; 1 where somebody has spoiled the annotation."""
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def _model(body: KubeObject, row: PlannedStage, status: Status) -> PinnedModel | None:

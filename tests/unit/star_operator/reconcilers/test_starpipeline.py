@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from star_operator.core.errors import InvalidSpec
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.reconcilers.starpipeline import StarPipelineReconciler
 from tests.support.clock import Clock, Recorder
 from tests.support.fakecluster import FakeCluster
@@ -69,7 +71,7 @@ def test_it_makes_the_chain_once_and_sums_it_up() -> None:
     world = World()
     world.passes()
     made = world.writes
-    assert made == [f"apply {kind}/weekly-{stage}" for stage, kind in KINDS.items()]
+    assert made == [f"apply {kind}/weekly-{stage}" for stage, kind in reversed(KINDS.items())]
     world.all_done()
     world.passes()
     assert world.status["phase"] == "Succeeded"
@@ -168,6 +170,62 @@ def test_a_pipeline_that_is_done_does_not_move_the_deployment_back() -> None:
     world.cluster.objects["StarDeployment", "team", "live"]["spec"]["checkpoint"] = {"digest": DIGEST}
     world.passes()
     assert world.cluster.writes.count("apply StarDeployment/live") == 1
+
+
+def test_a_retry_moves_the_deployment_to_what_it_makes() -> None:
+    world = World(SERVED, deployment(DIGEST))
+    world.passes()
+    world.all_done()
+    world.passes()
+    assert world.status["phase"] == "Succeeded"
+    world.pipeline["metadata"]["annotations"] = {RETRY: "grpo"}
+    world.passes(5)
+    world.stage("grpo", "Succeeded", artifact=artifact("2", "grpo"))
+    world.stage("evaluation", "Succeeded", artifact=artifact(name="evaluation"), metrics={"hrAvg": 0.6})
+    world.passes()
+    assert world.status["phase"] == "Succeeded"
+    live = world.cluster.objects["StarDeployment", "team", "live"]["spec"]["checkpoint"]
+    assert live["digest"] == artifact("2")["digest"]
+
+
+def test_a_retry_takes_the_verdict_back() -> None:
+    world = World()
+    world.passes()
+    world.stage("sft", "Failed", "step train failed")
+    world.passes()
+    assert "Failed" in {c["type"] for c in world.status["conditions"]}
+    world.pipeline["metadata"]["annotations"] = {RETRY: "sft"}
+    world.passes(2)
+    assert "Failed" not in {c["type"] for c in world.status["conditions"]}
+
+
+@pytest.mark.bad_input
+def test_a_stage_that_is_refused_is_so_before_anything_has_begun() -> None:
+    class Strict(FakeCluster):
+        async def apply(self, obj: dict[str, Any], *, manager: str = "") -> dict[str, Any]:
+            if obj["kind"] == "SFTJob":
+                raise InvalidSpec(ConditionReason.INVALID_OBJECT, "spec.hyperparameters: must be a multiple")
+            return await super().apply(obj, manager=manager)
+
+    world = World()
+    strict = Strict()
+    strict.objects = world.cluster.objects
+    world.cluster = world.context.cluster = strict
+    world.passes()
+    assert (world.status["phase"], world.message) == ("Failed", "spec.hyperparameters: must be a multiple")
+    assert world.writes == ["apply Evaluation/weekly-evaluation", "apply GRPOJob/weekly-grpo"]
+
+
+@pytest.mark.bad_input
+def test_a_spoiled_annotation_of_a_stage_stops_nothing() -> None:
+    world = World()
+    world.passes()
+    world.cluster.objects["TeacherRun", "team", "weekly-teacher"]["metadata"]["annotations"] = {
+        "star.recsys.dev/try": "two"
+    }
+    world.all_done()
+    world.passes()
+    assert world.status["phase"] == "Succeeded"
 
 
 @pytest.mark.bad_input
