@@ -200,7 +200,15 @@ def _state_of(config_map: KubeObject | None) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(((config_map or {})["metadata"]["annotations"])[SWEPT_ANNOTATION])
     except (KeyError, ValueError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    try:
+        due = found.get("due")
+        if due is not None:
+            parse_timestamp(due)
+    except (TypeError, ValueError):  # somebody wrote there
+        return {}
+    return found
 
 
 def _is_due(when: str | None, now: datetime) -> bool:

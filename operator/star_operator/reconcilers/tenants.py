@@ -83,7 +83,10 @@ class Tenants:
             one = self._run(schedule.metadata.name, body)
             if one is not None:
                 found.append((body, one))
-                status = StarPipeline.parse_status(body)
+                try:
+                    status = StarPipeline.parse_status(body)
+                except ValidationError:  # of another version; it must not stop the other tenants' runs
+                    continue
                 ready = find(status.conditions, READY)
                 message = ready.message if ready is not None else ""
                 outcomes[f"{one.namespace}/{one.name}"] = Outcome(status.phase, message)

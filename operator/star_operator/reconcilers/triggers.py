@@ -144,9 +144,22 @@ class Triggers:
         labels = {LABEL_SCHEDULE: label_value(schedule.metadata.name)}
         for body in await self._cluster.list_objects(STAR_TYPES[DATASET], None, labels):
             meta = body["metadata"]
-            tick, known = meta.get("annotations", {}).get(TICK_ANNOTATION), memory.tenants.get(meta["namespace"])
-            if tick is not None and (known is None or to_seconds(tick) <= known.decided):
+            tick, known = _tick_of(schedule, meta), memory.tenants.get(meta["namespace"])
+            if tick is not None and (known is None or tick <= known.decided):
                 await self._cluster.delete(STAR_TYPES[DATASET], meta["namespace"], meta["name"])
+
+
+def _tick_of(schedule: RetrainSchedule, meta: dict[str, Any]) -> int | None:
+    """Return the time that a probe is for; None for a RecDataset that a tenant gave the label to."""
+    try:
+        tick = to_seconds(meta.get("annotations", {}).get(TICK_ANNOTATION, ""))
+    except ValueError:
+        return None
+    return tick if meta["name"] == _probe_name(schedule, tick) else None
+
+
+def _probe_name(schedule: RetrainSchedule, tick: int) -> str:
+    return f"{run_name(schedule.metadata.name, tick)}-probe"
 
 
 def _probe(schedule: RetrainSchedule, namespace: str, tick: int, template: dict[str, Any]) -> KubeObject:
@@ -155,7 +168,7 @@ def _probe(schedule: RetrainSchedule, namespace: str, tick: int, template: dict[
         "apiVersion": API_VERSION,
         "kind": DATASET,
         "metadata": {
-            "name": f"{run_name(name, tick)}-probe",
+            "name": _probe_name(schedule, tick),
             "namespace": namespace,
             "labels": common_labels(DATASET.lower()) | {LABEL_SCHEDULE: label_value(name)},
             "annotations": {TICK_ANNOTATION: of_seconds(tick)},

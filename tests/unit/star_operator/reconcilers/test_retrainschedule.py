@@ -473,3 +473,25 @@ def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
     for _ in range(4):
         world.look(600)
     assert world.runs == ["team-0/nightly-20260601-0040"]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("tick", ["soon", "2026-05-01T00:00:00Z"])
+def test_a_tenant_that_uses_a_schedules_label_spoils_nothing(tick: str) -> None:
+    """Neither are its datasets deleted nor the others' runs kept from starting."""
+    world = World(tenants=2, trigger={"type": "NewData"})
+    marked = {"labels": {"star.recsys.dev/schedule": "nightly"}, "annotations": {"star.recsys.dev/tick": tick}}
+    for kind in ("RecDataset", "StarPipeline"):
+        mine = star(kind, "team-0", "mine", {})
+        mine["metadata"] |= marked
+        world.cluster.add({**mine, "status": {"phase": "Succeeded"}})
+    world.look()
+    probe_ends(world, "nightly-20260601-0000-probe", "1")
+    world.cluster.objects["RecDataset", "team-1", "nightly-20260601-0000-probe"]["status"] = {
+        "phase": "Succeeded",
+        "artifact": {"digest": DIGEST},
+    }
+    world.look(5)
+    world.look(5)
+    assert "team-1/nightly-20260601-0000" in world.runs
+    assert ("RecDataset", "team-0", "mine") in world.cluster.objects
