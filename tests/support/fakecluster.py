@@ -56,8 +56,8 @@ class FakeCluster(Cluster):
         self.objects[_place(obj)]["status"] = copy.deepcopy(obj["status"])
         return obj
 
-    async def create(self, obj: KubeObject) -> KubeObject:
-        return await self.apply(obj)
+    async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
+        return copy.deepcopy(obj) if dry_run else await self.apply(obj)
 
     async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
         if (rtype.kind, namespace, name) not in self.objects:

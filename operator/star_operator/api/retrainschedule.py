@@ -31,6 +31,11 @@ from star_operator.api.starpipeline import StarPipelineSpec
 MAX_TENANTS = 500
 """Namespaces of one schedule. A row of status has 0.7 KB at most, and as much again for the fields' owners
 (metadata.managedFields): together they stay below half of what etcd takes for one object (1.5 MB)."""
+MAX_RUNS = 3000
+"""Runs of all namespaces that status remembers, shared evenly; `LEAST_RUNS` a namespace at the least. 0.2 KB each."""
+LEAST_RUNS = 6
+MOST_LIVE = 5
+"""Runs of one namespace that have not ended."""
 MAX_OWED = 8
 """Ticks that one namespace is owed by a back-fill."""
 MAX_MESSAGE = 240
@@ -190,6 +195,8 @@ class RetrainScheduleSpec(Model):
     jitter_seconds: int = Field(default=0, ge=0, le=86400)
     """Tenants start spread over so many seconds, each always at the same one; after a time in which no operator ran,
     counted from its end."""
+    active_deadline_seconds: int = Field(default=7 * 86400, ge=600, le=90 * 86400)
+    """A run that has held its GPUs for so long is cancelled; the time in which it was suspended does not count."""
     max_concurrent_runs: int | None = Field(default=None, ge=1, le=MAX_TENANTS)
     """Runs of this schedule at once; left out, as many as there are tenants."""
     gpu_budget: int | None = Field(default=None, ge=1, le=100_000)
@@ -234,6 +241,25 @@ class TenantStatus(Model):
     """RFC 3339, UTC: since when the metric of trigger Drift is under its threshold."""
 
 
+class RunRecord(Model):
+    """A run as the schedule made it. What is not recorded here is none, whatever its labels and its name say."""
+
+    namespace: str = Field(max_length=63)
+    """Where it is."""
+    tick: str
+    """RFC 3339, UTC: the time of the schedule that it stands for, from which its name follows."""
+    uid: str = Field(default="", max_length=36)
+    """metadata.uid of its StarPipeline; empty while it is about to be made."""
+    spec: str = Field(default="", max_length=71)
+    """Digest of what is about to be made: an operator that dies in between knows its own run by it."""
+    gpus: int = 0
+    """GPUs that it holds at once."""
+    since: str = ""
+    """RFC 3339, UTC: since when it holds them, or, where they are given back, since when it wants to go on."""
+    set_aside: bool = False
+    """It was suspended, or has ended, and has given its GPUs back: it goes on once there is room for it again."""
+
+
 class RetrainScheduleStatus(Status):
     """What was started, what runs, and who waits for what."""
 
@@ -253,6 +279,8 @@ class RetrainScheduleStatus(Status):
     """Namespaces whose run is due and has not started."""
     gpus_held: int = 0
     """GPUs that the runs hold."""
+    runs: tuple[RunRecord, ...] = ()
+    """The runs that this schedule made and that are still there; tenants cannot write here."""
     request: str = ""
     """The run-now or back-fill that is being taken down, until its annotation is gone."""
     tenants: tuple[TenantStatus, ...] = Field(

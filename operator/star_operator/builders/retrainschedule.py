@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from star_contracts.base import value_hash
 from star_operator.api.meta import API_VERSION
 from star_operator.api.retrainschedule import DeletionPolicy, RetrainSchedule
 from star_operator.api.starpipeline import StarPipeline
@@ -81,6 +82,11 @@ def gpus_needed(schedule: RetrainSchedule, spec: Mapping[str, Any]) -> int:
     return gpus_at_once(plan(StarPipeline.parse({**body, "spec": spec})))
 
 
+def schedule_labels(schedule: RetrainSchedule) -> dict[str, str]:
+    """Return the labels of a schedule's runs, by which people find them."""
+    return common_labels("starpipeline") | {LABEL_SCHEDULE: label_value(schedule.metadata.name)}
+
+
 def run(schedule: RetrainSchedule, namespace: str, tick: int, spec: Mapping[str, Any]) -> KubeObject:
     """Return the StarPipeline of a tick in a tenant's namespace."""
     name = schedule.metadata.name
@@ -90,12 +96,21 @@ def run(schedule: RetrainSchedule, namespace: str, tick: int, spec: Mapping[str,
         "metadata": {
             "name": run_name(name, tick),
             "namespace": namespace,
-            "labels": common_labels("starpipeline") | {LABEL_SCHEDULE: label_value(name)},
+            "labels": schedule_labels(schedule),
             "annotations": {TICK_ANNOTATION: of_seconds(tick)},
             "ownerReferences": owners(schedule),
         },
         "spec": dict(spec),
     }
+
+
+def spec_digest(body: KubeObject) -> str:
+    """Return the digest of a pipeline's spec without what may change of it; empty where it does not fit its kind."""
+    try:
+        spec = StarPipeline.parse(body).spec.to_json_dict()
+    except ValidationError:
+        return ""
+    return value_hash({name: value for name, value in spec.items() if name not in StarPipeline.INFO.mutable})
 
 
 def deployment_of(schedule: RetrainSchedule) -> str | None:

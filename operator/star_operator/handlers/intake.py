@@ -63,7 +63,7 @@ class Intake:
         for dependent in self._dependents(key, event["object"]):
             self._queue.add(dependent)
         schedule = self._schedule_of(meta.get("labels", {}))
-        ended = event["object"].get("status", {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED)
+        ended = event["object"].get("status", {}).get("phase") in (Phase.SUCCEEDED, Phase.FAILED, Phase.SUSPENDED)
         if schedule is not None and (event["type"] == "DELETED" or ended):
             self._queue.add(schedule)  # there is room for another run
         done = key.kind == PIPELINE and event["object"].get("status", {}).get("completionTime")

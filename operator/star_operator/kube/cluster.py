@@ -87,10 +87,10 @@ class Cluster:
         """Server-side apply of the status subresource."""
         return await self._apply(obj, FIELD_MANAGER, "status")
 
-    async def create(self, obj: KubeObject) -> KubeObject:
-        """Create an object; `Retryable` with reason AlreadyExists when there is one."""
-        rtype = _type_of(obj)
-        return await self._call("POST", rtype.path(obj["metadata"].get("namespace")), body=obj)
+    async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
+        """Create an object, or find out whether it could be; `Retryable` (AlreadyExists) when there is one."""
+        rtype, query = _type_of(obj), [("dryRun", "All")] if dry_run else []
+        return await self._call("POST", rtype.path(obj["metadata"].get("namespace")), query=query, body=obj)
 
     async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
         """Merge-patch an object, or return None when it is gone."""

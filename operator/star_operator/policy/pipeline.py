@@ -24,6 +24,9 @@ from star_operator.policy.conditions import FAILED
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 MAX_MESSAGE = 512
+SUSPENDED = (
+    "spec.suspend is true: set it to false to go on; a schedule's run then waits until there is room for it again"
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _under_way(
 ) -> _Outcome:
     """Say what the first row that has not ended does."""
     if spec.suspend:
-        return _Outcome(Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true; set it to false to go on")
+        return _Outcome(Phase.SUSPENDED, ConditionReason.SUSPENDED, SUSPENDED)
     going = [row for row in plan.rows if rows[row.row].phase not in ENDED] or [plan.rows[-1]]
     busy = [row for row in going if rows[row.row].phase is Phase.RUNNING]
     first = (busy or going)[0]

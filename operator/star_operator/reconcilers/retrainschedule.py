@@ -1,36 +1,35 @@
-"""One pass over a RetrainSchedule: look at tenants and runs -> decide -> start, cancel, tidy up -> one status write."""
+"""One pass over a RetrainSchedule: look at tenants and runs -> decide -> write down what is about to be made -> start,
+cancel, tidy up -> one more status write."""
 
-import asyncio
-from collections.abc import Coroutine, Iterable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from star_operator.api.meta import Phase
-from star_operator.api.retrainschedule import MAX_TENANTS, RetrainSchedule, RetrainScheduleStatus
-from star_operator.builders.retrainschedule import gpus_needed, owners, pipeline_spec, run, run_name
-from star_operator.core.errors import InvalidSpec, Refused, Retryable
+from star_operator.api.retrainschedule import MAX_TENANTS, RetrainSchedule, RetrainScheduleStatus, RunRecord
+from star_operator.builders.retrainschedule import gpus_needed, pipeline_spec
+from star_operator.core.errors import InvalidSpec
 from star_operator.core.labels import BACKFILL_ANNOTATION, RUN_NOW_ANNOTATION
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
-from star_operator.core.times import parse_timestamp, timestamp
+from star_operator.core.times import of_seconds, parse_timestamp, timestamp
 from star_operator.kube.events import post_event
 from star_operator.kube.resources import NAMESPACE, STAR_TYPES
 from star_operator.policy.schedule import decide as policy
 from star_operator.policy.schedule.clock import clock
-from star_operator.policy.schedule.requests import back_fill, outdated, run_now
+from star_operator.policy.schedule.proof import bounded, resumed
+from star_operator.policy.schedule.requests import back_fill, run_now
 from star_operator.policy.schedule.rows import remembered, rows
-from star_operator.policy.schedule.types import Decision, Memory, Run, Start, Tenant
+from star_operator.policy.schedule.types import Decision, Memory, Run, Tenant
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
+from star_operator.reconcilers.schedruns import ScheduleRuns, Seen, side_by_side
 from star_operator.reconcilers.tenants import Tenants, Wanted
 from star_operator.reconcilers.triggers import Triggers
 from star_operator.reconcilers.write import write_status
 
-AT_ONCE = 64
-"""API calls side by side: runs are on their way before the first of them has its own reconciler busy."""
-EXISTS = "AlreadyExists"
 UNTOLD = frozenset({ConditionReason.NOT_DUE, ConditionReason.SUCCEEDED, ""})
 """Reasons of a row that make no Event in the tenant's namespace."""
 
@@ -42,6 +41,7 @@ class RetrainScheduleReconciler:
         self._context = context
         self._cluster = context.cluster
         self._tenants = Tenants(context.cluster)
+        self._runs = ScheduleRuns(context.cluster)
         self._triggers = Triggers(context.cluster)
 
     async def reconcile(self, key: Key) -> None:
@@ -57,27 +57,33 @@ class RetrainScheduleReconciler:
             return
         now, before = int(moment.timestamp()), schedule.status
         try:
-            status = await self._advance(schedule, body, at, now)
+            status, going_on = await self._advance(schedule, body, at, now)
         except InvalidSpec as error:
-            status = told(before, at, Phase.WAITING, error.reason, error.message)
+            status, going_on = told(before, at, Phase.WAITING, error.reason, error.message), []
         await write_status(self._cluster, body, status, at.now)
         if status.request:
             taken_off = {"metadata": {"annotations": {RUN_NOW_ANNOTATION: None, BACKFILL_ANNOTATION: None}}}
             await self._cluster.merge(rtype, "", key.name, taken_off)
-        if status.next_look_time is not None:
+        for one in going_on:
+            self._context.queue.add(Key("StarPipeline", one.namespace, one.name))
+        if any(new.set_aside and not old.set_aside for new, old in _pairs(status, before)):
+            self._context.queue.add_after(key, 1)  # the place that was given back is another's from now on
+        elif status.next_look_time is not None:
             wake = (parse_timestamp(status.next_look_time) - moment).total_seconds()
             self._context.queue.add_after(key, wake)
         await self._tell(schedule, before, status, at.now)
 
     async def _advance(
         self, schedule: RetrainSchedule, body: KubeObject, at: Moment, now: int
-    ) -> RetrainScheduleStatus:
+    ) -> tuple[RetrainScheduleStatus, list[Run]]:
+        """Return the status, and the runs that may go on."""
         spec, uid = schedule.spec, schedule.metadata.uid
         clock(spec.schedule, spec.time_zone)  # raises, before anything is asked of the cluster
         namespaces = await self._tenants.of(schedule)
         left_out, some = namespaces[MAX_TENANTS:], namespaces[:MAX_TENANTS]
-        seen = await self._tenants.runs(schedule)
-        memory, request = await self._requested(schedule, body, {one.namespace for one in some}, at, now)
+        names = {one.namespace for one in some}
+        seen = await self._runs.look(schedule, now)
+        memory, request = await self._requested(schedule, body, names, at, now)
         basic = Wanted(pipeline_spec(schedule, {}))
         basic = replace(basic, gpus=gpus_needed(schedule, basic.spec))
         if spec.gpu_budget is not None and basic.gpus > spec.gpu_budget and spec.overrides is None:
@@ -86,17 +92,17 @@ class RetrainScheduleReconciler:
         due = policy.due(spec, uid, memory, some, seen.runs, now)
         wanted = await self._tenants.wanted(schedule, due, basic)
         news = await self._triggers.news(schedule, some, due, wanted, seen, now)
-        some = news.tenants
-        some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in some]
-        decision, runs = await self._carry_out(schedule, memory, some, wanted, seen.runs, now)
-        for cancelled in decision.cancels:
-            patch = {"spec": {"cancel": True}}
-            await self._cluster.merge(STAR_TYPES["StarPipeline"], cancelled.namespace, cancelled.name, patch)
-        await self._tidy_up(schedule, seen.bodies)
+        some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in news.tenants]
+        this = _Pass(schedule, body, at, now, seen)
+        decision = await self._carry_out(this, memory, some, wanted)
+        await self._runs.cancel([*decision.cancels, *seen.overdue])
+        await self._runs.tidy_up(schedule, seen, names)
         await self._triggers.tidy_up(schedule, decision.memory)
-        status = rows(schedule.status, decision, some, runs, seen.outcomes, news.under)
-        status = status.model_copy(update={"request": request})
-        return _summed_up(schedule, status, [one.namespace for one in left_out], at)
+        live = {(one.namespace, of_seconds(one.tick)) for one in seen.runs if one.live}
+        records = bounded(resumed(seen.records, decision.resumes, now), live, names)
+        status = rows(schedule.status, decision, some, seen.runs, seen.outcomes, news.under)
+        status = status.model_copy(update={"request": request, "runs": records})
+        return _summed_up(schedule, status, [one.namespace for one in left_out], at), [*decision.resumes, *seen.stuck]
 
     async def _requested(
         self, schedule: RetrainSchedule, body: KubeObject, names: set[str], at: Moment, now: int
@@ -118,65 +124,27 @@ class RetrainScheduleReconciler:
             await post_event(self._cluster, body, error.reason, error.message, at.now)
         return memory, request
 
-    async def _carry_out(
-        self,
-        schedule: RetrainSchedule,
-        memory: Memory,
-        some: list[Tenant],
-        wanted: dict[str, Wanted],
-        runs: list[Run],
-        now: int,
-    ) -> tuple[Decision, list[Run]]:
-        """Decide and start. Whom the API server refuses a run takes nobody's place: it is decided once more without."""
+    async def _carry_out(self, one: "_Pass", memory: Memory, some: list[Tenant], wanted: dict[str, Wanted]) -> Decision:
+        """Decide and start. Who cannot have a run takes nobody's place: it is decided once more without."""
+        schedule, seen = one.schedule, one.seen
+
+        async def note(records: Sequence[RunRecord]) -> None:
+            """Write down, before anything is made, what is about to be, and who has given its place back."""
+            status = schedule.status.model_copy(update={"runs": (*seen.records, *records)})
+            await write_status(self._cluster, one.body, status, one.at.now)
+            one.body["status"] = status.to_json_dict()
+
         while True:
-            decision = policy.decide(schedule.spec, schedule.metadata.uid, memory, some, runs, now)
-            faults = await self._start(schedule, decision.starts, wanted)
-            if not faults:
-                return decision, runs + self._made(schedule, decision.starts)
-            made = [start for start in decision.starts if start.namespace not in faults]
-            runs = runs + self._made(schedule, made)
-            some = [replace(one, fault=faults.get(one.namespace, one.fault)) for one in some]
-
-    @staticmethod
-    def _made(schedule: RetrainSchedule, starts: Iterable[Start]) -> list[Run]:
-        name = schedule.metadata.name
-        return [Run(one.namespace, run_name(name, one.tick), one.tick, one.gpus) for one in starts]
-
-    async def _start(
-        self, schedule: RetrainSchedule, starts: Iterable[Start], wanted: dict[str, Wanted]
-    ) -> dict[str, str]:
-        """Make the runs, and return why those that the API server refuses are refused, by namespace.
-
-        A run that is there already was made by an operator that died right after it.
-        """
-        gate, faults = asyncio.Semaphore(AT_ONCE), {}
-
-        async def make(start: Start) -> None:
-            async with gate:
-                try:
-                    await self._cluster.create(run(schedule, start.namespace, start.tick, wanted[start.namespace].spec))
-                except (InvalidSpec, Refused) as error:
-                    faults[start.namespace] = f"the API server refuses the run: {error.message}"
-                except Retryable as error:
-                    if error.reason != EXISTS:
-                        raise
-
-        await _side_by_side(make(start) for start in starts)
-        return faults
-
-    async def _tidy_up(self, schedule: RetrainSchedule, bodies: list[KubeObject]) -> None:
-        """Delete what the history limits let go, and let deletionPolicy reach the runs that are there."""
-        rtype, wish = STAR_TYPES["StarPipeline"], owners(schedule)
-        uids = [owner["uid"] for owner in wish]
-        for body in bodies:
-            meta = body["metadata"]
-            if [owner["uid"] for owner in meta.get("ownerReferences", [])] != uids:
-                patch = {"metadata": {"ownerReferences": wish or None}}
-                await self._cluster.merge(rtype, meta["namespace"], meta["name"], patch)
-        ended = self._tenants.ended(bodies)
-        if outdated(schedule.spec, ended):
-            for one in outdated(schedule.spec, await self._tenants.referred(ended, bodies)):
-                await self._cluster.delete(rtype, one.namespace, one.name)
+            decision = policy.decide(schedule.spec, schedule.metadata.uid, memory, some, seen.runs, one.now)
+            specs = {start.namespace: wanted[start.namespace].spec for start in decision.starts}
+            made = await self._runs.make(schedule, decision.starts, specs, note)
+            seen.runs += made.runs
+            seen.records += [record.model_copy(update={"since": of_seconds(one.now)}) for record in made.records]
+            if not made.faults:
+                back = set(decision.resumes)
+                seen.runs = [replace(run, holds=True, resumes=None) if run in back else run for run in seen.runs]
+                return decision
+            some = [_at_fault(tenant, made.faults) for tenant in some]
 
     async def _tell(
         self, schedule: RetrainSchedule, before: RetrainScheduleStatus, status: RetrainScheduleStatus, now: str
@@ -184,23 +152,39 @@ class RetrainScheduleReconciler:
         """Tell the tenants of whom there is something new, in their own namespaces."""
         old = {row.namespace: (row.reason, row.run) for row in before.tenants}
         news = [row for row in status.tenants if old.get(row.namespace) != (row.reason, row.run)]
-        gate = asyncio.Semaphore(AT_ONCE)
 
         async def tell(namespace: str, reason: str, message: str) -> None:
-            async with gate:
-                about = self._tenants.bodies.get(namespace) or await self._cluster.get(NAMESPACE, "", namespace)
-                if about is not None:
-                    text = f"RetrainSchedule {schedule.metadata.name}: {message}"
-                    await post_event(self._cluster, about, reason, text, now, within=namespace)
+            about = self._tenants.bodies.get(namespace) or await self._cluster.get(NAMESPACE, "", namespace)
+            if about is not None:
+                text = f"RetrainSchedule {schedule.metadata.name}: {message}"
+                await post_event(self._cluster, about, reason, text, now, within=namespace)
 
-        await _side_by_side(tell(row.namespace, row.reason, row.message) for row in news if row.reason not in UNTOLD)
+        news = [row for row in news if row.reason not in UNTOLD]
+        await side_by_side(partial(tell, row.namespace, row.reason, row.message) for row in news)
 
 
-async def _side_by_side(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Make all calls, then raise the first error that one of them had."""
-    for result in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+@dataclass(frozen=True)
+class _Pass:
+    """One look at a schedule."""
+
+    schedule: RetrainSchedule
+    body: KubeObject
+    at: Moment
+    now: int
+    seen: Seen
+
+
+def _at_fault(tenant: Tenant, faults: Mapping[str, tuple[ConditionReason, str]]) -> Tenant:
+    if tenant.namespace not in faults:
+        return tenant
+    reason, text = faults[tenant.namespace]
+    return replace(tenant, fault=text, fault_reason=reason)
+
+
+def _pairs(status: RetrainScheduleStatus, before: RetrainScheduleStatus) -> list[tuple[RunRecord, RunRecord]]:
+    """Return the runs' records after and before a pass."""
+    old = {one.uid: one for one in before.runs if one.uid}
+    return [(one, old[one.uid]) for one in status.runs if one.uid in old]
 
 
 def _summed_up(

@@ -9,6 +9,7 @@ from star_operator.api.chain import INFO, MODEL, STAGES, TRAINING, PlannedStage,
 from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Phase, Resource, Status
+from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import BaseModelChoice, PinnedModel, StarPipeline, StarPipelineStatus
 from star_operator.builders.starpipeline import child, deployment, deployment_name, plan, series_of
@@ -50,6 +51,8 @@ class StarPipelineReconciler:
         asked = pipeline.metadata.annotations.get(RETRY_ANNOTATION, "")
         if is_finished(pipeline.status) and not asked and not pipeline.status.retrying:
             return
+        if (asked or pipeline.status.phase is Phase.SUSPENDED) and await self._waits_for_its_schedule(pipeline):
+            pipeline = pipeline.model_copy(update={"spec": pipeline.spec.model_copy(update={"suspend": True})})
         try:
             status = self._retried(pipeline, asked, at) or await self._advance(pipeline, at)
         except InvalidSpec as error:
@@ -83,7 +86,18 @@ class StarPipelineReconciler:
             text = "a cancelled pipeline is not retried: create a new one, which reuses what was done"
             return told(status, at, status.phase, ConditionReason.CANCELLED, text)
         begun = policy.retried(status, StageName(asked), asked)
+        if pipeline.spec.suspend:
+            return told(begun, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, f"begins anew from stage {asked} later")
         return told(begun, at, Phase.RUNNING, ConditionReason.STARTING, f"begun anew from stage {asked}")
+
+    async def _waits_for_its_schedule(self, pipeline: StarPipeline) -> bool:
+        """Say whether the schedule whose run this is has given its GPUs to others while it was suspended, or ended."""
+        uid = pipeline.metadata.uid
+        for body in await self._cluster.list_objects(STAR_TYPES[RetrainSchedule.INFO.kind], None):
+            runs = body.get("status", {}).get("runs", ())
+            if any(one.get("uid") == uid and one.get("setAside", False) for one in runs):
+                return True
+        return False
 
     async def _advance(self, pipeline: StarPipeline, at: Moment) -> StarPipelineStatus:
         status = pipeline.status

@@ -21,7 +21,8 @@ from star_operator.core.times import of_seconds, to_seconds
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.schedule.types import Memory, News, Tenant
-from star_operator.reconcilers.tenants import Seen, Wanted
+from star_operator.reconcilers.schedruns import Seen
+from star_operator.reconcilers.tenants import Wanted
 
 DATASET = INFO[StageName.DATASET].kind
 EXISTS = "AlreadyExists"
@@ -126,11 +127,12 @@ class Triggers:
     async def _last_data(self, namespace: str, seen: Seen) -> str:
         """Return the digest of the dataset of a tenant's last run that succeeded; empty when there is none."""
         done = [
-            body
-            for body in seen.bodies
-            if body["metadata"]["namespace"] == namespace and body.get("status", {}).get("phase") == Phase.SUCCEEDED
+            (one.tick, seen.bodies[namespace, one.name])
+            for one in seen.runs
+            if one.namespace == namespace
+            and seen.bodies.get((namespace, one.name), {}).get("status", {}).get("phase") == Phase.SUCCEEDED
         ]
-        last = max(done, key=lambda body: body["metadata"]["annotations"][TICK_ANNOTATION], default={})
+        last = max(done, key=lambda one: one[0], default=(0, KubeObject()))[1]
         rows: list[dict[str, Any]] = last.get("status", {}).get("stages", [])
         name = next((row["resource"] for row in rows if row["stage"] == StageName.DATASET), "")
         dataset = await self._cluster.get(STAR_TYPES[DATASET], namespace, name) if name else None

@@ -45,6 +45,8 @@ def decide(
         else:
             of[run.namespace] = [run]
     line = Line(spec, one, runs, now)
+    for back in [] if spec.suspend else _resuming(tenants, runs):
+        line.add(back, [run for run in of[back.tenant.namespace] if run is not back.resumes])
     waits: list[Wait] = []
     wakes = [] if ticks.following is None else [ticks.following]
     kept: dict[str, Remembered] = {}
@@ -65,14 +67,30 @@ def decide(
     line.walk()
     for start in line.starts:
         kept[start.namespace] = _started(kept[start.namespace], start.tick)
-    for claim in line.held_up:  # its own run is in the way, not the others': it does not stand in the line yet
+    for claim in line.held_up:  # its own runs are in the way, not the others': it does not stand in the line yet
         kept[claim.tenant.namespace] = replace(kept[claim.tenant.namespace], since=None)
     waits += line.waits
     wakes += [now + 1] if any(kept[start.namespace].owed for start in line.starts) else []
     wakes += [wait.until for wait in waits if wait.until is not None]
+    wakes += [run.lapses for run in runs if run.lapses is not None]
     look = max(now + 1, min(wakes)) if wakes else None
     told = Memory(kept, look, down)
-    return Decision(tuple(line.starts), tuple(line.cancels), tuple(waits), told, last or None, ticks.following)
+    resumes = tuple(line.resumes)
+    return Decision(tuple(line.starts), tuple(line.cancels), tuple(waits), told, resumes, last or None, ticks.following)
+
+
+def _resuming(tenants: Sequence[Tenant], runs: Sequence[Run]) -> list[Claim]:
+    """Return the claims of runs that were suspended and are to go on: they stand in the same line as new ones."""
+    some = [(run, run.resumes) for run in runs if run.resumes is not None]
+    if not some:
+        return []
+    known = {one.namespace: one for one in tenants}
+    found = []
+    for run, since in some:
+        one = known.get(run.namespace) or Tenant(run.namespace, run.namespace)  # it takes no part any more
+        tenant = replace(one, gpus=run.gpus, fault="")
+        found.append(Claim(tenant, run.tick, since, None, asked=True, resumes=run))
+    return found
 
 
 def due(

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from star_operator.api.retrainschedule import ConcurrencyPolicy, RetrainScheduleSpec
+from star_operator.api.retrainschedule import MOST_LIVE, ConcurrencyPolicy, RetrainScheduleSpec
 from star_operator.core.reasons import ConditionReason
 from star_operator.policy.schedule.clock import Clock, is_open, opens
 from star_operator.policy.schedule.types import Run, Start, Tenant, Wait
+
+FORBID = "spec.concurrencyPolicy Forbid"
+MOST = "a namespace has no more at once"
 
 
 class Claim(NamedTuple):
@@ -27,6 +30,8 @@ class Claim(NamedTuple):
     """When it is given up; None for never."""
     asked: bool
     """A person asked for it: no window holds it up."""
+    resumes: Run | None = None
+    """The run that is to go on; None where one is to be made."""
 
 
 class Line:
@@ -35,11 +40,12 @@ class Line:
     def __init__(self, spec: RetrainScheduleSpec, one: Clock, runs: Sequence[Run], now: int) -> None:
         self._spec, self._clock, self._now = spec, one, now
         self._claims: list[tuple[float, int, Claim, Sequence[Run]]] = []
-        live = [run for run in runs if run.live]
-        self._running, self._held = len(live), sum(run.gpus for run in live)
+        holding = [run for run in runs if run.live and run.holds]
+        self._running, self._held = len(holding), sum(run.gpus for run in holding)
         self._before = 0
         """How many stand in the line before the next one: none while there is room."""
         self.starts: list[Start] = []
+        self.resumes: list[Run] = []
         self.cancels: list[Run] = []
         self.waits: list[Wait] = []
         self.held_up: list[Claim] = []
@@ -60,15 +66,19 @@ class Line:
         for _, _, claim, live in sorted(self._claims, key=lambda one: one[:2]):
             if not opened and not claim.asked:
                 self._wait(claim, ConditionReason.WINDOW_CLOSED, until=opening)
-            elif live and spec.concurrency_policy is ConcurrencyPolicy.FORBID:
+            elif claim.resumes is None and live and spec.concurrency_policy is ConcurrencyPolicy.FORBID:
                 self.held_up.append(claim)
-                self._wait(claim, ConditionReason.STILL_RUNNING, detail=live[0].name)
+                self._wait(claim, ConditionReason.STILL_RUNNING, detail=f"{live[0].name} ({FORBID})")
+            elif claim.resumes is None and len(live) >= MOST_LIVE:
+                self.held_up.append(claim)
+                self._wait(claim, ConditionReason.STILL_RUNNING, detail=f"one of {MOST_LIVE} runs ({MOST})")
             elif claim.tenant.fault:
-                self._wait(claim, ConditionReason.OVERRIDES_INVALID, detail=claim.tenant.fault)
+                self._wait(claim, claim.tenant.fault_reason, detail=claim.tenant.fault)
             elif spec.gpu_budget is not None and claim.tenant.gpus > spec.gpu_budget:
                 self._wait(claim, ConditionReason.BUDGET_TOO_SMALL, claim.tenant.gpus, spec.gpu_budget)
             else:
-                self._try(claim, live if spec.concurrency_policy is ConcurrencyPolicy.REPLACE else ())
+                replaces = claim.resumes is None and spec.concurrency_policy is ConcurrencyPolicy.REPLACE
+                self._try(claim, live if replaces else ())
 
     def _try(self, claim: Claim, replaced: Sequence[Run]) -> None:
         spec, need = self._spec, claim.tenant.gpus
@@ -77,8 +87,9 @@ class Line:
             self._wait(claim, ConditionReason.IN_LINE, self._before)
             self._before += 1
             return
-        freed = sum(run.gpus for run in replaced)
-        if limit is not None and self._running - len(replaced) >= limit:
+        leaving = [run for run in replaced if run.holds]
+        freed = sum(run.gpus for run in leaving)
+        if limit is not None and self._running - len(leaving) >= limit:
             self._before = 1
             self._wait(claim, ConditionReason.RUN_LIMIT, self._running, limit)
         elif budget is not None and self._held - freed + need > budget:
@@ -88,6 +99,10 @@ class Line:
             self._held += max(0, need - freed)
             self.cancels += [run for run in replaced if not run.cancelling]
             self._wait(claim, ConditionReason.REPLACING, detail=replaced[0].name)
+        elif claim.resumes is not None:
+            self._running += 1
+            self._held += need
+            self.resumes.append(claim.resumes)
         else:
             self._running += 1
             self._held += need

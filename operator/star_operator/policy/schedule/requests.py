@@ -73,14 +73,20 @@ def back_fill(memory: Memory, value: str, tenants: Collection[str], one: Clock, 
     return replace(memory, tenants=found)
 
 
-def outdated(spec: RetrainScheduleSpec, runs: Sequence[Ended]) -> list[Ended]:
-    """Return the runs beyond the history limits, oldest first; what a StarDeployment refers to stays."""
+def outdated(spec: RetrainScheduleSpec, runs: Sequence[Ended], most: int) -> list[Ended]:
+    """Return the runs beyond the history limits, oldest first; what a StarDeployment refers to stays.
+
+    `most` is how many of one namespace are remembered at all (proof.share).
+    """
     limits: Mapping[bool, int] = {True: spec.successful_runs_history_limit, False: spec.failed_runs_history_limit}
     seen: dict[tuple[str, bool], int] = {}
+    both: dict[str, int] = {}
     found = []
     for run in sorted(runs, key=lambda run: run.tick, reverse=True):
         place = run.namespace, run.succeeded
         seen[place] = seen.get(place, 0) + 1
-        if seen[place] > limits[run.succeeded] and not run.referred:
+        both[run.namespace] = both.get(run.namespace, 0) + 1
+        over = seen[place] > limits[run.succeeded] or both[run.namespace] >= most
+        if over and not run.referred:
             found.append(run)
     return found[::-1]

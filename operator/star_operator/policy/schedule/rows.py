@@ -69,7 +69,7 @@ def rows(
         ).model_copy(update={"under_since": _text(under.get(one.namespace))})
         for one in tenants
     )
-    live = [run for run in runs if run.live]
+    live = [run for run in runs if run.live and run.holds]
     waiting = [wait for wait in decision.waits if wait.reason not in NOT_WAITING]
     update = {
         "tenants": found,
@@ -92,7 +92,10 @@ def _row(
     live, last = [run for run in runs if run.live], (runs[-1] if runs else None)
     phase, reason, message = row.phase, row.reason, row.message
     ended = outcomes.get(f"{last.namespace}/{last.name}") if last is not None and not last.live else None
-    if last is not None and last.live:
+    if last is not None and last.live and not last.holds:
+        phase, reason = Phase.SUSPENDED, str(ConditionReason.SUSPENDED)
+        message = f"StarPipeline {last.name} is suspended and has given its GPUs back; it goes on when there is room"
+    elif last is not None and last.live:
         phase, reason = Phase.RUNNING, str(ConditionReason.STARTED)
         message = f"StarPipeline {last.name}, the run of {of_seconds(last.tick)}, was started"
     elif wait is None and row.reason in STAYS and row.run == (last.name if last is not None else ""):
@@ -113,7 +116,7 @@ def _row(
             "reason": reason,
             "message": _cut(message),
             "run": last.name if last is not None else row.run,
-            "gpus": sum(run.gpus for run in live),
+            "gpus": sum(run.gpus for run in live if run.holds),
             "decided": of_seconds(kept.decided),
             "waiting_since": _text(kept.since),
             "asked": _text(kept.asked),

@@ -13,8 +13,11 @@ _TEXTS = {
     ConditionReason.NOTHING_NEW: "at {tick} the source had no new data: no run",
     ConditionReason.NOT_DRIFTED: "at {tick} the metric had not been under its threshold for long enough: no run",
     ConditionReason.WINDOW_CLOSED: "the run of {tick} waits for the next of spec.windows, at {until}",
-    ConditionReason.STILL_RUNNING: "the run of {tick} waits for the end of {detail} (spec.concurrencyPolicy Forbid)",
+    ConditionReason.STILL_RUNNING: "the run of {tick} waits for the end of {detail}",
     ConditionReason.OVERRIDES_INVALID: "{detail}",
+    ConditionReason.NAME_TAKEN: "{detail}",
+    ConditionReason.REFUSED: "{detail}",
+    ConditionReason.INVALID_OBJECT: "{detail}",
     ConditionReason.BUDGET_TOO_SMALL: "a run needs {0} GPUs at once, and spec.gpuBudget is {1}: raise it, or make the "
     "run smaller",
     ConditionReason.IN_LINE: "the run of {tick} stands in the line for GPUs and runs; before it: {0}",

@@ -27,7 +27,8 @@ class Tenant:
     gpus: int = 0
     """GPUs that a run of it holds at once."""
     fault: str = ""
-    """Why its overrides cannot be used."""
+    """Why no run can be made."""
+    fault_reason: ConditionReason = ConditionReason.OVERRIDES_INVALID
     news: News = News.YES
     detail: str = ""
     """What is looked at, or why it cannot be known."""
@@ -35,7 +36,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of this schedule that is there."""
+    """A run of this schedule that is there, proven by its UID (policy/schedule/proof.py)."""
 
     namespace: str
     name: str
@@ -44,6 +45,12 @@ class Run:
     live: bool = True
     """It has not ended."""
     cancelling: bool = False
+    holds: bool = True
+    """It takes its place among the runs and its GPUs, as long as it lives."""
+    resumes: int | None = None
+    """Since when it wants to go on, where it has given its place back; None where it does not."""
+    lapses: int | None = None
+    """When it is to be looked at because it has held its place for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +107,7 @@ class Decision:
     """Runs that make room for their successors."""
     waits: tuple[Wait, ...]
     memory: Memory
+    resumes: tuple[Run, ...]
+    """Runs that take their place again."""
     last_tick: int | None
     next_tick: int | None

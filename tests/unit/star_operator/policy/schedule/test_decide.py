@@ -267,7 +267,7 @@ def test_a_run_now_of_a_namespace_that_takes_no_part(value: str) -> None:
 
 def test_history_keeps_the_newest_and_what_is_served() -> None:
     runs = [Ended("a", f"r{n}", n, succeeded=n % 2 == 0, referred=n == 0) for n in range(10)]
-    gone = outdated(spec(successfulRunsHistoryLimit=2, failedRunsHistoryLimit=1), runs)
+    gone = outdated(spec(successfulRunsHistoryLimit=2, failedRunsHistoryLimit=1), runs, 100)
     assert [one.name for one in gone] == ["r1", "r2", "r3", "r4", "r5", "r7"]
 
 
