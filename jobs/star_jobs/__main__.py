@@ -3,6 +3,7 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
+    star-job probe-source   look which version its raw files are, as $STAR_PROBE_SPEC says (/etc/star/probe.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -47,6 +48,8 @@ GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
 SWEEP = "star_jobs.sweep.run"
 """Module with `sweep(stopping) -> JobResult`."""
+PROBE = "star_jobs.datasets.probe"
+"""Module with `probe(stopping) -> JobResult`."""
 LLM_SERVER = "star_jobs.llm.server"
 """Module with `main(arguments) -> int`."""
 
@@ -89,6 +92,10 @@ def main() -> int:
             runtime.configure_logging()
             sweep: Callable[[threading.Event], JobResult] = importlib.import_module(SWEEP).sweep
             return runtime.answer(sweep)
+        case ["probe-source"]:
+            runtime.configure_logging()
+            probe: Callable[[threading.Event], JobResult] = importlib.import_module(PROBE).probe
+            return runtime.answer(probe)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
             return code

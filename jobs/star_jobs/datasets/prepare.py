@@ -18,6 +18,7 @@ from star_contracts.settings import DatasetFormat
 from star_jobs.datasets import agentrecbench, movielens, snapshot, tables
 from star_jobs.datasets.download import download
 from star_jobs.datasets.faults import FileReport
+from star_jobs.datasets.formats import WANTED
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.leakage import safe_mask
 from star_jobs.datasets.limits import Doubt
@@ -30,9 +31,9 @@ from star_jobs.runtime import JobContext, Outcome
 from star_jobs.storage import write_jsonl
 from star_jobs.storage.inventory import require_pinned, require_unchanged, take_inventory
 
-_FORMATS: Mapping[DatasetFormat, tuple[Callable[[str], bool], Callable[[Path, float, float], SourceTables]]] = {
-    DatasetFormat.MOVIELENS: (movielens.wanted, movielens.read),
-    DatasetFormat.AGENT_REC_BENCH: (agentrecbench.wanted, agentrecbench.read),
+_READ: Mapping[DatasetFormat, Callable[[Path, float, float], SourceTables]] = {
+    DatasetFormat.MOVIELENS: movielens.read,
+    DatasetFormat.AGENT_REC_BENCH: agentrecbench.read,
 }
 _STEPS = 4
 _BATCH = 1 << 18
@@ -41,7 +42,7 @@ _BATCH = 1 << 18
 
 def run(stage: PrepareDataset, job: JobContext) -> Outcome:
     """Make the dataset. Raises TerminalFailure(InvalidDataset) naming file, line and what is wrong with it."""
-    wanted, read = _FORMATS[stage.format]
+    wanted, read = WANTED[stage.format], _READ[stage.format]
     source_files = take_inventory(job.store, stage.source, wanted)
     require_pinned(source_files, stage.source, stage.source_digest)
     job.pin(source_files)

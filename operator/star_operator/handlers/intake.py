@@ -18,6 +18,7 @@ from star_operator.core.labels import (
     LABEL_SCHEDULE,
     LABEL_SERVER,
     PIN_ANNOTATION,
+    PROBE,
     RETENTION,
     label_value,
 )
@@ -119,6 +120,9 @@ class Intake:
         owner = self._by_label.get((namespace, labels.get(LABEL_KIND, ""), labels.get(LABEL_NAME, "")))
         if owner is not None:
             self._queue.add(owner)
+        schedule = self._schedule_of(labels) if labels.get(LABEL_KIND) == PROBE else None
+        if schedule is not None:
+            self._queue.add(schedule)
         server = labels.get(LABEL_SERVER)
         if server is None:
             return

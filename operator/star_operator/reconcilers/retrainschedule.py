@@ -42,7 +42,7 @@ class RetrainScheduleReconciler:
         self._cluster = context.cluster
         self._tenants = Tenants(context.cluster)
         self._runs = ScheduleRuns(context.cluster)
-        self._triggers = Triggers(context.cluster)
+        self._triggers = Triggers(context)
 
     async def reconcile(self, key: Key) -> None:
         """Look at one schedule and start whose turn it is."""
@@ -97,7 +97,7 @@ class RetrainScheduleReconciler:
         decision = await self._carry_out(this, memory, some, wanted)
         await self._runs.cancel([*decision.cancels, *seen.overdue])
         await self._runs.tidy_up(schedule, seen, names)
-        await self._triggers.tidy_up(schedule, decision.memory)
+        await self._triggers.tidy_up(news.probes, decision.memory)
         live = {(one.namespace, of_seconds(one.tick)) for one in seen.runs if one.live}
         records = bounded(resumed(seen.records, decision.resumes, now), live, names)
         status = rows(schedule.status, decision, some, seen.runs, seen.outcomes, news.under)

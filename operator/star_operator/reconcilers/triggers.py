@@ -1,31 +1,33 @@
 """Whether there is what a schedule's trigger asks for: new data at the source, or a metric under its threshold.
 
-New data is looked for by a RecDataset of the run's own template. It reads the source's inventory first, and where that
-is the one of an artifact that is there, nothing else: it ends in seconds. Where it is another one the data is prepared,
-and the run, whose dataset is of equal work, finds that done.
+New data is looked for by a Job in the tenant's namespace (builders/probe.py), which lists the source's files and reads
+none. Its inventory is held against the one that the dataset of the last run that succeeded was made from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from star_operator.api.chain import INFO, StageName
-from star_operator.api.meta import API_VERSION, Phase
+from star_operator.api.meta import Phase
 from star_operator.api.retrainschedule import RetrainSchedule, TriggerType
-from star_operator.builders.names import common_labels
-from star_operator.builders.retrainschedule import deployment_of, owners, run_name
-from star_operator.core.errors import InvalidSpec, Refused, Retryable
-from star_operator.core.labels import LABEL_SCHEDULE, TICK_ANNOTATION, label_value
+from star_operator.builders.probe import Probe, probe_config, probe_job
+from star_operator.builders.retrainschedule import deployment_of
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
+from star_operator.core.labels import PROBE
 from star_operator.core.objects import KubeObject
-from star_operator.core.times import of_seconds, to_seconds
-from star_operator.kube.cluster import Cluster
-from star_operator.kube.resources import STAR_TYPES
+from star_operator.core.times import to_seconds
+from star_operator.core.views import RunView
+from star_operator.kube.observe import observe_run
+from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
+from star_operator.kube.secrets import require_store_secret
 from star_operator.policy.schedule.types import Memory, News, Tenant
-from star_operator.reconcilers.schedruns import Seen
+from star_operator.reconcilers.context import Context
+from star_operator.reconcilers.schedruns import Seen, side_by_side
 from star_operator.reconcilers.tenants import Wanted
 
 DATASET = INFO[StageName.DATASET].kind
-EXISTS = "AlreadyExists"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Found:
 
     tenants: list[Tenant]
     under: Mapping[str, int | None]
+    probes: Sequence[Probe] = ()
+    """What looks at sources."""
 
 
 class Triggers:
     """Asks for tenants of whom a tick is due."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, context: Context) -> None:
+        self._cluster, self._settings = context.cluster, context.settings
 
     async def news(
         self,
@@ -57,14 +61,24 @@ class Triggers:
                 return Found(tenants, {})
             case TriggerType.DRIFT:
                 return await self._drifted(schedule, tenants, now)
-        found = []
-        for tenant in tenants:
-            tick = due.get(tenant.namespace)
-            if tick is not None:
-                news, detail = await self._new_data(schedule, tenant.namespace, tick, wanted[tenant.namespace], seen)
-                tenant = replace(tenant, news=news, detail=detail)
-            found.append(tenant)
-        return Found(found, {})
+        found: dict[str, Tenant] = {tenant.namespace: tenant for tenant in tenants}
+        probes: list[Probe] = []
+
+        async def ask(namespace: str, tick: int) -> None:
+            one = wanted[namespace]
+            template = one.spec.get(str(StageName.DATASET), {}).get("template")
+            if one.fault:
+                return  # it is told instead
+            if template is None:
+                news, detail = News.UNKNOWN, "its overrides leave dataset.template out, whose source is looked at"
+            else:
+                probe = Probe(schedule, namespace, tick, template)
+                probes.append(probe)
+                news, detail = await self._new_data(probe, seen)
+            found[namespace] = replace(found[namespace], news=news, detail=detail)
+
+        await side_by_side(partial(ask, namespace, tick) for namespace, tick in due.items())
+        return Found(list(found.values()), {}, probes)
 
     async def _drifted(self, schedule: RetrainSchedule, tenants: list[Tenant], now: int) -> Found:
         drift, name = schedule.spec.trigger.drift, deployment_of(schedule)
@@ -95,34 +109,28 @@ class Triggers:
                 under[tenant.namespace] = first
         return Found(found, under)
 
-    async def _new_data(
-        self, schedule: RetrainSchedule, namespace: str, tick: int, wanted: Wanted, seen: Seen
-    ) -> tuple[News, str]:
+    async def _new_data(self, probe: Probe, seen: Seen) -> tuple[News, str]:
         """Return whether the source has another version than the one of the last run that succeeded."""
-        template = wanted.spec.get(str(StageName.DATASET), {}).get("template")
-        if wanted.fault:
-            return News.YES, ""  # the fault is told instead
-        if template is None:
-            return News.UNKNOWN, "its overrides leave dataset.template out, whose source is looked at"
-        probe = _probe(schedule, namespace, tick, template)
-        name: str = probe["metadata"]["name"]
-        body = await self._cluster.get(STAR_TYPES[DATASET], namespace, name)
-        if body is None:
+        name, namespace = probe.name, probe.namespace
+        job = await self._cluster.get(JOB, namespace, name)
+        if job is None:
             try:
-                await self._cluster.create(probe)
-            except (InvalidSpec, Refused) as error:
-                return News.UNKNOWN, f"the API server refuses the RecDataset that looks at the source: {error.message}"
-            except Retryable as error:
-                if error.reason != EXISTS:
-                    raise
-        status = (body or {}).get("status", {})
-        if status.get("phase") == Phase.FAILED:
-            ready: dict[str, Any] = next((one for one in status.get("conditions", []) if one["type"] == "Ready"), {})
-            return News.UNKNOWN, f"RecDataset {name}, which looks at the source, failed: {ready.get('message', '')}"
-        if status.get("phase") != Phase.SUCCEEDED:
-            return News.UNKNOWN, f"RecDataset {name} looks at the source"
-        last = await self._last_data(namespace, seen)
-        return (News.NO if last and last == status.get("artifact", {}).get("digest") else News.YES), ""
+                await require_store_secret(self._cluster, namespace, self._settings.store.secret_name)
+                job = await self._cluster.apply(probe_job(probe, self._settings))
+                await self._cluster.apply(probe_config(probe, job, self._settings))
+            except (InvalidSpec, Refused, Waiting) as error:
+                return News.UNKNOWN, f"the Job that looks at the source cannot be made: {error.message}"
+            return News.UNKNOWN, f"Job {name} looks at the source"
+        view = await observe_run(self._cluster, PROBE, namespace, name)
+        found = next((pod.result.source for pod in view.pods if pod.result is not None and pod.result.source), None)
+        if found is not None:
+            return (News.NO if found.digest == await self._last_data(namespace, seen) else News.YES), ""
+        if any(one.complete or one.failed for one in view.jobs):
+            return News.UNKNOWN, f"Job {name}, which looks at the source, failed: {_why(view)}"
+        if await self._cluster.get(CONFIG_MAP, namespace, name) is None:  # an operator died in between
+            await self._cluster.apply(probe_config(probe, job, self._settings))
+        waits = next((pod.trouble.message for pod in view.pods if pod.trouble is not None), "")
+        return News.UNKNOWN, f"Job {name} looks at the source{f': {waits}' if waits else ''}"
 
     async def _last_data(self, namespace: str, seen: Seen) -> str:
         """Return the digest of the dataset of a tenant's last run that succeeded; empty when there is none."""
@@ -136,45 +144,18 @@ class Triggers:
         rows: list[dict[str, Any]] = last.get("status", {}).get("stages", [])
         name = next((row["resource"] for row in rows if row["stage"] == StageName.DATASET), "")
         dataset = await self._cluster.get(STAR_TYPES[DATASET], namespace, name) if name else None
-        digest: str = (dataset or {}).get("status", {}).get("artifact", {}).get("digest", "")
+        digest: str = (dataset or {}).get("status", {}).get("source", {}).get("digest", "")
         return digest
 
-    async def tidy_up(self, schedule: RetrainSchedule, memory: Memory) -> None:
-        """Delete what looked at sources for times that are decided."""
-        if schedule.spec.trigger.type is not TriggerType.NEW_DATA:
-            return
-        labels = {LABEL_SCHEDULE: label_value(schedule.metadata.name)}
-        for body in await self._cluster.list_objects(STAR_TYPES[DATASET], None, labels):
-            meta = body["metadata"]
-            tick, known = _tick_of(schedule, meta), memory.tenants.get(meta["namespace"])
-            if tick is not None and (known is None or tick <= known.decided):
-                await self._cluster.delete(STAR_TYPES[DATASET], meta["namespace"], meta["name"])
+    async def tidy_up(self, probes: Iterable[Probe], memory: Memory) -> None:
+        """Delete what looked at sources for times that are decided. What is left over goes by itself."""
+        for probe in probes:
+            known = memory.tenants.get(probe.namespace)
+            if known is None or probe.tick <= known.decided:
+                await self._cluster.delete(JOB, probe.namespace, probe.name)
 
 
-def _tick_of(schedule: RetrainSchedule, meta: dict[str, Any]) -> int | None:
-    """Return the time that a probe is for; None for a RecDataset that a tenant gave the label to."""
-    try:
-        tick = to_seconds(meta.get("annotations", {}).get(TICK_ANNOTATION, ""))
-    except ValueError:
-        return None
-    return tick if meta["name"] == _probe_name(schedule, tick) else None
-
-
-def _probe_name(schedule: RetrainSchedule, tick: int) -> str:
-    return f"{run_name(schedule.metadata.name, tick)}-probe"
-
-
-def _probe(schedule: RetrainSchedule, namespace: str, tick: int, template: dict[str, Any]) -> KubeObject:
-    name = schedule.metadata.name
-    return {
-        "apiVersion": API_VERSION,
-        "kind": DATASET,
-        "metadata": {
-            "name": _probe_name(schedule, tick),
-            "namespace": namespace,
-            "labels": common_labels(DATASET.lower()) | {LABEL_SCHEDULE: label_value(name)},
-            "annotations": {TICK_ANNOTATION: of_seconds(tick)},
-            "ownerReferences": owners(schedule),
-        },
-        "spec": template,
-    }
+def _why(view: RunView) -> str:
+    errors = [pod.result.error.message for pod in view.pods if pod.result is not None and pod.result.error is not None]
+    job = next(iter(view.jobs))
+    return (errors or [job.message or job.reason or "its answer is lost"])[-1]

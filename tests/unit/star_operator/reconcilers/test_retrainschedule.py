@@ -1,11 +1,14 @@
 """A schedule's passes: who starts, who waits, what is told, and what is tidied up."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import yaml
 
+from star_contracts.artifact import Inventory
+from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.core.errors import InvalidSpec, Refused
 from star_operator.core.reasons import ConditionReason
 from tests.support.pipelines import SPEC
@@ -313,38 +316,64 @@ def test_suspend_starts_nothing() -> None:
     assert world.status["phase"] == "Suspended"
 
 
-def probe_ends(world: World, name: str, digit: str, phase: str = "Succeeded") -> None:
-    ready = {"type": "Ready", "status": "False", "reason": "BadSource", "message": "no such bucket"}
-    world.cluster.objects["RecDataset", "team-0", name]["status"] = {
-        "phase": phase,
-        "artifact": {"uri": "s3://star/d", "digest": DIGEST[:-1] + digit, "bytes": 1},
-        "conditions": [ready],
-    }
+PROBE = "nightly-20260601-0000-probe"
+
+
+def with_credentials(world: World) -> World:
+    name = world.context.settings.store.secret_name
+    for namespace in ("team-0", "team-1"):
+        data = {"AWS_ACCESS_KEY_ID": "eA==", "AWS_SECRET_ACCESS_KEY": "eA=="}
+        meta = {"name": name, "namespace": namespace}
+        world.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
+    return world
+
+
+def probe_ends(world: World, name: str, digit: str = "1", namespace: str = "team-0", error: str = "") -> None:
+    """The pod of a probe ends, with an inventory or an error."""
+    job = world.cluster.objects["Job", namespace, name]
+    result = JobResult(source=Inventory(digest=DIGEST[:-1] + digit, objects=3, bytes=9))
+    if error:
+        result = JobResult(error=JobError(error_class=ErrorClass.TERMINAL, reason="StoreRefused", message=error))
+    job["status"] = {"conditions": [{"type": "Failed" if error else "Complete", "status": "True"}]}
+    ended = {"exitCode": 65 if error else 0, "message": result.termination_message()}
+    world.cluster.add(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"{name}-x", "namespace": namespace, "labels": dict(job["metadata"]["labels"])},
+            "status": {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": {"terminated": ended}}]},
+        }
+    )
+
+
+def ends_on(world: World, run: str, digit: str) -> None:
+    """A run ends that was made from this version of the source."""
+    namespace, name = run.split("/")
+    dataset = star("RecDataset", namespace, f"{name}-dataset", {})
+    world.cluster.add({**dataset, "status": {"source": {"digest": DIGEST[:-1] + digit, "objects": 3, "bytes": 9}}})
+    world.end(run, stages=[{"name": "dataset", "stage": "dataset", "resource": f"{name}-dataset"}])
 
 
 def test_new_data_makes_a_run_and_the_same_data_makes_none() -> None:
-    world = World(tenants=1, trigger={"type": "NewData"})
-    probe = "nightly-20260601-0000-probe"
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}))
     world.look()
     assert world.runs == []
     assert world.row("team-0")["reason"] == "Probing"
-    assert world.cluster.objects["RecDataset", "team-0", probe]["spec"]["source"]["uri"] == "s3://star/raw/ml-100k"
+    assert world.cluster.of("RecDataset") == [], "nothing is prepared"
+    told = json.loads(world.cluster.objects["ConfigMap", "team-0", PROBE]["data"]["probe.json"])
+    assert told["source"] == "s3://star/raw/ml-100k"
     world.look(5)
-    probe_ends(world, probe, "1")
+    probe_ends(world, PROBE)
     world.look(5)
     assert world.runs == ["team-0/nightly-20260601-0000"]
-    world.look(5)
-    assert ("RecDataset", "team-0", probe) not in world.cluster.objects
-    dataset = star("RecDataset", "team-0", "nightly-20260601-0000-dataset", {})
-    world.cluster.add({**dataset, "status": {"artifact": {"digest": DIGEST[:-1] + "1"}}})
-    rows = [{"name": "dataset", "stage": "dataset", "resource": "nightly-20260601-0000-dataset"}]
-    world.end(world.runs[0], stages=rows)
+    assert world.cluster.of("Job") == []
+    ends_on(world, world.runs[0], "1")
     world.look(86400)
-    probe_ends(world, "nightly-20260602-0000-probe", "1")
+    probe_ends(world, "nightly-20260602-0000-probe")
     world.look(5)
     assert world.runs == ["team-0/nightly-20260601-0000"]
     assert world.row("team-0")["message"] == "at 2026-06-02T00:00:00Z the source had no new data: no run"
-    assert "NothingNew" in world.events("team-0")[-1] or any("NothingNew" in one for one in world.events("team-0"))
+    assert any("NothingNew" in one for one in world.events("team-0"))
     world.look(60)
     assert world.row("team-0")["reason"] == "NothingNew", "it stays until there is something else to say"
     world.look(86400)
@@ -353,14 +382,45 @@ def test_new_data_makes_a_run_and_the_same_data_makes_none() -> None:
     assert len(world.runs) == 2
 
 
+def test_a_probe_takes_neither_the_preparations_size_nor_its_queue() -> None:
+    dataset = {
+        "template": {**SMALL["dataset"]["template"], "compute": {"resources": {"memory": "512Gi"}, "queueName": "q"}}
+    }
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}, pipeline={**SMALL, "dataset": dataset}))
+    world.look()
+    job = world.cluster.objects["Job", "team-0", PROBE]
+    assert "512Gi" not in json.dumps(job)
+    assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
+    assert not job["spec"].get("suspend")
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+    assert job["metadata"]["ownerReferences"][0]["kind"] == "RetrainSchedule"
+
+
 @pytest.mark.bad_input
 def test_a_source_that_cannot_be_looked_at_is_told() -> None:
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}))
+    world.look()
+    probe_ends(world, PROBE, error="no such bucket")
+    world.look(5)
+    assert f"Job {PROBE}, which looks at the source, failed: no such bucket" in world.row("team-0")["message"]
+    assert world.runs == []
+
+
+@pytest.mark.bad_input
+def test_a_tenant_without_credentials_is_told_and_makes_no_job() -> None:
     world = World(tenants=1, trigger={"type": "NewData"})
     world.look()
-    probe_ends(world, "nightly-20260601-0000-probe", "1", "Failed")
+    assert "namespace team-0 has no Secret" in world.row("team-0")["message"]
+    assert world.cluster.of("Job") == []
+
+
+def test_an_operator_that_dies_between_a_probes_job_and_its_configuration_makes_the_rest() -> None:
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}))
+    world.look()
+    del world.cluster.objects["ConfigMap", "team-0", PROBE]
     world.look(5)
-    assert "which looks at the source, failed: no such bucket" in world.row("team-0")["message"]
-    assert world.runs == []
+    owner = world.cluster.objects["ConfigMap", "team-0", PROBE]["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == world.cluster.objects["Job", "team-0", PROBE]["metadata"]["uid"]
 
 
 def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
@@ -386,18 +446,15 @@ def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
 @pytest.mark.parametrize("tick", ["soon", "2026-05-01T00:00:00Z"])
 def test_a_tenant_that_uses_a_schedules_label_spoils_nothing(tick: str) -> None:
     """Neither are its datasets deleted nor the others' runs kept from starting."""
-    world = World(tenants=2, trigger={"type": "NewData"})
+    world = with_credentials(World(tenants=2, trigger={"type": "NewData"}))
     marked = {"labels": {"star.recsys.dev/schedule": "nightly"}, "annotations": {"star.recsys.dev/tick": tick}}
     for kind in ("RecDataset", "StarPipeline"):
         mine = star(kind, "team-0", "mine", {})
         mine["metadata"] |= marked
         world.cluster.add({**mine, "status": {"phase": "Succeeded"}})
     world.look()
-    probe_ends(world, "nightly-20260601-0000-probe", "1")
-    world.cluster.objects["RecDataset", "team-1", "nightly-20260601-0000-probe"]["status"] = {
-        "phase": "Succeeded",
-        "artifact": {"digest": DIGEST},
-    }
+    probe_ends(world, PROBE)
+    probe_ends(world, PROBE, namespace="team-1")
     world.look(5)
     world.look(5)
     assert "team-1/nightly-20260601-0000" in world.runs
