@@ -7,6 +7,7 @@ from pydantic import Field
 from star_contracts.artifact import ArtifactRef, Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.job import Store
+from star_contracts.online import OnlineTarget
 from star_contracts.settings import MAX_TOOL_CALLS, Sampling
 
 FETCH_SPEC_PATH = "/etc/star/fetch.json"
@@ -70,5 +71,7 @@ class GatewayConfig(Model):
     """Requests in one call of `/v1/recommend:batch` at most."""
     drain_seconds: float = Field(default=5, ge=0)
     """After SIGTERM the gateway reads as not ready but still answers for this long, so that endpoints can forget it."""
+    online: OnlineTarget | None = None
+    """Where the gateway reports how its recommendations are taken; None keeps that to itself."""
     feedback: S3Uri | None = None
     """Prefix under which feedback is kept as JSON Lines; None keeps it in the log alone."""

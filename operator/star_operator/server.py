@@ -1,18 +1,22 @@
-"""The operator's HTTP face: /healthz, /readyz and /metrics on one port, progress reports of job pods on another."""
+"""The operator's HTTP face: /healthz, /readyz and /metrics on one port, the reports of pods on another."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
+from star_contracts.online import ONLINE_PATH, OnlineReport
 from star_contracts.progress import PROGRESS_PATH, ProgressReport
+from star_operator.api.stardeployment import StarDeployment
 from star_operator.core.errors import StarError
 from star_operator.core.queue import Key
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.kube.tokens import TokenReviewer
-from star_operator.metrics import PROGRESS_REPORTS
+from star_operator.metrics import ONLINE_REPORTS, PROGRESS_REPORTS
 from star_operator.reconcilers.context import Context
 
 log = structlog.get_logger(__name__)
@@ -50,32 +54,55 @@ def health_app(alive: Check, ready: Check) -> web.Application:
 
 
 def progress_app(context: Context, reviewer: TokenReviewer) -> web.Application:
-    """Return the application that takes progress reports."""
+    """Return the application that takes reports: progress of job pods, and online figures of gateways."""
 
     async def progress(request: web.Request) -> web.Response:
-        result, response = await _take(request, context, reviewer)
+        result, response = await _take(request, reviewer, ProgressReport, partial(_progress, context))
         PROGRESS_REPORTS.labels(result).inc()
         return response
 
+    async def online(request: web.Request) -> web.Response:
+        result, response = await _take(request, reviewer, OnlineReport, partial(_online, context))
+        ONLINE_REPORTS.labels(result).inc()
+        return response
+
     app = web.Application(client_max_size=MAX_REPORT_BYTES)
-    app.add_routes([web.post(PROGRESS_PATH, progress)])
+    app.add_routes([web.post(PROGRESS_PATH, progress), web.post(ONLINE_PATH, online)])
     return app
 
 
-async def _take(request: web.Request, context: Context, reviewer: TokenReviewer) -> tuple[str, web.Response]:
+def _progress(context: Context, report: ProgressReport) -> None:
+    target = report.target
+    context.progress.report(report)
+    context.queue.add_after(Key(target.kind, target.namespace, target.name), STATUS_INTERVAL_SECONDS)
+
+
+def _online(context: Context, report: OnlineReport) -> None:
+    target = report.target
+    if context.online.take(report, context.now().timestamp()):
+        context.queue.add(Key(StarDeployment.INFO.kind, target.namespace, target.name))
+
+
+ReportT = TypeVar("ReportT", ProgressReport, OnlineReport)
+
+
+async def _take(
+    request: web.Request, reviewer: TokenReviewer, model: type[ReportT], keep: Callable[[ReportT], None]
+) -> tuple[str, web.Response]:
+    """Read a report, find out whose it is, and keep it: a token speaks for its own namespace alone."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token or not token.isascii():
         wanted = {"WWW-Authenticate": "Bearer"}
         text = "send the pod's token as Authorization: Bearer\n"
         return "unauthorized", web.Response(status=401, text=text, headers=wanted)
+    what = "a progress report" if model is ProgressReport else "a report of online figures"
     try:
-        report = ProgressReport.model_validate_json(await request.read())
+        report = model.model_validate_json(await request.read())
     except ValidationError as error:
-        return "invalid", web.Response(status=400, text=f"not a progress report: {_first(error)}\n")
+        return "invalid", web.Response(status=400, text=f"not {what}: {_first(error)}\n")
     except web.HTTPRequestEntityTooLarge:
         return "invalid", web.Response(status=413, text=f"a report has at most {MAX_REPORT_BYTES} bytes\n")
-    target = report.target
-    if target.kind not in STAR_TYPES:
+    if isinstance(report, ProgressReport) and report.target.kind not in STAR_TYPES:
         return "invalid", web.Response(
             status=400, text="not a progress report: target.kind is none of the operator's\n"
         )
@@ -85,10 +112,9 @@ async def _take(request: web.Request, context: Context, reviewer: TokenReviewer)
         log.warning("token not reviewed", reason=error.reason)
         text, later = "the token could not be reviewed; try again\n", {"Retry-After": "5"}
         return "error", web.Response(status=503, text=text, headers=later)
-    if namespace is None or namespace != target.namespace:
+    if namespace is None or namespace != report.target.namespace:
         return "forbidden", web.Response(status=403, text="the token is not of the resource's namespace\n")
-    context.progress.report(report)
-    context.queue.add_after(Key(target.kind, target.namespace, target.name), STATUS_INTERVAL_SECONDS)
+    keep(report)
     return "accepted", web.Response(status=202)
 
 

@@ -128,6 +128,7 @@ async def recommend(body: RecommendRequest, request: Request, gateway: Gate) -> 
     with gateway.admitted():
         work = gateway.recommender().recommend(body, _caller(request))
         answer = await unless_gone(request.receive, work)
+    gateway.online.shown(answer)
     request.scope["state"]["revision"] = answer.revision
     return answer
 
@@ -145,7 +146,11 @@ async def recommend_batch(body: BatchRequest, request: Request, gateway: Gate) -
             _batch_entry(recommender, one, Caller(f"{caller.request_id}-{index}", caller.pinned), index)
             for index, one in enumerate(body.requests)
         )
-        return BatchResponse(results=await unless_gone(request.receive, _gathered(entries)))
+        results = await unless_gone(request.receive, _gathered(entries))
+    for one in results:
+        if one.recommendation is not None:
+            gateway.online.shown(one.recommendation)
+    return BatchResponse(results=results)
 
 
 async def _gathered(entries: Any) -> list[BatchResult]:
@@ -207,6 +212,7 @@ async def feedback(body: Feedback, gateway: Gate) -> FeedbackAccepted:
         detail = f"item_id: {body.item_id!r} is not in the dataset; send the id that the recommendation gave."
         raise Problem(422, "unknown-item", detail, field="item_id")
     gateway.feedback.take(body)
+    gateway.online.take(body)
     return FeedbackAccepted(durable=gateway.feedback.durable)
 
 

@@ -21,6 +21,7 @@ from star_jobs.serve.catalogue import Catalogue, load_catalogue, same_data
 from star_jobs.serve.config import FileSignature, InvalidConfig, load_config
 from star_jobs.serve.feedback import FeedbackSink
 from star_jobs.serve.metrics import Metrics
+from star_jobs.serve.online import Online, report_for_ever
 from star_jobs.serve.problems import Problem
 from star_jobs.serve.recommend import Recommender
 
@@ -49,7 +50,9 @@ class Gateway:
         self.pool = BackendPool(self.metrics)
         self.admission = Admission(self.config.max_in_flight)
         self.bodies = Bodies()
-        self.feedback = FeedbackSink(self.metrics, _instance())
+        self._instance = _instance()
+        self.feedback = FeedbackSink(self.metrics, self._instance)
+        self.online = Online(lambda: {one.revision for one in self.config.backends})
         self.feedback.configure(self.config.store, self.config.feedback)
         self.catalogue: Catalogue | None = None
         self.draining = False
@@ -68,6 +71,9 @@ class Gateway:
             asyncio.create_task(self.pool.probe_for_ever(), name="probe"),
             asyncio.create_task(self._watch(), name="watch"),
             asyncio.create_task(self.feedback.flush_for_ever(), name="feedback"),
+            asyncio.create_task(
+                report_for_ever(self.online, self._instance, lambda: self.config.online), name="online"
+            ),
         ]
         return self
 

@@ -59,9 +59,11 @@ class Drift(Model):
     """When a model has drifted."""
 
     metric: str = Field(pattern=METRIC_PATTERN, max_length=63)
-    """A metric of the StarDeployment's status."""
+    """A metric of the StarDeployment's status: `online.hr1`, `.hr3`, `.hr5`, `online.hrAvg`, `online.ctr`."""
     below: float = Field(ge=-1e12, le=1e12)
     """The threshold."""
+    min_chosen: int = Field(default=100, ge=1, le=10**9)
+    """Recommendations from which users have chosen within the window; of fewer, an online metric says nothing."""
     for_seconds: int = Field(default=3600, ge=0, le=30 * 86400)
     """For how long the metric has to stay under it."""
 

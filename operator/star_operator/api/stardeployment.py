@@ -178,6 +178,21 @@ class RevisionStatus(Model):
     """RFC 3339, UTC: since when it has that share."""
 
 
+class OnlineStatus(Model):
+    """What the gateways count of their recommendations and the feedback on them; the figures are in `metrics`."""
+
+    revision: str
+    """The revision that they are of."""
+    recommendations: int = 0
+    """Rankings that it answered within the window."""
+    chosen: int = 0
+    """Recommendations of which an item was taken: click, like or purchase."""
+    window_seconds: int = 0
+    """How far back they go."""
+    as_of: str = ""
+    """RFC 3339, UTC: when they were added up. Figures that stay are confirmed every half hour."""
+
+
 class StarDeploymentStatus(Status):
     """What is served."""
 
@@ -191,6 +206,8 @@ class StarDeploymentStatus(Status):
     """Servers there are, of all revisions."""
     ready_replicas: int = 0
     """Servers that are ready and take traffic."""
+    online: OnlineStatus | None = None
+    """How its recommendations are taken, once users' feedback comes in."""
     selector: str = ""
     """Label selector of the servers' pods, for autoscalers."""
 

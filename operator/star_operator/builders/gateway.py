@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from star_contracts.base import canonical_json, value_hash
 from star_contracts.names import GROUP
+from star_contracts.online import ONLINE_PATH, OnlineTarget
+from star_contracts.progress import PROGRESS_PATH
 from star_contracts.serving import GATEWAY_CONFIG_PATH, Backend, GatewayConfig
 from star_operator.api.common import Compute
 from star_operator.api.stardeployment import StarDeployment
@@ -124,6 +126,12 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
         max_in_flight=spec.max_in_flight,
         allowed_origins=spec.allowed_origins,
         api_keys_file=key_path(API_KEYS) if spec.api_keys else None,
+        online=OnlineTarget(
+            url=settings.progress_url.removesuffix(PROGRESS_PATH) + ONLINE_PATH,
+            namespace=owner.namespace,
+            name=owner.name,
+            uid=owner.uid,
+        ),
         feedback=f"{settings.store.uri}/{owner.namespace}/{owner.kind.lower()}/{owner.name}/feedback",
     )
 
@@ -140,6 +148,7 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
         config_map=config_name(plan.resource),
         pool_field="spec.gateway.pool",
         api_keys={API_KEYS: spec.gateway.api_keys} if spec.gateway.api_keys else {},
+        operator_token=True,
         grace_seconds=int(config.drain_seconds + config.deadline_seconds) + FINISH_SECONDS,
     )
     return {

@@ -1,10 +1,12 @@
 """What every reconciler works with."""
 
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from star_operator.core.online import OnlineBoard
 from star_operator.core.progress import ProgressBoard
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.core.settings import Settings
@@ -22,6 +24,7 @@ class Context:
     settings: Settings
     queue: WorkQueue
     progress: ProgressBoard = field(default_factory=ProgressBoard)
+    online: OnlineBoard = field(default_factory=lambda: OnlineBoard(time.time()))
     waiting: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
     """Resources that wait for others of their namespace: looked at when any of these ends."""
 

@@ -36,6 +36,7 @@ from star_operator.kube.servers import view_server
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.gates import judge
 from star_operator.policy.idle import is_idle, with_idle
+from star_operator.policy.online import with_online
 from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
@@ -128,6 +129,9 @@ class StarDeploymentReconciler:
             status = told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
+        meta, now = resource.metadata, self._context.now()
+        sums = self._context.online.sums(meta.namespace, meta.name, meta.uid, now.timestamp())
+        status = with_online(status, sums, now)
         await write_status(self._cluster, body, status, at.now)
 
     async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:

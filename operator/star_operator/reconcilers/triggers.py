@@ -22,6 +22,7 @@ from star_operator.core.views import RunView
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
+from star_operator.policy.schedule.drift import measured
 from star_operator.policy.schedule.types import Memory, News, Tenant
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.schedruns import Seen, side_by_side
@@ -84,20 +85,15 @@ class Triggers:
         drift, name = schedule.spec.trigger.drift, deployment_of(schedule)
         assert drift is not None
         listed = await self._cluster.list_objects(STAR_TYPES[INFO[StageName.DEPLOYMENT].kind], None)
-        metrics: dict[str, dict[str, float]] = {
-            body["metadata"]["namespace"]: body.get("status", {}).get("metrics", {})
-            for body in listed
-            if body["metadata"]["name"] == name
-        }
+        deployed = {body["metadata"]["namespace"]: body for body in listed if body["metadata"]["name"] == name}
         since = {row.namespace: row.under_since for row in schedule.status.tenants}
         found: list[Tenant] = []
         under: dict[str, int | None] = {}
         for tenant in tenants:
-            value = metrics.get(tenant.namespace, {}).get(drift.metric)
+            value = measured(drift, deployed.get(tenant.namespace), now)
             begun = since.get(tenant.namespace)
-            if value is None:
-                detail = f"StarDeployment {name} has no metric {drift.metric} in its status"
-                found.append(replace(tenant, news=News.UNKNOWN, detail=detail))
+            if isinstance(value, str):
+                found.append(replace(tenant, news=News.UNKNOWN, detail=f"StarDeployment {name} {value}"))
                 under[tenant.namespace] = None
             elif value >= drift.below:
                 found.append(replace(tenant, news=News.NO))

@@ -11,8 +11,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from star_contracts.online import ONLINE_PATH
 from star_contracts.progress import PROGRESS_PATH, ProgressReport
 from star_operator.core.errors import Retryable
+from star_operator.core.online import OnlineBoard
 from star_operator.core.progress import MAX_RESOURCES, ProgressBoard
 from star_operator.core.queue import WorkQueue
 from star_operator.kube.tokens import TokenReviewer
@@ -184,3 +186,47 @@ VALUE = st.recursive(
 async def test_no_body_is_an_error_of_the_operators(endpoint: Endpoint, change: dict[str, Any], whole: bool) -> None:
     status, _ = await endpoint.post((REPORT if whole else {}) | change)
     assert status in (202, 400)
+
+
+ONLINE: dict[str, Any] = {
+    "target": {"url": "http://operator/v1/online", "namespace": "team", "name": "live", "uid": "u-1"},
+    "instance": "pod-1",
+    "revisions": {"r1": {"recommendations": 10, "chosen": 4, "hits1": 1, "hits3": 2, "hits5": 4}},
+}
+
+
+async def online(endpoint: Endpoint, content: object, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    sent = TOKEN if headers is None else headers
+    async with endpoint.http.post(ONLINE_PATH, data=json.dumps(content).encode(), headers=sent) as response:
+        return response.status, await response.text()
+
+
+async def test_a_gateways_counts_are_kept_for_its_own_namespace_alone(endpoint: Endpoint) -> None:
+    endpoint.context.online = OnlineBoard(0.0)
+    assert (await online(endpoint, ONLINE))[0] == 202
+    sums = endpoint.context.online.sums("team", "live", "u-1", time.time())
+    assert sums is not None
+    assert sums["r1"].chosen == 4
+    assert (await online(endpoint, ONLINE, {}))[0] == 401
+    assert (await online(endpoint, ONLINE, {"Authorization": "Bearer of-nobody"}))[0] == 403
+    other = {**ONLINE, "target": {**ONLINE["target"], "namespace": "others"}}
+    assert (await online(endpoint, other))[0] == 403
+    assert endpoint.context.online.sums("others", "live", "u-1", time.time()) is None
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("revisions", "field"),
+    [
+        ({"r1": {"chosen": -1}}, "revisions.r1.chosen"),
+        ({"r1": {"chosen": 1.5}}, "revisions.r1.chosen"),
+        ({"r1": {"chosen": float("nan")}}, "revisions.r1.chosen"),
+        ({"r1": {"hits1": 3, "chosen": 2}}, "revisions.r1"),
+        ({"r" * 64: {}}, "revisions"),
+        ({f"r{n}": {} for n in range(9)}, "revisions"),
+    ],
+)
+async def test_counts_that_cannot_be_are_refused(endpoint: Endpoint, revisions: object, field: str) -> None:
+    status, text = await online(endpoint, {**ONLINE, "revisions": revisions})
+    assert status == 400
+    assert text.startswith(f"not a report of online figures: {field}")

@@ -39,13 +39,16 @@ def decide(
     ticks = _Ticks.of(spec, one, down, now)
     last = ticks.recent[-1] if ticks.recent else 0
     of: dict[str, list[Run]] = {}
+    odd: list[Run] = []
     for run in runs:
         if run.namespace in of:
             of[run.namespace].append(run)
         else:
             of[run.namespace] = [run]
+        if run.resumes is not None or run.lapses is not None:
+            odd.append(run)
     line = Line(spec, one, runs, now)
-    for back in [] if spec.suspend else _resuming(tenants, runs):
+    for back in [] if spec.suspend else _resuming(tenants, odd):
         line.add(back, [run for run in of[back.tenant.namespace] if run is not back.resumes])
     waits: list[Wait] = []
     wakes = [] if ticks.following is None else [ticks.following]
@@ -72,7 +75,7 @@ def decide(
     waits += line.waits
     wakes += [now + 1] if any(kept[start.namespace].owed for start in line.starts) else []
     wakes += [wait.until for wait in waits if wait.until is not None]
-    wakes += [run.lapses for run in runs if run.lapses is not None]
+    wakes += [run.lapses for run in odd if run.lapses is not None]
     look = max(now + 1, min(wakes)) if wakes else None
     told = Memory(kept, look, down)
     resumes = tuple(line.resumes)

@@ -1,0 +1,104 @@
+"""What gateways have counted, in memory: the latest report of each process, by the deployment that it is of.
+
+Who reports is known by its namespace alone, and may name what there is not: so all is bounded within a namespace, and
+no namespace's reports push out another's. What is to be kept is in the deployments' statuses.
+"""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from star_contracts.online import REPORT_SECONDS, OnlineCounts, OnlineReport
+
+MAX_DEPLOYMENTS = 100
+"""Of one namespace. The oldest are dropped."""
+MAX_INSTANCES = 128
+"""Gateway processes of one deployment."""
+SILENT_SECONDS = 3.5 * REPORT_SECONDS
+"""A process that has not reported for so long has ended."""
+LOOK_SECONDS = 60
+"""A deployment is looked at because of its figures no more often."""
+KEEP_FRESH_SECONDS = 1800
+"""A deployment is looked at so often even where its figures stay."""
+CHANGE = 0.02
+"""What changes by less of itself is no news."""
+
+Place = tuple[str, str]
+"""A deployment's name and UID."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    at: float
+    report: OnlineReport
+
+
+@dataclass(frozen=True)
+class _Told:
+    at: float
+    sums: dict[str, OnlineCounts]
+
+
+class OnlineBoard:
+    """The latest report of every gateway process. All times are seconds of one clock, which the caller reads."""
+
+    def __init__(self, now: float) -> None:
+        """Begin to listen."""
+        self._begun = now
+        self._heard: dict[str, dict[Place, dict[str, _Heard]]] = {}
+        self._told: dict[tuple[str, Place], _Told] = {}
+
+    def take(self, report: OnlineReport, now: float) -> bool:
+        """Keep a report in place of the process's last one. Returns whether the deployment is to be looked at."""
+        target = report.target
+        namespace, place = target.namespace, (target.name, target.uid)
+        places = self._heard.setdefault(namespace, {})
+        instances = places.pop(place, {})
+        places[place] = instances
+        instances.pop(report.instance, None)
+        instances[report.instance] = _Heard(now, report)
+        _keep_newest(instances, MAX_INSTANCES)
+        while len(places) > MAX_DEPLOYMENTS:
+            oldest = next(iter(places))
+            del places[oldest]
+            self._told.pop((namespace, oldest), None)
+        return self._is_news(namespace, place, now)
+
+    def sums(self, namespace: str, name: str, uid: str, now: float) -> dict[str, OnlineCounts] | None:
+        """Return what the processes that live have counted together, by revision.
+
+        None while not all of them can have reported: this process has just begun to listen, or none has been heard.
+        """
+        instances = self._heard.get(namespace, {}).get((name, uid), {})
+        for gone in [key for key, one in instances.items() if now - one.at > SILENT_SECONDS]:
+            del instances[gone]
+        if not instances or now - self._begun < SILENT_SECONDS:
+            return None
+        found: dict[str, OnlineCounts] = {}
+        for one in instances.values():
+            for revision, counts in one.report.revisions.items():
+                found[revision] = found.get(revision, OnlineCounts()).plus(counts)
+        return found
+
+    def _is_news(self, namespace: str, place: Place, now: float) -> bool:
+        sums = self.sums(namespace, *place, now)
+        if sums is None:
+            return False
+        last = self._told.get((namespace, place))
+        fresh = last is not None and now - last.at < KEEP_FRESH_SECONDS and not _differ(last.sums, sums)
+        if fresh or (last is not None and now - last.at < LOOK_SECONDS):
+            return False
+        self._told[namespace, place] = _Told(now, sums)
+        return True
+
+
+def _differ(before: dict[str, OnlineCounts], after: dict[str, OnlineCounts]) -> bool:
+    if before.keys() != after.keys():
+        return True
+    pairs = ((before[name].model_dump(), after[name].model_dump()) for name in after)
+    return any(abs(new[key] - old[key]) > CHANGE * max(1, old[key]) for old, new in pairs for key in new)
+
+
+def _keep_newest(entries: MutableMapping[Any, Any], most: int) -> None:
+    while len(entries) > most:
+        del entries[next(iter(entries))]
