@@ -81,7 +81,8 @@ class World:
 
     @property
     def message(self) -> str:
-        return next(c["message"] for c in self.status["conditions"] if c["type"] == "Ready")
+        found: str = next(c["message"] for c in self.status["conditions"] if c["type"] == "Ready")
+        return found
 
     @property
     def runs(self) -> list[str]:

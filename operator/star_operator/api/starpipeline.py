@@ -277,6 +277,9 @@ class StarPipelineStatus(Status):
     """The Verbalization of the series that this run's is refreshed from."""
     previous_teacher: str = ""
     """The TeacherRun of the series that this run's takes trajectories over from."""
+    previous_of_variants: dict[str, str] = {}
+    """The same for stages of one variant, by their row, e.g. `teacher/small`: of the same variant where the last run
+    had it, else of what all shared."""
     variant: str = ""
     """The variant that was selected."""
     checkpoint: PinnedModel | None = None

@@ -7,7 +7,8 @@ from star_operator.api.chain import Plan
 from star_operator.api.common import LLM, Compute, LLMServer
 from star_operator.api.evaluation import EvaluationSpec
 from star_operator.api.grpojob import GRPOJobSpec
-from star_operator.api.serving import ServerTemplate
+from star_operator.api.serving import ServerTemplate, ServingTemplate
+from star_operator.api.stardeployment import StarDeploymentSpec
 from star_operator.api.teacherrun import TeacherRunSpec
 from star_operator.api.verbalization import VerbalizationSpec
 
@@ -33,8 +34,8 @@ def gpus_at_once(plan: Plan) -> int:
     """Return the GPUs that a pipeline's run holds at once, at most: stages run one after the other, variants beside
     each other.
 
-    Not counted is what serves (its StarDeployment, whose gates measure before), and a server that is kept for
-    `llmIdleSeconds` after its stage.
+    The deployment's stage is `gpus_to_deploy`. Not counted is a server that is kept for `llmIdleSeconds` after its
+    stage.
     """
     gpus = {row.row: row.gpus for row in plan.rows}
     after: dict[str, set[str]] = {row: set() for row in gpus}
@@ -49,6 +50,17 @@ def gpus_at_once(plan: Plan) -> int:
         return max(gpus[row], sum(most(following) for following in after[row]))
 
     return sum(most(row) for row in first)
+
+
+def gpus_to_deploy(deployment: StarDeploymentSpec | Model) -> int:
+    """Return the GPUs that a StarDeployment, or a pipeline's template of one, takes besides while it moves on.
+
+    Its gates measure first: an evaluator and one server of the candidate. Then the new revision's servers start. What
+    the revision before holds until then is not the run's: it serves whether or not anything is trained.
+    """
+    gates, server = getattr(deployment, "gates", None), getattr(deployment, "server", ServingTemplate())
+    gate = _of(gates.compute) + _of(server.compute) if gates is not None else 0
+    return max(gate, _served(server))
 
 
 def _of(compute: Compute) -> int:

@@ -8,10 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from star_contracts.base import value_hash
+from star_operator.api.chain import INFO, STAGES
 from star_operator.api.meta import API_VERSION
 from star_operator.api.retrainschedule import DeletionPolicy, RetrainSchedule
 from star_operator.api.starpipeline import StarPipeline
-from star_operator.builders.gpus import gpus_at_once
+from star_operator.builders.gpus import gpus_at_once, gpus_to_deploy
 from star_operator.builders.names import common_labels, dns_label, user_reference
 from star_operator.builders.starpipeline import deployment_name, merge_patch, plan
 from star_operator.builders.step import Owner
@@ -22,6 +23,7 @@ from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import of_seconds
 
 KEY = "pipeline.yaml"
+UNFIT = "the overrides do not fit the pipeline"
 MAX_NAME = 45
 """Of a run: its stages' names, which are labels, hold it and the stage's."""
 MAX_TEXT = 65_536
@@ -68,18 +70,40 @@ def pipeline_spec(schedule: RetrainSchedule, patch: Mapping[str, Any]) -> dict[s
     try:
         fitted = type(template).model_validate(merge_patch(template.to_json_dict(), patch)) if patch else template
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:SHOWN]]
-        raise _invalid(f"the overrides do not fit the pipeline: {'; '.join(faults)}") from error
+        raise _unfit(error) from error
     return {**fitted.to_json_dict(), "series": label_value(schedule.metadata.name)}
 
 
 def gpus_needed(schedule: RetrainSchedule, spec: Mapping[str, Any]) -> int:
-    """Return how many GPUs a run of this spec holds at once.
+    """Return how many GPUs a run of this spec holds at once, in its stages and while its deployment moves on.
 
     Raises InvalidSpec when a variant's patch does not fit.
     """
     body = {"apiVersion": API_VERSION, "kind": "StarPipeline", "metadata": {"name": "x", "namespace": "x"}}
-    return gpus_at_once(plan(StarPipeline.parse({**body, "spec": spec})))
+    try:
+        pipeline = StarPipeline.parse({**body, "spec": spec})
+        _require_whole(pipeline)
+        rows = plan(pipeline)
+    except ValidationError as error:
+        raise _unfit(error) from error
+    stage = pipeline.spec.deployment
+    serving = gpus_to_deploy(stage.template) if stage is not None and stage.template is not None else 0
+    return max(gpus_at_once(rows), serving)
+
+
+def _require_whole(pipeline: StarPipeline) -> None:
+    """Raise InvalidSpec where stages lack what they are wired to: the API server would say so only of a whole run."""
+    for name in STAGES:
+        stage = pipeline.spec.stage(name)
+        if stage is None:
+            continue
+        if (stage.template is None) == (stage.use is None):
+            what = "neither template nor use" if stage.use is None else "both template and use"
+            raise _invalid(f"{UNFIT}: {name} has {what}: give it one of them, or leave it out")
+        for group in INFO[name].needs if stage.template is not None else ():
+            if not any(pipeline.spec.stage(needed) for needed in group):
+                text = f"{name} needs {' or '.join(group)}: give it a template or use, or leave {name} out"
+                raise _invalid(f"{UNFIT}: {text}")
 
 
 def schedule_labels(schedule: RetrainSchedule) -> dict[str, str]:
@@ -124,6 +148,11 @@ def owners(schedule: RetrainSchedule) -> list[dict[str, Any]]:
     if schedule.spec.deletion_policy is DeletionPolicy.ORPHAN:
         return []
     return [user_reference(Owner(schedule.kind, "", schedule.metadata.name, schedule.metadata.uid))]
+
+
+def _unfit(error: ValidationError) -> InvalidSpec:
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:SHOWN]]
+    return _invalid(f"{UNFIT}: {'; '.join(faults)}")
 
 
 def _invalid(text: str) -> InvalidSpec:

@@ -111,9 +111,9 @@ class _Wiring:
         status = self.pipeline.status
         match name:
             case StageName.VERBALIZATION:
-                return {"dataset": given["dataset"]} | _previous(status.previous)
+                return {"dataset": given["dataset"]} | self._previous(name, status.previous)
             case StageName.TEACHER:
-                return given | _previous(status.previous_teacher)
+                return given | self._previous(name, status.previous_teacher)
             case StageName.SFT:
                 start = pinned_reference(status.incumbent) if status.incumbent is not None else {}
                 return {"trajectories": self._named(StageName.TEACHER), **({"model": start} if start else {})}
@@ -125,13 +125,14 @@ class _Wiring:
                 return given | {"llm": llm.to_json_dict()}
         return {}
 
+    def _previous(self, stage: StageName, shared: str) -> dict[str, Any]:
+        own = self.pipeline.status.previous_of_variants.get(f"{stage}/{self.variant}", "")
+        name = own if self.variant else shared
+        return {"previous": {"name": name}} if name else {}
+
     def _named(self, stage: StageName) -> dict[str, str] | None:
         row = self.before.get(stage)
         return {"name": row.name} if row is not None else None
-
-
-def _previous(name: str) -> dict[str, Any]:
-    return {"previous": {"name": name}} if name else {}
 
 
 def _used(name: StageName, use: Any) -> PlannedStage:

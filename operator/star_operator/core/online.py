@@ -16,6 +16,8 @@ MAX_INSTANCES = 128
 """Gateway processes of one deployment."""
 SILENT_SECONDS = 3.5 * REPORT_SECONDS
 """A process that has not reported for so long has ended."""
+WARM_SECONDS = 1.5 * REPORT_SECONDS
+"""So long after this process began to listen all that live have reported."""
 LOOK_SECONDS = 60
 """A deployment is looked at because of its figures no more often."""
 KEEP_FRESH_SECONDS = 1800
@@ -72,7 +74,7 @@ class OnlineBoard:
         instances = self._heard.get(namespace, {}).get((name, uid), {})
         for gone in [key for key, one in instances.items() if now - one.at > SILENT_SECONDS]:
             del instances[gone]
-        if not instances or now - self._begun < SILENT_SECONDS:
+        if not instances or now - self._begun < WARM_SECONDS:
             return None
         found: dict[str, OnlineCounts] = {}
         for one in instances.values():

@@ -14,7 +14,7 @@ from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import BaseModelChoice, PinnedModel, StarPipeline, StarPipelineStatus
 from star_operator.builders.starpipeline import child, deployment, deployment_name, plan, series_of
 from star_operator.core.errors import InvalidSpec, Refused
-from star_operator.core.labels import LABEL_SERIES, RETRY_ANNOTATION, TRY_ANNOTATION, label_value
+from star_operator.core.labels import LABEL_SERIES, LABEL_VARIANT, RETRY_ANNOTATION, TRY_ANNOTATION, label_value
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason, known_reason
@@ -30,6 +30,7 @@ from star_operator.reconcilers.write import write_status
 DEPLOYMENT = INFO[StageName.DEPLOYMENT].kind
 CONTINUED = {StageName.VERBALIZATION: "previous", StageName.TEACHER: "previous_teacher"}
 """Stages that take over from the series' last run, and the field of the status that names it."""
+OF_VARIANTS = "previous_of_variants"
 
 
 class StarPipelineReconciler:
@@ -139,13 +140,29 @@ class StarPipelineReconciler:
         if pipeline.spec.base_model is BaseModelChoice.INCUMBENT and name is not None:
             body = await cluster.get(STAR_TYPES[DEPLOYMENT], namespace, name)
             found["incumbent"] = _serving(StarDeployment.parse(body)) if body is not None else None
-        labels = {LABEL_SERIES: label_value(series_of(pipeline))}
-        for name, field in CONTINUED.items():
-            stage, kind = pipeline.spec.stage(name), INFO[name].kind
-            if stage is not None and stage.template is not None:
-                listed = await cluster.list_objects(STAR_TYPES[kind], namespace, labels)
-                found[field] = _newest(BY_KIND[kind], [body for body in listed if not _is_ours(body, pipeline)])
+        rows = [row for row in plan(pipeline).rows if row.made]
+        for stage, field in CONTINUED.items():
+            made = [row for row in rows if row.stage is stage]
+            if made:
+                found |= await self._previous(pipeline, made, field, found.get(OF_VARIANTS, {}))
         return found
+
+    async def _previous(
+        self, pipeline: StarPipeline, rows: list[PlannedStage], field: str, known: dict[str, str]
+    ) -> dict[str, Any]:
+        """Return what rows of one stage take over from: the last one of their variant, or of what all shared."""
+        labels = {LABEL_SERIES: label_value(series_of(pipeline))}
+        kind = rows[0].kind
+        listed = await self._cluster.list_objects(STAR_TYPES[kind], pipeline.metadata.namespace, labels)
+        of: dict[str, list[KubeObject]] = {}
+        for body in listed:
+            if not _is_ours(body, pipeline):
+                of.setdefault(body["metadata"]["labels"].get(LABEL_VARIANT, ""), []).append(body)
+        last = {variant: _newest(BY_KIND[kind], bodies) for variant, bodies in of.items()}
+        shared = last.get("", "")
+        own = {row.row: last.get(row.variant) or shared for row in rows if row.variant}
+        found: dict[str, Any] = {OF_VARIANTS: {**known, **{row: name for row, name in own.items() if name}}}
+        return found | ({field: shared} if len(own) < len(rows) else {})
 
     async def _look(self, pipeline: StarPipeline, row: PlannedStage) -> policy.Seen | None:
         """Look at a row's resource; None where one that is to be made is not there."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_contracts.online import MAX_REVISIONS, OnlineCounts, OnlineReport, OnlineTarget
+from star_contracts.online import MAX_REVISIONS, WINDOW_SECONDS, OnlineCounts, OnlineReport, OnlineTarget
 from star_jobs.serve import online as module
 from star_jobs.serve.models import Feedback, FeedbackEvent, RankedItem, RankSource, Recommendation, TokenUsage
 from star_jobs.serve.online import Online
@@ -86,12 +86,12 @@ def test_revisions_that_there_are_not_are_not_counted() -> None:
 def test_the_window_rolls() -> None:
     world = World()
     world.shows("a", "i1")
-    world.time = module.WINDOW_SECONDS - 1
+    world.time = WINDOW_SECONDS - 1
     world.shows("b", "i1")
     assert world.counts == {"r1": counted(2)}
-    world.time = module.WINDOW_SECONDS
+    world.time = WINDOW_SECONDS
     assert world.counts == {"r1": counted(1)}
-    world.time = 3 * module.WINDOW_SECONDS
+    world.time = 3 * WINDOW_SECONDS
     assert world.counts == {}
 
 

@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 from star_contracts.online import OnlineCounts, OnlineReport, OnlineTarget
 from star_operator.api.retrainschedule import Drift
 from star_operator.api.stardeployment import RevisionStatus, StarDeploymentStatus
-from star_operator.core.online import KEEP_FRESH_SECONDS, LOOK_SECONDS, MAX_DEPLOYMENTS, SILENT_SECONDS, OnlineBoard
+from star_operator.core.online import (
+    KEEP_FRESH_SECONDS,
+    LOOK_SECONDS,
+    MAX_DEPLOYMENTS,
+    SILENT_SECONDS,
+    WARM_SECONDS,
+    OnlineBoard,
+)
 from star_operator.policy.online import STALE_SECONDS, figures, with_online
 from star_operator.policy.schedule.drift import measured
 from tests.support.star import DIGEST, star
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-HEARD = 1000.0 + SILENT_SECONDS
+HEARD = 1000.0 + WARM_SECONDS
 """When all processes can have reported to a board that began to listen at 1000."""
 
 
@@ -133,29 +140,30 @@ def test_sums_of_processes_are_the_figures_of_one_that_had_it_all(parts: list[tu
     assert all(0 <= value <= 1 for value in figures(whole).values())
 
 
-def deployed(as_of: str = "2026-06-01T00:00:00Z", chosen: int = 200, **metrics: float) -> dict[str, Any]:
+def deployed(as_of: str = "2026-06-01T00:00:00Z", chosen: int = 200, **metrics: Any) -> dict[str, Any]:
     found = star("StarDeployment", "team", "live", {"checkpoint": {"digest": DIGEST}})
     online = {"revision": "r1", "chosen": chosen, "asOf": as_of}
     return {**found, "status": {"metrics": metrics, "online": online}}
 
 
+LOW: dict[str, Any] = {"online.hr1": 0.2}
 ONLINE = Drift(metric="online.hr1", below=0.3)
 
 
 @pytest.mark.parametrize(
     ("drift", "body", "says"),
     [
-        (ONLINE, deployed(**{"online.hr1": 0.2}), 0.2),
+        (ONLINE, deployed(**LOW), 0.2),
         (ONLINE, None, "does not exist yet"),
         (ONLINE, deployed(), "has no online.hr1 yet: no feedback has come in on what serves (POST /v1/feedback)"),
         (
             ONLINE,
-            deployed(chosen=99, **{"online.hr1": 0.2}),
+            deployed(chosen=99, **LOW),
             "has feedback on 99 recommendations, fewer than spec.trigger.drift.minChosen (100)",
         ),
         (
             ONLINE,
-            deployed("2026-05-31T00:00:00Z", **{"online.hr1": 0.2}),
+            deployed("2026-05-31T00:00:00Z", **LOW),
             "has online.hr1 of 2026-05-31T00:00:00Z: its gateways do not report since (now 2026-06-01T00:00:00Z)",
         ),
         (Drift(metric="ours", below=1), deployed("2026-05-31T00:00:00Z", ours=0.5), 0.5),

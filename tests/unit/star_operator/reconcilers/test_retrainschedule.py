@@ -154,6 +154,12 @@ def test_a_tenants_overrides_make_its_run_and_count_in_the_budget() -> None:
         ("sft: {template: {trajectories: {name: t}}}", "sft.template.trajectories: Extra inputs"),
         ("a: &a [x]\nb: *a", "has an alias"),
         ("variants: {v: {sft: {rate: 1}}}", "spec.variants.v.sft does not fit"),
+        ("dataset: null", "do not fit the pipeline: verbalization needs dataset: give it a template or use"),
+        ("teacher: null", "do not fit the pipeline: sft needs teacher: give it a template or use"),
+        ("sft: null", "do not fit the pipeline: grpo needs sft: give it a template or use"),
+        ("{sft: null, grpo: null}", "do not fit the pipeline: evaluation needs sft or grpo: give it"),
+        ("sft: {template: null}", "do not fit the pipeline: sft has neither template nor use"),
+        ("sft: {use: {checkpoint: c}}", "do not fit the pipeline: sft has both template and use"),
         (
             "sft: {template: {compute: {gpusPerNode: 8, nodes: 4}}}",
             "a run needs 32 GPUs at once, and spec.gpuBudget is 16",
@@ -217,6 +223,37 @@ def test_whom_the_api_server_refuses_a_run_takes_nobodys_place(error: Exception)
     del world.cluster.refuses["team-0"]
     world.look(60)
     assert "team-0/nightly-20260601-0000" in world.runs
+
+
+@pytest.mark.bad_input
+def test_a_rule_of_the_kind_that_overrides_break_is_told_in_its_own_words() -> None:
+    world = World(overrides={"name": "ours"})
+    world.cluster.refuses["team-0"] = InvalidSpec(
+        ConditionReason.INVALID_OBJECT,
+        'POST /apis/star.recsys.dev/v1alpha1/namespaces/team-0/starpipelines: StarPipeline.star.recsys.dev "x" is '
+        'invalid: spec.sft.template: Invalid value: "object": microBatchSize must divide globalBatchSize',
+    )
+    world.look()
+    row = world.row("team-0")
+    assert row["reason"] == "OverridesInvalid"
+    assert row["message"] == (
+        "the pipeline, with ConfigMap ours, where there is one, over it, is refused: spec.sft.template: "
+        "microBatchSize must divide globalBatchSize"
+    )
+    assert len(world.runs) == 2
+    assert [record["namespace"] for record in world.status["runs"]] == ["team-1", "team-2"]
+
+
+def test_a_budget_counts_gates_and_what_is_to_serve() -> None:
+    compute = {"pool": "h20", "gpusPerNode": 4}
+    server = {"replicas": 2, "tensorParallelSize": 4, "compute": compute}
+    rules = [{"metric": "hrAvg", "value": 0.3}]
+    gates = {"rules": rules, "settings": {"tools": False}, "compute": {"pool": "h20", "gpusPerNode": 1}}
+    gated = {"server": {**server, "replicas": 0}, "gates": gates}
+    for template, gpus in (({"server": server}, 8), (gated, 5), ({}, 2)):
+        world = World(tenants=1, pipeline={**SMALL, "deployment": {"name": "live", "template": template}})
+        world.look()
+        assert world.status["gpusHeld"] == gpus
 
 
 def test_a_replaced_run_is_cancelled() -> None:
@@ -428,7 +465,7 @@ def test_drift_makes_a_run_once_the_metric_was_under_for_long_enough() -> None:
     pipeline = {**SMALL, "deployment": {"name": "live", "template": {}}}
     world = World(tenants=1, trigger=drift, schedule="*/20 * * * *", pipeline=pipeline)
     world.look()
-    assert "StarDeployment live has no metric hrAvg in its status" in world.row("team-0")["message"]
+    assert "StarDeployment live does not exist yet" in world.row("team-0")["message"]
     live = star("StarDeployment", "team-0", "live", {"checkpoint": {"digest": DIGEST}})
     live["metadata"]["labels"] = {}
     world.cluster.add({**live, "status": {"metrics": {"hrAvg": 0.5}}})

@@ -249,6 +249,26 @@ def test_what_is_used_and_is_not_there_is_waited_for() -> None:
     assert world.context.queue.later is not None  # type: ignore[attr-defined]
 
 
+def test_a_variants_stage_takes_over_from_the_same_variant_or_from_what_was_shared() -> None:
+    done = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
+    last = []
+    for name, variant, day in (("shared", "", 1), ("of-large", "large", 2), ("of-other", "other", 3)):
+        run = star("TeacherRun", "team", f"last-{name}", {"dataset": {"name": "d"}, "llm": {"endpoint": _ENDPOINT}})
+        labels = {"star.recsys.dev/series": "weekly"} | ({"star.recsys.dev/variant": variant} if variant else {})
+        run["metadata"]["labels"] = labels
+        last.append(run | {"status": {**done, "completionTime": f"2026-01-0{day}T00:00:00Z"}})
+    patch = {"teacher": {"passes": 2}}
+    spec = {**SPEC, "variants": {"plain": {}, "large": patch, "small": patch}}
+    world = World(spec, *last)
+    world.passes()
+    assert world.status["previousTeacher"] == "last-shared"
+    assert world.status["previousOfVariants"] == {"teacher/large": "last-of-large", "teacher/small": "last-shared"}
+    previous = {run["metadata"]["name"]: run["spec"].get("previous") for run in world.cluster.of("TeacherRun")}
+    assert previous["weekly-teacher"] == {"name": "last-shared"}
+    assert previous["weekly-teacher-large"] == {"name": "last-of-large"}
+    assert previous["weekly-teacher-small"] == {"name": "last-shared"}
+
+
 def test_the_incumbent_and_the_run_before_are_decided_once() -> None:
     serving = deployment(DIGEST)
     serving["status"]["revisions"] = [{"name": "b", "uri": "s3://star/models/b", "digest": DIGEST, "weight": 100}]
