@@ -1,5 +1,6 @@
 """RetrainSchedule -> a StarPipeline in a tenant's namespace: the template with that tenant's overrides over it."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +27,8 @@ KEY = "pipeline.yaml"
 UNFIT = "the overrides do not fit the pipeline"
 MAX_NAME = 45
 """Of a run: its stages' names, which are labels, hold it and the stage's."""
-MAX_TEXT = 65_536
+MAX_TEXT = 16_384
+MAX_DEPTH = 32
 SHOWN = 3
 """Faults of overrides that are told."""
 
@@ -49,16 +51,27 @@ def patch_of(config_map: KubeObject) -> Mapping[str, Any]:
     if len(text) > MAX_TEXT:
         raise _invalid(f"{where} has more than {MAX_TEXT} characters: say only what differs from the schedule")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise _invalid(f"{where} has an alias (*name): write it out")
+        _require_plain(text, where)
         patch = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise _invalid(f"{where} is no YAML: {' '.join(str(error).split())[:200]}") from error
+        json.dumps(patch, allow_nan=False)
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # also dates that are none, NaN, and what JSON has not
+        raise _invalid(f"{where} is no YAML that JSON can say: {' '.join(str(error).split())[:160]}") from error
     if patch is None:
         return {}
     if not isinstance(patch, dict):
         raise _invalid(f"{where} must be a map of stages, e.g. `sft: {{template: ...}}`")
     return patch
+
+
+def _require_plain(text: str, where: str) -> None:
+    """Raise InvalidSpec for aliases, and for more levels than a pipeline has, before anything goes into their depth."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise _invalid(f"{where} has an alias (*name): write it out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise _invalid(f"{where} has more than {MAX_DEPTH} levels, and no pipeline has: correct it")
 
 
 def pipeline_spec(schedule: RetrainSchedule, patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,13 @@ def test_a_tenants_overrides_make_its_run_and_count_in_the_budget() -> None:
     ("text", "says"),
     [
         ("sft: [", "ConfigMap ours, key pipeline.yaml is no YAML"),
+        ("[" * 9_000, "has more than 32 levels"),
+        ("- " * 8_000, "has more than 32 levels"),
+        ("sft: 2026-13-45", "is no YAML that JSON can say: month must be in 1..12"),
+        ("sft: 2026-11-11", "is no YAML that JSON can say"),
+        ("sft: {template: {hyperparameters: {learningRate: .inf}}}", "is no YAML that JSON can say"),
+        (f"sft: {'9' * 6000}", "is no YAML that JSON can say"),
+        ("? [a, b]\n: 1", "is no YAML that JSON can say"),
         ("- sft", "must be a map of stages"),
         ("sft: {template: {rate: 1}}", "the overrides do not fit the pipeline: sft.template.rate"),
         ("training: {}", "training: Extra inputs are not permitted"),
