@@ -15,13 +15,14 @@ from typing import Any
 
 from kubernetes import client, config
 
-from star_contracts.artifact import ArtifactRef
+from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.job import JobSpec, LookUp
 from star_contracts.names import LABEL_STEP
 from star_contracts.result import ErrorClass, ExitCode, JobError, JobResult
 from star_contracts.retention import SweepSpec
+from star_operator.builders.probe import PROBE_FILE
 from star_operator.builders.retention import SWEEP_FILE
 
 POLL_SECONDS = 0.1
@@ -81,6 +82,8 @@ class FakeKubelet:
         """Pods that no kubelet has taken yet."""
         self.side_car: Callable[[dict[str, Any]], bool] = lambda pod: False
         """Job pods that go on when their main container has ended: somebody gave them one that never does."""
+        self.source = Inventory(digest=value_hash("week 1"), objects=1, bytes=1)
+        """What probes find, and preparations were made from."""
         self.sweeps: list[SweepSpec] = []
         """What sweeps of retention were told."""
         self.errors: list[str] = []
@@ -132,6 +135,9 @@ class FakeKubelet:
         if SWEEP_FILE in config_map.data:
             self.sweeps.append(SweepSpec.model_validate_json(config_map.data[SWEEP_FILE]))
             self._end(pod, swept(self.sweeps[-1]))
+            return
+        if PROBE_FILE in config_map.data:
+            self._end(pod, JobResult(source=self.source))
             return
         outcome = self.script(JobSpec.model_validate_json(config_map.data["job.json"]), pod)
         if isinstance(outcome, str):

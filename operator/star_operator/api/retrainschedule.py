@@ -30,7 +30,7 @@ from star_operator.api.starpipeline import StarPipelineSpec
 
 MAX_TENANTS = 500
 """Namespaces of one schedule. A row of status has 0.7 KB at most, and as much again for the fields' owners
-(metadata.managedFields): together they stay below half of what etcd takes for one object (1.5 MB)."""
+(metadata.managedFields): with the runs they stay below what etcd takes for one object (1.5 MB)."""
 MAX_RUNS = 3000
 """Runs of all namespaces that status remembers, shared evenly; `LEAST_RUNS` a namespace at the least. 0.2 KB each."""
 LEAST_RUNS = 6
