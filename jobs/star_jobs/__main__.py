@@ -3,6 +3,8 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
+    star-job attest   write a checkpoint's proof, as $STAR_ATTEST_SPEC says (default /etc/star/attest.json)
+    star-job verify   check signatures and verdict, as $STAR_VERIFY_SPEC says (default /etc/star/verify.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -45,8 +47,12 @@ STAGES = {
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
-SWEEP = "star_jobs.sweep.run"
-"""Module with `sweep(stopping) -> JobResult`."""
+ERRANDS = {
+    "sweep": ("star_jobs.sweep.run", "sweep"),
+    "attest": ("star_jobs.proofs.attest", "attest"),
+    "verify": ("star_jobs.proofs.verify", "verify"),
+}
+"""Command -> module and function `(stopping) -> JobResult`."""
 LLM_SERVER = "star_jobs.llm.server"
 """Module with `main(arguments) -> int`."""
 
@@ -85,10 +91,11 @@ def main() -> int:
         case ["fetch"]:
             runtime.configure_logging()
             return runtime.answer(fetch_artifact)
-        case ["sweep"]:
+        case [errand] if errand in ERRANDS:
             runtime.configure_logging()
-            sweep: Callable[[threading.Event], JobResult] = importlib.import_module(SWEEP).sweep
-            return runtime.answer(sweep)
+            module, name = ERRANDS[errand]
+            work: Callable[[threading.Event], JobResult] = getattr(importlib.import_module(module), name)
+            return runtime.answer(work)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
             return code

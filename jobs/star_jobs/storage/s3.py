@@ -5,6 +5,7 @@ Credentials come from where boto3 looks for them, never from arguments: AWS_ACCE
 (with AWS_SESSION_TOKEN, where they are temporary), or the role of the pod's service account.
 """
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -150,6 +151,18 @@ class ObjectStore:
             except ClientError as error:
                 self._explain(error, bucket, key)
                 raise
+
+    def sha256(self, uri: str) -> str:
+        """Return the lower-case hex sha256 of an object of any size, read as a stream.
+
+        Raises TerminalFailure(ArtifactNotFound) when there is none.
+        """
+        bucket, key = split_uri(uri)
+        found = hashlib.sha256()
+        with self._errors("read", uri):
+            for chunk in self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_MIB):
+                found.update(chunk)
+        return found.hexdigest()
 
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         """Yield the objects under `prefix_uri/`, in key order."""
