@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
 from star_contracts.base import value_hash
+from star_contracts.errors import JobWarning
 from star_contracts.job import Store
 from star_contracts.proofs import (
     AttestSpec,
@@ -71,6 +72,7 @@ class Proven:
         files: Mapping[str, bytes],
         inputs: Mapping[str, str],
         metrics: Mapping[str, float] | None = None,
+        warnings: tuple[JobWarning, ...] = (),
     ) -> ArtifactRef:
         """Write an artifact."""
         writer = ArtifactWriter(self.store, f"{ROOT}/{place}")
@@ -81,7 +83,7 @@ class Proven:
         producer = Producer(
             kind=maker, namespace="team", name=name, uid="u", step=step, work_hash=value_hash(place), image=image
         )
-        manifest = writer.commit(kind, producer, inputs, metrics or {})
+        manifest = writer.commit(kind, producer, inputs, metrics or {}, warnings)
         return ArtifactRef(uri=f"{ROOT}/{place}", digest=manifest.digest())
 
     def put_report(self, measured: str, place: str = "evaluation/test/1/evaluate") -> ArtifactRef:

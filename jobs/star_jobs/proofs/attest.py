@@ -8,6 +8,7 @@ first proof's provenance is then taken over as it is.
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -61,11 +62,12 @@ def run_attest(spec: AttestSpec, store: ObjectStore, stopping: threading.Event) 
             f"spec.uri: {spec.checkpoint.uri} ({spec.checkpoint.digest}) is an artifact of kind {checkpoint.kind}, and "
             "no checkpoint; name a model's",
         )
-    reports = [Report(one.evaluation, one.report, read_manifest(store, one.report)) for one in spec.measured]
-    sources = [Source(one, _manifest_of(store, one.artifact)) for one in spec.made_by]
+    reports, left_out = read_reports(spec, store)
+    sources = vouched(spec, [Source(one, _manifest_of(store, one.artifact)) for one in spec.made_by], checkpoint)
+    spec = spec.model_copy(update={"made_by": tuple(one.made_by for one in sources)})
     if stopping.is_set():
         raise RetryableFailure(Reason.INTERRUPTED, "the pod was told to stop; the proof is made anew")
-    card = Card(spec, checkpoint, sources, reports)
+    card = Card(spec, checkpoint, sources, reports, left_out)
     files = {CARD: card.markdown(), PAGE: card.page()}
     told = {name: sha256_digest(data) for name, data in files.items()}
     files[PROVENANCE] = _earlier(spec, store) or provenance(spec, checkpoint)
@@ -87,6 +89,39 @@ def run_attest(spec: AttestSpec, store: ObjectStore, stopping: threading.Event) 
     manifest = writer.commit(ArtifactKind.PROOF, producer, inputs, {"verdicts": len(reports), "signed": bool(signer)})
     structlog.get_logger().info("proof written", uri=spec.output, digest=manifest.digest(), key=signer or "none")
     return _result(manifest, ArtifactRef(uri=spec.output, digest=manifest.digest()), reused=False)
+
+
+def read_reports(spec: AttestSpec, store: ObjectStore) -> tuple[list[Report], list[str]]:
+    """Return the reports that measured this very checkpoint, and why the others do not count."""
+    reports, left_out = [], []
+    for one in spec.measured:
+        try:
+            manifest = read_manifest(store, one.report)
+        except TerminalFailure as failure:
+            if failure.reason not in (Reason.ARTIFACT_NOT_FOUND, Reason.ARTIFACT_CORRUPTED):
+                raise
+            left_out.append(f"Evaluation {one.evaluation} does not count: {failure.message}")
+            continue
+        if (measured := manifest.inputs.get("llm", "nothing")) == spec.checkpoint.digest:
+            reports.append(Report(one.evaluation, one.report, manifest))
+        else:
+            text = f"its report {one.report.digest} measured {measured}, and not this checkpoint"
+            left_out.append(f"Evaluation {one.evaluation} does not count: {text}")
+    return reports, left_out
+
+
+def vouched(spec: AttestSpec, sources: Sequence[Source], checkpoint: Manifest) -> list[Source]:
+    """Return the sources that digests lead to, from manifest to manifest; a name may stand for another one by now."""
+    reached = {spec.checkpoint.digest, *checkpoint.inputs.values()}
+    found: list[Source] = []
+    while new := [one for one in sources if one not in found and one.made_by.artifact and _digest(one) in reached]:
+        found += new
+        reached |= {digest for one in new if one.manifest is not None for digest in one.manifest.inputs.values()}
+    return [one for one in sources if one in found]
+
+
+def _digest(source: Source) -> str:
+    return source.made_by.artifact.digest if source.made_by.artifact is not None else ""
 
 
 def _sign(spec: AttestSpec, files: dict[str, bytes]) -> str:

@@ -40,6 +40,8 @@ class Card:
     checkpoint: Manifest
     sources: Sequence[Source]
     reports: Sequence[Report]
+    left_out: Sequence[str] = ()
+    """Why Evaluations that name it do not count."""
 
     def markdown(self) -> bytes:
         """Return the card as Markdown."""
@@ -109,6 +111,7 @@ def _limits(card: Card) -> Iterator[str]:
         yield "It has not been measured: nothing is known of its quality."
     for one in card.reports:
         yield from _of_report(one)
+    yield from card.left_out
     if not card.spec.made_by:
         yield "Who made it is known from its manifest alone: it was imported, or its training job is gone."
     for source in card.sources:

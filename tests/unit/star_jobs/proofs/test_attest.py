@@ -1,16 +1,22 @@
 """The proof of a checkpoint: what it says, that it says it once, and that it is kept apart from the checkpoint."""
 
 import re
+from typing import Any
 
 import pytest
 
-from star_contracts.artifact import ArtifactKind, ArtifactRef, Producer
+from star_contracts.artifact import ArtifactKind
 from star_contracts.base import sha256_digest
 from star_contracts.errors import JobWarning, WarningReason
 from star_contracts.proofs import MadeBy
 from star_jobs.errors import TerminalFailure
-from star_jobs.storage.artifacts import ArtifactWriter
 from tests.support.proofs import Proven
+
+
+def card_of(proven: Proven, **spec: Any) -> str:
+    made = proven.attest(**spec).artifact
+    assert made is not None
+    return proven.objects[f"{made.uri}/card.md"][0].decode()
 
 
 def test_a_proof_lies_beside_the_checkpoint_and_names_its_digest(proven: Proven) -> None:
@@ -123,15 +129,25 @@ def test_what_is_no_checkpoint_gets_no_card(proven: Proven) -> None:
 
 def test_warnings_of_the_data_are_limits(proven: Proven) -> None:
     warning = JobWarning(reason=WarningReason.DATA_LEFT_OUT, message="3 lines were left out")
-    writer = ArtifactWriter(proven.store, proven.dataset.uri)
-    producer = Producer(
-        kind="RecDataset", namespace="team", name="d", uid="u", step="prepare", work_hash="sha256:" + "0" * 64
-    )
-    manifest = writer.commit(ArtifactKind.DATASET, producer, {}, {}, (warning,))
-    data = MadeBy(kind="RecDataset", name="d", artifact=ArtifactRef(uri=proven.dataset.uri, digest=manifest.digest()))
-    made = proven.attest(facts="warned", made_by=(data,)).artifact
-    assert made is not None
-    assert "- 3 lines were left out" in proven.objects[f"{made.uri}/card.md"][0].decode()
+    made_of = {"dataset": proven.put("recdataset/e/1/prepare", ArtifactKind.DATASET, {}, {}, warnings=(warning,))}
+    inputs = {role: ref.digest for role, ref in made_of.items()}
+    proven.checkpoint = proven.put("sftjob/warned/1/train", ArtifactKind.CHECKPOINT, {}, inputs)
+    data = MadeBy(kind="RecDataset", name="e", artifact=made_of["dataset"])
+    assert "- 3 lines were left out" in card_of(proven, facts="warned", made_by=(data,))
+
+
+def test_a_report_of_another_checkpoint_does_not_count(proven: Proven) -> None:
+    other = "sha256:" + "1" * 64
+    proven.report = proven.put_report(other, "evaluation/other/1/evaluate")
+    text = card_of(proven)
+    assert f"Evaluation test does not count: its report {proven.report.digest} measured {other}" in text
+    assert "has not been measured" in text
+
+
+def test_what_no_digest_leads_to_is_not_told_of(proven: Proven) -> None:
+    """A dataset of the same name was made anew since."""
+    other = proven.put("recdataset/d/2/prepare", ArtifactKind.DATASET, {"x": b""}, {})
+    assert other.digest not in card_of(proven, made_by=(MadeBy(kind="RecDataset", name="d", artifact=other),))
 
 
 def test_what_is_gone_from_the_store_is_a_limit(proven: Proven) -> None:
