@@ -66,7 +66,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 class ObjectStore:
     """An S3-compatible store."""
 
-    def __init__(self, store: Store, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, store: Store, attempts: int = ATTEMPTS, profile: str | None = None) -> None:
         self.endpoint = store.endpoint or "AWS S3"
         config = Config(
             connect_timeout=5,
@@ -80,7 +80,7 @@ class ObjectStore:
             response_checksum_validation="when_required",
         )
         with self._errors("connect to", f"the store at {self.endpoint}"):
-            self._client: S3Client = boto3.session.Session().client(
+            self._client: S3Client = boto3.session.Session(profile_name=profile).client(
                 "s3", endpoint_url=store.endpoint, region_name=store.region, config=config
             )
             self._client.meta.events.register("after-call.s3", keep_the_answer)
@@ -128,6 +128,12 @@ class ObjectStore:
                     return False
                 raise
         return True
+
+    def has(self, uri: str) -> bool:
+        """Say whether there is an object, without its content."""
+        bucket, key = split_uri(uri)
+        folder, _, name = key.rpartition("/")
+        return any(one.path == name for one in self.list(f"s3://{bucket}/{folder}"))
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write a small object in one request: it is there whole or not at all."""
