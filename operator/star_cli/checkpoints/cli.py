@@ -19,7 +19,7 @@ from star_cli.local.paths import DEFAULT_NAME
 from star_cli.resources import collection
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import Store
-from star_operator.api.checkpoint import Checkpoint, Lineage
+from star_operator.api.checkpoint import Checkpoint, CheckpointSpec, Lineage
 
 if TYPE_CHECKING:
     from star_cli.local.kubeapi import KubeApi
@@ -78,12 +78,7 @@ def export_(
     """Bring a checkpoint with its proofs into a folder or another store; print its Checkpoint for over there."""
     target = Target(None, store_endpoint, profile, kubeconfig, name)
     with target.cluster() as api:
-        body = api.get(f"{collection(Checkpoint.INFO.plural, namespace)}/{checkpoint}")
-    if body is None:
-        raise StarctlError(
-            f"there is no Checkpoint {checkpoint} in namespace {namespace}; `kubectl get ckpt -A` lists all"
-        )
-    spec = Checkpoint.parse(body).spec
+        spec = _spec(api, namespace, checkpoint)
     ref = ArtifactRef(uri=spec.uri, digest=spec.digest)
     with failures():
         if destination.startswith("s3://"):
@@ -101,6 +96,48 @@ def export_(
         record.write(found, Path(destination))
     typer.echo(record.as_yaml(found), nl=False)
     typer.echo(f"{count} proof{'s' if count != 1 else ''} went with it", err=True)
+
+
+@app.command("verify")
+def verify_(
+    checkpoint: Annotated[str, typer.Argument(help="Name of the Checkpoint.")],
+    key: Annotated[list[Path], typer.Option("--key", help="Public key in PEM; more than one may be given.")],
+    threshold: Annotated[int, typer.Option("--threshold", min=1, help="How many of the keys must have signed it.")] = 1,
+    namespace: Namespace = "default",
+    store_endpoint: Endpoint = None,
+    profile: Profile = None,
+    kubeconfig: Kubeconfig = None,
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Hold a checkpoint's files, card and signatures against their digests, as a StarDeployment would."""
+    import threading
+
+    from star_contracts.proofs import PublicKey, SignatureRule, VerifySpec
+    from star_jobs.proofs.verify import run_verify
+
+    target = Target(None, store_endpoint, profile, kubeconfig, name)
+    keys = tuple(PublicKey(name=path.stem, pem=path.read_text()) for path in key if path.is_file())
+    if len(keys) < len(key):
+        missing = ", ".join(str(path) for path in key if not path.is_file())
+        raise StarctlError(f"--key: there is no file {missing}; `starctl checkpoint new-key` makes a pair")
+    with target.cluster() as api:
+        spec = _spec(api, namespace, checkpoint)
+    ref = ArtifactRef(uri=spec.uri, digest=spec.digest)
+    with failures():
+        rule = SignatureRule(keys=keys, threshold=threshold)
+        claim = VerifySpec(store=target.connection(), checkpoint=ref, signatures=rule)
+        run_verify(claim, target.store(), threading.Event())
+    typer.echo(f"{ref.digest} is whole, and signed as asked")
+
+
+@app.command("new-key")
+def new_key(
+    folder: Annotated[Path, typer.Argument(help="Where the pair is written.", file_okay=False)] = Path(),
+) -> None:
+    """Make a pair of keys: signing.key, for the Secret that signs, and signing.pub, for those who verify."""
+    from star_cli.checkpoints.keys import write_pair
+
+    typer.echo("\n".join(str(path) for path in write_pair(folder)))
 
 
 class Target:
@@ -190,6 +227,13 @@ def _import_gguf(file: Path, place: tuple[str, str], target: Target) -> dict[str
     with failures(), target.cluster() as api:
         ref, digest = convert(file, place, target.store(), target.settings(), api)
     return record.manifest(place, ref, Lineage(inputs={"source": digest}), file.name)
+
+
+def _spec(api: "KubeApi", namespace: str, name: str) -> CheckpointSpec:
+    body = api.get(f"{collection(Checkpoint.INFO.plural, namespace)}/{name}")
+    if body is None:
+        raise StarctlError(f"there is no Checkpoint {name} in namespace {namespace}; `kubectl get ckpt -A` lists all")
+    return Checkpoint.parse(body).spec
 
 
 def _create(api: "KubeApi", body: dict[str, Any]) -> None:

@@ -10,8 +10,11 @@ from typer.testing import CliRunner
 
 from star_cli.checkpoints import hub, record
 from star_cli.checkpoints.cli import app
+from star_cli.checkpoints.keys import write_pair
 from star_cli.errors import StarctlError
 from star_contracts.artifact import ArtifactRef
+from star_contracts.proofs import PublicKey
+from star_jobs.proofs.keys import sign, signing_key, verifier
 from star_jobs.storage import ObjectStore
 from star_operator.api.checkpoint import Checkpoint, Lineage
 from tests.support.memorystore import MemoryStore, Objects
@@ -77,6 +80,16 @@ def test_what_is_neither_a_folder_nor_a_model_is_refused(tmp_path: Path, objects
         assert isinstance(done.exception, StarctlError)
         assert sentence in str(done.exception)
     assert not objects
+
+
+def test_a_new_pair_signs_and_verifies_and_is_never_written_over(tmp_path: Path) -> None:
+    private, public = write_pair(tmp_path / "keys")
+    assert private.stat().st_mode & 0o077 == 0
+    key = signing_key(private, None)
+    assert key is not None
+    assert verifier(PublicKey(name="k", pem=public.read_text())).verifies(sign(key, b"data"), b"data")
+    with pytest.raises(StarctlError, match="is there already"):
+        write_pair(tmp_path / "keys")
 
 
 class TestHub:
