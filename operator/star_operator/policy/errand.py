@@ -58,11 +58,6 @@ def look(view: RunView, name: str, step: str) -> Outcome:
     return _gave_up(job, pods) if job.failed else GoingOn(_so_far(job, pods))
 
 
-def others(view: RunView, name: str, step: str) -> list[str]:
-    """Return the names of Jobs of that step that another question was put to."""
-    return [job.name for job in view.jobs if job.step == step and job.name != name and not job.deleting]
-
-
 def _gave_up(job: JobView, pods: Sequence[PodView]) -> GaveUp:
     ended = sorted((pod for pod in pods if pod.ended_at), key=lambda pod: pod.ended_at)
     last = ended[-1] if ended else None

@@ -30,10 +30,11 @@ from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import JOB, POD, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.kube.trouble import MAIN
-from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn, look, others
+from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn, look
 from star_operator.policy.proofs import attested, facts_of, measured, not_attested
 from star_operator.policy.status import Moment
 from star_operator.reconcilers.context import Context
+from star_operator.reconcilers.errand import clear_others
 
 MAX_SOURCES = 32
 """Resources of a lineage that are told of."""
@@ -55,13 +56,12 @@ async def with_proof(
     view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
     try:
         await let_go(cluster, owner.namespace, view)
-        for other in others(view, name, ATTEST):
-            await cluster.delete(JOB, owner.namespace, other)
         match look(view, name, ATTEST):
             case Begin():
                 await require_living(cluster, owner.namespace)
                 await require_store_secret(cluster, owner.namespace, settings.store.secret_name)
                 plan = ProofPlan(checkpoint, facts, measured(checkpoint, reports), await sources(cluster, checkpoint))
+                await clear_others(cluster, owner, ATTEST, name)
                 for obj in errand_objects(owner, attest_errand(plan, settings), settings):
                     await cluster.apply(obj)
                 return not_attested(status, at, ConditionReason.ATTESTING, "its card and provenance are being written")

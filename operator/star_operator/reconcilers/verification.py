@@ -19,9 +19,10 @@ from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.policy.conditions import ATTESTED, find
-from star_operator.policy.errand import look, others
+from star_operator.policy.errand import look
 from star_operator.policy.verification import Anew, Asked, Unproven, Verified, Verify, Verifying, decide
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
+from star_operator.reconcilers.errand import clear_others
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,6 @@ async def verification(
     errand = verify_errand(claim, proof, settings)
     name = errand_name(owner, VERIFY, errand.key)
     view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
-    for other in others(view, name, VERIFY):
-        await cluster.delete(JOB, owner.namespace, other)
     job = await cluster.get(JOB, owner.namespace, name)
     said = (job or {}).get("metadata", {}).get("annotations", {})
     asked = Asked(proof, said.get(PROOF_ANNOTATION, ""), same=said.get(ERRAND_ANNOTATION) == errand.key)
@@ -71,6 +70,7 @@ async def verification(
         case Verify():
             await require_living(cluster, owner.namespace)
             await require_store_secret(cluster, owner.namespace, settings.store.secret_name)
+            await clear_others(cluster, owner, VERIFY, name)
             for obj in errand_objects(owner, errand, settings):
                 await cluster.apply(obj)
             return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}")

@@ -64,11 +64,6 @@ def test_the_outcome_of_a_job(jobs: list[JobView], pods: list[PodView], outcome:
     assert errand.look(RunView(tuple(jobs), tuple(pods)), "j", "verify") == outcome
 
 
-def test_jobs_of_other_questions_are_found() -> None:
-    view = RunView((job(), job(name="old"), job(name="going", deleting=True)), ())
-    assert errand.others(view, "j", "verify") == ["old"]
-
-
 @pytest.mark.parametrize(
     ("outcome", "asked", "now", "decision"),
     [

@@ -151,9 +151,7 @@ def test_a_verdict_is_another_proof_and_the_earlier_one_is_named() -> None:
     after = world.status()["proofs"]
     assert after["facts"] != before["facts"]
     assert len(world.jobs) == 1, "the one before is gone"
-    texts = [obj["data"]["attest.json"] for obj in world.cluster.of("ConfigMap") if "attest.json" in obj["data"]]
-    specs = [json.loads(text) for text in texts]
-    [later] = [spec for spec in specs if spec["measured"]]
+    later = world.told("attest")
     assert later["previous"] == {"uri": before["uri"], "digest": before["digest"]}
     assert later["measured"] == [{"evaluation": "first", "report": {"uri": "s3://star/first", "digest": REPORT}}]
 
