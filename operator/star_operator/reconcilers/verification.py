@@ -81,6 +81,7 @@ async def verification(
             context.queue.add_after(key, UNWATCHED_SECONDS)
             return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}: {message}")
         case Unproven(reason, message, seconds):
+            context.waiting[owner.namespace].add(key)  # a new proof wakes it
             context.queue.add_after(key, seconds)
             return Finding("Failed", reason, message)
         case Verified():
