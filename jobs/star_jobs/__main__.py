@@ -4,6 +4,8 @@
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
     star-job probe-source   look which version its raw files are, as $STAR_PROBE_SPEC says (/etc/star/probe.json)
+    star-job attest   write a checkpoint's proof, as $STAR_ATTEST_SPEC says (default /etc/star/attest.json)
+    star-job verify   check signatures and verdict, as $STAR_VERIFY_SPEC says (default /etc/star/verify.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -46,10 +48,13 @@ STAGES = {
 """Stage name -> module with `run(stage, job) -> Outcome`."""
 GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
-SWEEP = "star_jobs.sweep.run"
-"""Module with `sweep(stopping) -> JobResult`."""
-PROBE = "star_jobs.datasets.probe"
-"""Module with `probe(stopping) -> JobResult`."""
+ERRANDS = {
+    "probe-source": ("star_jobs.datasets.probe", "probe"),
+    "sweep": ("star_jobs.sweep.run", "sweep"),
+    "attest": ("star_jobs.proofs.attest", "attest"),
+    "verify": ("star_jobs.proofs.verify", "verify"),
+}
+"""Command -> module and function `(stopping) -> JobResult`."""
 LLM_SERVER = "star_jobs.llm.server"
 """Module with `main(arguments) -> int`."""
 
@@ -88,14 +93,11 @@ def main() -> int:
         case ["fetch"]:
             runtime.configure_logging()
             return runtime.answer(fetch_artifact)
-        case ["sweep"]:
+        case [errand] if errand in ERRANDS:
             runtime.configure_logging()
-            sweep: Callable[[threading.Event], JobResult] = importlib.import_module(SWEEP).sweep
-            return runtime.answer(sweep)
-        case ["probe-source"]:
-            runtime.configure_logging()
-            probe: Callable[[threading.Event], JobResult] = importlib.import_module(PROBE).probe
-            return runtime.answer(probe)
+            module, name = ERRANDS[errand]
+            work: Callable[[threading.Event], JobResult] = getattr(importlib.import_module(module), name)
+            return runtime.answer(work)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
             return code

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from star_cli import retention as retention_commands
+from star_cli.checkpoints.cli import app as checkpoint_app
 from star_cli.demo import cli as demo_commands
 from star_cli.errors import StarctlError
 from star_cli.images.cli import app as images_app
@@ -27,6 +28,7 @@ app.command()(demo_commands.follow)
 app.command()(retention_commands.gc)
 app.command()(retention_commands.pin)
 app.command()(retention_commands.unpin)
+app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(local_app, name="local")
 app.add_typer(images_app, name="images")
 

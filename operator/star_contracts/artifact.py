@@ -32,6 +32,7 @@ class ArtifactKind(StrEnum):
     SAMPLES = "samples"
     CHECKPOINT = "checkpoint"
     REPORT = "report"
+    PROOF = "proof"
 
 
 class FileEntry(Model):

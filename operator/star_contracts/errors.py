@@ -24,6 +24,11 @@ class Reason(StrEnum):
     INVALID_JOB_SPEC = "InvalidJobSpec"  # terminal
     INVALID_DATASET = "InvalidDataset"  # terminal
     INVALID_MODEL = "InvalidModel"  # terminal
+    INVALID_KEY = "InvalidKey"  # terminal: a key that proofs are signed or checked with
+    PROOF_MISSING = "ProofMissing"  # terminal: no signature where one is required
+    PROOF_ALTERED = "ProofAltered"  # terminal: a signature, statement or card is not what its digest says
+    SIGNATURE_FOREIGN = "SignatureForeign"  # terminal: signed, and by none of the keys that are named
+    VERDICT_NOT_BOUND = "VerdictNotBound"  # terminal: a report measured something else, or its status was edited
     LLM_UNREACHABLE = "LLMUnreachable"  # retryable
     LLM_ACCESS_DENIED = "LLMAccessDenied"  # terminal
     LLM_OUTPUT_INVALID = "LLMOutputInvalid"  # terminal: the model returned nothing usable

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from star_contracts.artifact import ArtifactRef, Inventory
+from star_contracts.artifact import ArtifactRef, Digest, Inventory
 from star_contracts.base import Model
 from star_contracts.errors import JobWarning
 
@@ -52,6 +52,8 @@ class JobResult(Model):
     """True when the artifact was found by its work hash and nothing was run."""
     source: Inventory | None = None
     """Which version of its raw files the job found, where it reads any."""
+    files: dict[str, Digest] = {}
+    """Digests of an artifact's files by path, where the operator tells of them: a proof's."""
     warnings: tuple[JobWarning, ...] = ()
     """What a person should know although the job succeeded."""
     error: JobError | None = None

@@ -56,6 +56,7 @@ def changed(manifest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 
 
 _EXACTLY_ONE_LLM = ("spec.llm:", "set exactly one of endpoint", "and server")
+_PEM = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
 _ENDPOINT = {"url": "http://llm.example.com:8000/v1", "model": "m"}
 
 BAD: Final[tuple[Bad, ...]] = (
@@ -147,6 +148,28 @@ BAD: Final[tuple[Bad, ...]] = (
         "stardeployment",
         {"spec.rollout": {"steps": [{"weight": 50, "pauseSeconds": 60}, {"weight": 10, "pauseSeconds": 60}]}},
         ("spec.rollout", "steps must have rising weights"),
+    ),
+    Bad(
+        "private-key-to-verify-with",
+        "stardeployment",
+        {"spec.requireSignatures": {"keys": [{"name": "a", "publicKey": _PEM.replace("PUBLIC", "PRIVATE")}]}},
+        ("spec.requireSignatures.keys[0].publicKey", "must be one public key in PEM"),
+    ),
+    Bad(
+        "key-twice-given",
+        "stardeployment",
+        {
+            "spec.requireSignatures": {
+                "keys": [{"name": "a", "publicKey": _PEM, "configMapKeyRef": {"name": "m", "key": "k"}}]
+            }
+        },
+        ("spec.requireSignatures.keys[0]", "set exactly one of publicKey", "configMapKeyRef"),
+    ),
+    Bad(
+        "more-signers-than-keys",
+        "stardeployment",
+        {"spec.requireSignatures": {"keys": [{"name": "a", "publicKey": _PEM}], "threshold": 2}},
+        ("spec.requireSignatures:", "threshold must not be above the number of keys"),
     ),
     # What is missing.
     Bad("no-dataset", "teacherrun", {"spec.dataset": GONE}, ("spec.dataset: Required value",)),

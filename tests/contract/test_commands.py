@@ -143,6 +143,7 @@ def shell(cluster: ControlPlane, s3: S3Server, tmp_path_factory: pytest.TempPath
         (folder / part.name).symlink_to(part)
     for name in ("my-values.yaml", "my.yaml"):
         (folder / name).write_text("replicas: 1\n")
+    (folder / "signing.key").write_text("made up")
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nbWFkZSB1cA==\n-----END CERTIFICATE-----\n")
     shutil.copy(cluster.kubeconfig, folder / STANDS_FOR["FILE"])
     printed = notes(cluster.kubeconfig)

@@ -20,11 +20,22 @@ from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.job import JobSpec, LookUp
 from star_contracts.names import LABEL_STEP
+from star_contracts.proofs import (
+    ATTEST_SPEC_PATH,
+    CARD,
+    PAGE,
+    PROVENANCE,
+    VERDICTS,
+    VERIFY_SPEC_PATH,
+    AttestSpec,
+    VerifySpec,
+)
 from star_contracts.result import ErrorClass, ExitCode, JobError, JobResult
 from star_contracts.retention import SweepSpec
 from star_operator.builders.probe import PROBE_FILE
 from star_operator.builders.retention import SWEEP_FILE
 
+ATTEST_FILE, VERIFY_FILE = ATTEST_SPEC_PATH.rpartition("/")[2], VERIFY_SPEC_PATH.rpartition("/")[2]
 POLL_SECONDS = 0.1
 OURS = "app.kubernetes.io/managed-by=star-operator"
 RUNNING = "running"
@@ -62,6 +73,18 @@ def swept(spec: SweepSpec) -> JobResult:
     return JobResult(metrics={"marked": waiting, "swept": 0, "waiting": waiting, "held": 0, **due})
 
 
+def attested(spec: AttestSpec) -> JobResult:
+    """The answer of a Job that has written a proof, which nothing signs."""
+    files = {name: value_hash(name) for name in (CARD, PAGE, PROVENANCE, VERDICTS)}
+    digest = value_hash(spec.facts)
+    return JobResult(artifact=ArtifactRef(uri=spec.output, digest=digest), metrics={"signed": 0}, files=files)
+
+
+def holds(spec: VerifySpec) -> JobResult:
+    """The answer of a Job that has found everything to be as its digest says."""
+    return JobResult(metrics={"verdicts": int(spec.verdict is not None)})
+
+
 def while_asking(stage: str) -> Script:
     """A script: pods of this stage ask for their model and work for ever, all others end well at once."""
     return lambda spec, pod: ASKING if spec.stage.stage == stage else succeed(spec, pod)
@@ -73,6 +96,8 @@ class FakeKubelet:
     def __init__(self, kubeconfig: Path) -> None:
         self._core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
         self.script: Script = succeed
+        self.verified: Callable[[VerifySpec], JobResult] = holds
+        """The answer of a Job that verifies a checkpoint."""
         self.started: Counter[str] = Counter()
         """How often a pod of each (namespace/job) was started."""
         self.pods: Counter[str] = Counter()
@@ -138,6 +163,12 @@ class FakeKubelet:
             return
         if PROBE_FILE in config_map.data:
             self._end(pod, JobResult(source=self.source))
+            return
+        if ATTEST_FILE in config_map.data:
+            self._end(pod, attested(AttestSpec.model_validate_json(config_map.data[ATTEST_FILE])))
+            return
+        if VERIFY_FILE in config_map.data:
+            self._end(pod, self.verified(VerifySpec.model_validate_json(config_map.data[VERIFY_FILE])))
             return
         outcome = self.script(JobSpec.model_validate_json(config_map.data["job.json"]), pod)
         if isinstance(outcome, str):

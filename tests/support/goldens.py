@@ -14,18 +14,30 @@ import yaml
 
 from star_contracts.artifact import ArtifactRef
 from star_contracts.job import ModelSource
+from star_contracts.proofs import MadeBy, Measured, PublicKey
+from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.common import ModelRef
 from star_operator.api.evaluation import EvaluationSpec
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Resource
 from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.errand import errand_objects
 from star_operator.builders.job import step_job
 from star_operator.builders.llmserver import server_objects
 from star_operator.builders.names import user_reference
+from star_operator.builders.proofs import (
+    Claim,
+    ProofPlan,
+    attest_errand,
+    checkpoint_owner,
+    deployment_owner,
+    verify_errand,
+)
 from star_operator.builders.stardeployment import gate_evaluation, revision_of, serving_objects
 from star_operator.builders.step import Inputs, Owner
 from star_operator.core.objects import KubeObject
-from star_operator.core.settings import ImageSet, Pool, Settings, StoreSettings, Toleration
+from star_operator.core.settings import ImageSet, Pool, ProofSettings, Settings, StoreSettings, Toleration
+from star_operator.policy.proofs import facts_of
 from tests.support.paper import preset
 
 ROOT = Path(__file__).parents[1] / "golden"
@@ -100,6 +112,8 @@ def children(cr: Resource[Any, Any]) -> list[KubeObject]:
     """Everything the operator makes of a resource: of each step its servers and its Job; of a deployment all."""
     if isinstance(cr, StarDeployment):
         return deployment_children(cr)
+    if isinstance(cr, Checkpoint):
+        return checkpoint_children(cr)
     owner = Owner(cr.kind, cr.metadata.namespace, cr.metadata.name, cr.metadata.uid)
     builder = importlib.import_module(f"star_operator.builders.{cr.kind.lower()}")
     done = {name: artifact("step", digit) for name, digit in zip(builder.STEPS, "678", strict=False)}
@@ -119,7 +133,26 @@ def deployment_children(cr: StarDeployment) -> list[KubeObject]:
         revision_of(cr, ModelSource(artifact=BEFORE), weight=90),
         revision_of(cr, model(cr.spec.checkpoint), weight=10),
     ]
-    return [*gate, *serving_objects(cr, revisions, inputs(cr), settings())]
+    return [*gate, *verifying_objects(cr), *serving_objects(cr, revisions, inputs(cr), settings())]
+
+
+def verifying_objects(cr: StarDeployment) -> list[KubeObject]:
+    """What verifies the new checkpoint, where signatures are required."""
+    if cr.spec.require_signatures is None:
+        return []
+    keys = [PublicKey(name=key.name, pem=key.public_key or "") for key in cr.spec.require_signatures.keys]
+    claim = Claim(CHECKPOINT, keys, cr.spec.require_signatures.threshold)
+    errand = verify_errand(claim, AGAINST.digest, settings())
+    return errand_objects(deployment_owner(cr), errand, settings())
+
+
+def checkpoint_children(cr: Checkpoint) -> list[KubeObject]:
+    """The Job that writes its proof, signed."""
+    signing = settings().model_copy(update={"proofs": ProofSettings(signing_secret_name="star-signing")})
+    reports = [Measured(evaluation="test", report=artifact("report", "9"))]
+    facts = facts_of(cr, reports, signing.proofs.signing_secret_name)
+    plan = ProofPlan(cr, facts, reports, [MadeBy(kind="SFTJob", name=cr.metadata.name, artifact=CHECKPOINT)])
+    return errand_objects(checkpoint_owner(cr), attest_errand(plan, signing), signing)
 
 
 def inputs(cr: Resource[Any, Any]) -> Inputs:

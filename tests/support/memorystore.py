@@ -3,6 +3,7 @@
 The actors' code is the real one, with this in place of `star_jobs.storage.ObjectStore`.
 """
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,9 @@ class MemoryStore(ObjectStore):
         data = self.get_bytes(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+    def sha256(self, uri: str) -> str:
+        return hashlib.sha256(self.get_bytes(uri)).hexdigest()
 
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         self.turn()

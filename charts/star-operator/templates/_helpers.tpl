@@ -68,6 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "allowedEngineArgs" (default list .Values.settings.allowedEngineArgs)
       "allowedEndpointHosts" (default list .Values.settings.allowedEndpointHosts)
       "retention" (default dict .Values.retention)
+      "proofs" (default dict .Values.proofs)
       "workers" .Values.settings.workers
       "resyncSeconds" .Values.settings.resyncSeconds
       "progressUrl" (default (printf "http://%s:8081/v1/progress" $service) .Values.settings.progressUrl)

@@ -5,6 +5,7 @@ Credentials come from where boto3 looks for them, never from arguments: AWS_ACCE
 (with AWS_SESSION_TOKEN, where they are temporary), or the role of the pod's service account.
 """
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 class ObjectStore:
     """An S3-compatible store."""
 
-    def __init__(self, store: Store, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, store: Store, attempts: int = ATTEMPTS, profile: str | None = None) -> None:
         self.endpoint = store.endpoint or "AWS S3"
         config = Config(
             connect_timeout=5,
@@ -79,7 +80,7 @@ class ObjectStore:
             response_checksum_validation="when_required",
         )
         with self._errors("connect to", f"the store at {self.endpoint}"):
-            self._client: S3Client = boto3.session.Session().client(
+            self._client: S3Client = boto3.session.Session(profile_name=profile).client(
                 "s3", endpoint_url=store.endpoint, region_name=store.region, config=config
             )
             self._client.meta.events.register("after-call.s3", keep_the_answer)
@@ -128,6 +129,12 @@ class ObjectStore:
                 raise
         return True
 
+    def has(self, uri: str) -> bool:
+        """Say whether there is an object, without its content."""
+        bucket, key = split_uri(uri)
+        folder, _, name = key.rpartition("/")
+        return any(one.path == name for one in self.list(f"s3://{bucket}/{folder}"))
+
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write a small object in one request: it is there whole or not at all."""
         bucket, key = split_uri(uri)
@@ -150,6 +157,18 @@ class ObjectStore:
             except ClientError as error:
                 self._explain(error, bucket, key)
                 raise
+
+    def sha256(self, uri: str) -> str:
+        """Return the lower-case hex sha256 of an object of any size, read as a stream.
+
+        Raises TerminalFailure(ArtifactNotFound) when there is none.
+        """
+        bucket, key = split_uri(uri)
+        found = hashlib.sha256()
+        with self._errors("read", uri):
+            for chunk in self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_MIB):
+                found.update(chunk)
+        return found.hexdigest()
 
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         """Yield the objects under `prefix_uri/`, in key order."""

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from star_contracts.artifact import MANIFEST_NAME, ArtifactRef, Manifest
 from star_contracts.base import sha256_digest, value_hash
 from star_contracts.errors import Reason
+from star_contracts.proofs import proofs_uri
 from star_contracts.result import JobResult
 from star_contracts.retention import (
     RETENTION,
@@ -148,6 +149,7 @@ class _Sweep:
         """Delete what is condemned; nobody has begun to use it, and nobody will."""
         self.store.delete(f"{letting.uri}/{MANIFEST_NAME}")
         self.store.delete_tree(letting.uri)
+        self.store.delete_tree(proofs_uri(letting.uri))
         for memo in letting.memos:
             if self._remembers(memo, letting):
                 self.store.delete(memo)

@@ -39,13 +39,15 @@ class Cluster:
     namespace: str
 
 
-def import_objects(source: str, sha256: str, namespace: str, settings: Settings) -> list[dict[str, Any]]:
+def import_objects(
+    source: str, sha256: str, namespace: str, settings: Settings, *, name: str = NAME, memory: str = "3Gi"
+) -> list[dict[str, Any]]:
     """ConfigMap and Job that turn the GGUF file at `source` into a checkpoint artifact.
 
     The Checkpoint cannot own them, as it is made from their result; they go by their time to live instead.
     """
-    owner = Owner("Checkpoint", namespace, NAME, "")
-    compute = Compute(pool="cpu", resources=Resources(memory="3Gi"))
+    owner = Owner("Checkpoint", namespace, name, "")
+    compute = Compute(pool="cpu", resources=Resources(memory=memory))
     inputs = {"source": f"sha256:{sha256}"}
     step = Step("import", ImportModel(source=source), "trainer", compute, inputs=inputs)
     objects = step_job(owner, step, 1, settings, RunSpec(retries=0))

@@ -8,6 +8,7 @@ import httpx
 
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.kubeauth import connection
+from star_contracts.names import GROUP, VERSION
 
 FIELD_MANAGER = "starctl"
 Object = dict[str, Any]
@@ -20,6 +21,8 @@ _PLURALS = {
     "ConfigMap": ("api/v1", "configmaps"),
     "Node": ("api/v1", "nodes"),
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
+    "Job": ("apis/batch/v1", "jobs"),
+    "Checkpoint": (f"apis/{GROUP}/{VERSION}", "checkpoints"),
     "ClusterRole": ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
     "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
 }

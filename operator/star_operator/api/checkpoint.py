@@ -44,11 +44,39 @@ class Verdict(Model):
     """Digest of its report."""
 
 
+class ProofFile(Model):
+    """A file in the store."""
+
+    uri: str
+    """Where it is."""
+    digest: Digest
+    """Its sha256."""
+
+
+class Proofs(Model):
+    """What is written of the checkpoint beside it in the store (docs/proofs.md)."""
+
+    facts: Digest
+    """Of all that it speaks of: other verdicts are another proof."""
+    uri: S3Uri
+    """Prefix of the proof, an artifact of its own."""
+    digest: Digest
+    """sha256 of its manifest."""
+    card: ProofFile
+    """The model card, in Markdown; `card.html` is beside it."""
+    provenance: ProofFile
+    """The in-toto statement of its provenance (SLSA v1)."""
+    signature: ProofFile | None = None
+    """The sigstore bundle that signs the provenance; none where there is no key."""
+
+
 class CheckpointStatus(Status):
-    """Verdicts of the checkpoint's evaluations."""
+    """Verdicts of the checkpoint's evaluations, and its proofs."""
 
     verdicts: tuple[Verdict, ...] = Field(default=(), json_schema_extra=list_map("evaluation"))
     """One for each Evaluation that measured it."""
+    proofs: Proofs | None = None
+    """The newest proof."""
 
 
 class Checkpoint(Resource[CheckpointSpec, CheckpointStatus]):

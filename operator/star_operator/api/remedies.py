@@ -104,6 +104,21 @@ WELL = Section(
         ConditionReason.NOT_DRIFTED: Remedy(
             _ENDED_WELL, "The metric has not been under its threshold for long enough (trigger `Drift`).", "Nothing."
         ),
+        ConditionReason.ATTESTED: Remedy(
+            (Phase.READY,),
+            "The checkpoint's card, provenance and verdicts are beside it in the store (condition `Attested`).",
+            "Read the card: `status.proofs.card`; [proofs.md](proofs.md) says how.",
+        ),
+        ConditionReason.ATTESTING: Remedy(
+            (Phase.READY,),
+            "A Job writes the checkpoint's card and provenance (condition `Attested`).",
+            "Wait; the checkpoint can be used meanwhile.",
+        ),
+        ConditionReason.VERIFYING: Remedy(
+            _RUNS,
+            "A Job holds the checkpoint's signatures and its Evaluation's report against their digests.",
+            "Wait; the message tells of a pod that does not start.",
+        ),
         ConditionReason.CANCELLING: Remedy(_RUNS, "`spec.cancel` is true and stages are being ended.", "Wait."),
     },
 )
@@ -424,6 +439,32 @@ JOBS = Section(
             _FAILED,
             "The model's files cannot be used: a part is missing, or its tokenizer or chat template.",
             "Complete the model's folder, or name another model.",
+        ),
+        Reason.INVALID_KEY: Remedy(
+            (Phase.GATED, Phase.READY),
+            "A key to sign or to check proofs with cannot be used; the message names it.",
+            "Give an ECDSA (P-256, P-384) or Ed25519 key in PEM; [proofs.md](proofs.md) shows how to make one.",
+        ),
+        Reason.PROOF_MISSING: Remedy(
+            (Phase.GATED,),
+            "`spec.requireSignatures` asks for a signature, and the checkpoint has none, or too few.",
+            "Have it signed, or copy its proofs with it: [proofs.md](proofs.md).",
+        ),
+        Reason.PROOF_ALTERED: Remedy(
+            (Phase.GATED,),
+            "A signature, a statement or a card is not what was signed; the message has both digests.",
+            "Find out who can write to the store. Take the genuine copy, or annotate the Checkpoint with "
+            "`star.recsys.dev/attest` to have the proof made anew.",
+        ),
+        Reason.SIGNATURE_FOREIGN: Remedy(
+            (Phase.GATED,),
+            "The checkpoint is signed by a key that `spec.requireSignatures.keys` does not have; both are named.",
+            "Add the key, if you trust it; else have the checkpoint signed by one of yours.",
+        ),
+        Reason.VERDICT_NOT_BOUND: Remedy(
+            (Phase.GATED,),
+            "An Evaluation's status is not what its report says, or the report measured something else.",
+            "Delete the Evaluation, so that it is measured anew, and see who may write its status.",
         ),
         Reason.LLM_UNREACHABLE: Remedy(
             _TRIED_AGAIN,

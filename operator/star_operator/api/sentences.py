@@ -14,6 +14,7 @@ from star_operator.api.common import (
     NAME_PATTERN,
 )
 from star_operator.api.cron import CLOCK_PATTERN, CRON_PATTERN, ZONE_PATTERN
+from star_operator.api.signatures import PUBLIC_KEY_PATTERN
 from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
 from star_operator.api.starpipeline import VARIANT_PATTERN
 from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN
@@ -31,6 +32,7 @@ SENTENCES: dict[str, str] = {
     LABEL_VALUE_PATTERN: "must be a label's value: 63 letters, digits, -, _ and . at most, no sign at its ends",
     VARIANT_PATTERN: "must be a variant's name: 20 lower-case letters, digits and - at most, none of - at its ends",
     METRIC_PATTERN: "must be a metric of the Evaluation's report, e.g. hrAvg, hr1 or random.hrAvg",
+    PUBLIC_KEY_PATTERN: "must be one public key in PEM, from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----",
     CRON_PATTERN: "must be five fields as in crontab(5), names in capitals: minute, hour, day of month, month, day of "
     "week, e.g. 30 2 * * MON",
     ZONE_PATTERN: "must be a zone of the IANA data base, e.g. Europe/Berlin or Etc/UTC",

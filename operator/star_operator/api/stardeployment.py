@@ -22,6 +22,7 @@ from star_operator.api.common import (
 )
 from star_operator.api.meta import AGE, CEL, HEADLINE, PHASE, WHY, Column, KindInfo, Resource, Scale, Status, list_map
 from star_operator.api.serving import ServingTemplate
+from star_operator.api.signatures import RequireSignatures
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
 ORIGIN_PATTERN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
@@ -147,6 +148,9 @@ class StarDeploymentSpec(Model):
     tools."""
     gates: Gates | None = None
     """Without gates the checkpoint is served unmeasured."""
+    require_signatures: RequireSignatures | None = None
+    """Whose signatures the checkpoint must have. What is unsigned, signed by others, or altered starts no serving pod;
+    what serves already goes on."""
     rollout: Rollout = Rollout()
     """How a new checkpoint that has passed takes over from the one that serves."""
     server: ServingTemplate = ServingTemplate()

@@ -16,7 +16,7 @@ from star_contracts.base import Model
 from star_operator.core.engineargs import EngineFlagName
 from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
-from star_operator.core.settings import ImageSet, Pool, RetentionSettings, StoreSettings, Toleration
+from star_operator.core.settings import ImageSet, Pool, ProofSettings, RetentionSettings, StoreSettings, Toleration
 
 Reference = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
 """An image reference without its registry, e.g. `star/operator:0.1.0`."""
@@ -125,6 +125,8 @@ class Values(Model):
     """How the operator works."""
     retention: RetentionSettings = RetentionSettings()
     """What is kept of what pipelines and gates made, in the cluster and in the store."""
+    proofs: ProofSettings = ProofSettings()
+    """What is written beside checkpoints: model cards, provenance and verdicts."""
     replicas: int = Field(default=1, ge=0, le=5)
     """Replicas of the operator: one leads, the others stand by."""
     resources: dict[str, JsonValue] = {}

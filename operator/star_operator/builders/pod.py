@@ -75,6 +75,8 @@ class PodPlan:
     init: tuple[Container, ...] = ()
     api_keys: Mapping[str, SecretKeyRef] = field(default_factory=dict)
     """Secrets that appear as files `key_path(name)`."""
+    optional_keys: Mapping[str, SecretKeyRef] = field(default_factory=dict)
+    """The same, where the Secret and its key are there."""
     group: Mapping[str, str] = field(default_factory=dict)
     """Labels of the pods this one works with as a group; it is placed near them."""
     subdomain: str | None = None
@@ -198,6 +200,9 @@ def _volumes(plan: PodPlan, shm_size: str) -> list[KubeObject]:
     for name, ref in plan.api_keys.items():
         item = {"key": ref.key, "path": f"keys/{name}", "mode": FILE_MODE}
         files.append({"secret": {"name": ref.name, "items": [item]}})
+    for name, ref in plan.optional_keys.items():
+        item = {"key": ref.key, "path": f"keys/{name}", "mode": FILE_MODE}
+        files.append({"secret": {"name": ref.name, "items": [item], "optional": True}})
     volumes: list[KubeObject] = [
         # `medium: ""` is the default; it is said so that an emptyDir without a limit is not an empty map.
         {"name": "tmp", "emptyDir": {"medium": ""}},
@@ -219,7 +224,7 @@ def _mounts(plan: PodPlan) -> list[KubeObject]:
         {"name": "work", "mountPath": WORK_DIR},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
     ]
-    if plan.config_map or plan.api_keys:
+    if plan.config_map or plan.api_keys or plan.optional_keys:
         mounts.append({"name": "star", "mountPath": SPEC_DIR, "readOnly": True})
     if plan.operator_token:
         mounts.append({"name": "token", "mountPath": TOKEN_PATH.rpartition("/")[0], "readOnly": True})

@@ -92,6 +92,16 @@ class RetentionSettings(Model):
     """Seconds after their end that Jobs of pipelines and gates, with their pods' logs, are kept."""
 
 
+class ProofSettings(Model):
+    """What is written beside checkpoints."""
+
+    enabled: bool = True
+    """Write model cards, provenance and verdicts at all."""
+    signing_secret_name: str = ""
+    """Secret with `signing.key`, and `signing.password` where that is encrypted, in each namespace whose proofs are to
+    be signed. Empty: nothing is signed."""
+
+
 class Settings(Model):
     """All of it."""
 
@@ -119,6 +129,8 @@ class Settings(Model):
     """Hosts, and domains with a dot in front, that endpoints may be at; empty: any but those of the node."""
     retention: RetentionSettings = RetentionSettings()
     """What is kept."""
+    proofs: ProofSettings = ProofSettings()
+    """What is written beside checkpoints."""
     workers: int = 8
     """Resources reconciled at the same time."""
     resync_seconds: int = 300

@@ -6,6 +6,8 @@ ScaledToZero
           True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
           Negative polarity; absent until then.
 Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+Attested  A Checkpoint's. True: card, provenance and verdicts are beside it in the store (`status.proofs`). False: not
+          yet, or they cannot be written; it is usable all the same. Positive polarity; absent where none are written.
 Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
 """
 
@@ -15,6 +17,7 @@ READY = "Ready"
 FAILED = "Failed"
 IDLE = "ScaledToZero"
 WARNINGS = "Warnings"
+ATTESTED = "Attested"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

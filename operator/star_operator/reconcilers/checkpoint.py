@@ -1,7 +1,9 @@
-"""Checkpoint: makes nothing; collects the verdicts of the evaluations that measured it."""
+"""Checkpoint: collects the verdicts of the evaluations that measured it, and has its proof written."""
 
 from pydantic import ValidationError
 
+from star_contracts.artifact import ArtifactRef
+from star_contracts.proofs import Measured
 from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
@@ -12,6 +14,7 @@ from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
+from star_operator.reconcilers.proofs import with_proof
 from star_operator.reconcilers.write import write_status
 
 
@@ -22,7 +25,7 @@ class CheckpointReconciler:
         self._context = context
 
     async def reconcile(self, key: Key) -> None:
-        """Write what the namespace's evaluations say of this checkpoint."""
+        """Write what the namespace's evaluations say of this checkpoint, and see to its proof."""
         cluster = self._context.cluster
         body = await cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
@@ -31,7 +34,7 @@ class CheckpointReconciler:
         checkpoint = await parse_or_tell(cluster, Checkpoint, body, at)
         if checkpoint is None:
             return
-        verdicts = []
+        verdicts, reports = [], []
         for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
             try:
                 evaluation = Evaluation.parse(item)
@@ -40,6 +43,9 @@ class CheckpointReconciler:
             if evaluation.status.phase is Phase.SUCCEEDED and _measures(evaluation, checkpoint):
                 artifact = evaluation.status.artifact
                 report = artifact.digest if artifact else None
+                if artifact is not None:
+                    ref = ArtifactRef(uri=artifact.uri, digest=artifact.digest)
+                    reports.append(Measured(evaluation=evaluation.metadata.name, report=ref))
                 verdicts.append(
                     Verdict(evaluation=evaluation.metadata.name, metrics=evaluation.status.metrics, report=report)
                 )
@@ -52,7 +58,8 @@ class CheckpointReconciler:
             "headline": "" if best is None else f"hrAvg {best:.3f}",
         }
         first = checkpoint.status.phase is not Phase.READY
-        await write_status(cluster, body, status.model_copy(update=update), at.now)
+        status = await with_proof(self._context, checkpoint, status.model_copy(update=update), reports, at)
+        await write_status(cluster, body, status, at.now)
         if first:
             self._context.wake_waiting(key.namespace)
 

@@ -1,4 +1,4 @@
-"""One pass over a StarDeployment: measure the checkpoint, hold it against the gates, then serve it.
+"""One pass over a StarDeployment: measure the checkpoint, hold it against the gates, verify it, then serve it.
 
 A revision is a checkpoint by digest. The one that serves goes on serving until another one has passed its gates and is
 ready: what fails its gates starts no serving pod and takes no traffic.
@@ -7,11 +7,13 @@ ready: what fails its gates starts no serving pod and takes no traffic.
 from dataclasses import dataclass, replace
 
 from star_contracts.artifact import ArtifactRef
+from star_contracts.errors import Reason
 from star_contracts.job import ModelSource
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import RevisionStatus, StarDeployment, StarDeploymentStatus
 from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
+from star_operator.builders.proofs import bound_verdict
 from star_operator.builders.stardeployment import (
     Revision,
     gate_evaluation,
@@ -25,7 +27,7 @@ from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
-from star_operator.core.reasons import ConditionReason
+from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import timestamp
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
@@ -43,6 +45,7 @@ from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source
 from star_operator.reconcilers.parse import parse_or_tell
+from star_operator.reconcilers.verification import verification
 from star_operator.reconcilers.write import write_status
 
 GONE = "gone"
@@ -59,6 +62,8 @@ class Gate:
     message: str
     evaluation: str = ""
     headline: str = ""
+    reason: AnyReason | None = None
+    """Of the condition, where it is not the gates' own."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,27 @@ class StarDeploymentReconciler:
         ]
 
     async def _gate(self, resource: StarDeployment, wanted: Revision, inputs: Inputs) -> Gate:
+        gate, evaluation = await self._measure(resource, wanted, inputs)
+        if gate.verdict != "Passed":
+            return gate
+        verdict = None
+        if evaluation is not None:
+            verdict = bound_verdict(evaluation, wanted.artifact, inputs.artifacts)
+            if verdict is None:
+                text = f"Evaluation {gate.evaluation} succeeded, and its status names no report: delete it"
+                return replace(gate, verdict="Failed", message=text, reason=Reason.VERDICT_NOT_BOUND)
+        found = await verification(self._context, resource, wanted.artifact, verdict)
+        serves = any(one.name == wanted.name and one.gate == "Passed" for one in resource.status.revisions)
+        if found.verdict == "Passed" or (found.verdict == "Running" and serves):  # which is not taken back meanwhile
+            return gate
+        return replace(gate, verdict=found.verdict, message=found.message, reason=found.reason)
+
+    async def _measure(
+        self, resource: StarDeployment, wanted: Revision, inputs: Inputs
+    ) -> tuple[Gate, Evaluation | None]:
+        """Return what the gates say by the Evaluation's status, and the Evaluation where it has ended well."""
         if resource.spec.gates is None:
-            return Gate("Passed", "no gates")
+            return Gate("Passed", "no gates"), None
         against = await self._against(resource)
         wish = gate_evaluation(resource, wanted.artifact, inputs, against)
         name, namespace = wish["metadata"]["name"], resource.metadata.namespace
@@ -190,12 +214,13 @@ class StarDeploymentReconciler:
         why = find(status.conditions, READY)
         if status.phase is Phase.FAILED:
             text = f"Evaluation {name} failed: {why.message if why else 'no reason recorded'}"
-            return Gate("Failed", text, name)
+            return Gate("Failed", text, name), None
         if status.phase is not Phase.SUCCEEDED:
             so_far = status.progress_text or (why.message if why else "just created")
-            return Gate("Running", f"Evaluation {name}: {so_far}", name)
+            return Gate("Running", f"Evaluation {name}: {so_far}", name), None
         verdict = judge(resource.spec.gates.rules, status.metrics)
-        return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
+        gate = Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
+        return gate, evaluation
 
     async def _against(self, resource: StarDeployment) -> str | None:
         """Return the UID of the run that the gates compare with, if any: a name may come to stand for another one."""
@@ -266,10 +291,10 @@ class StarDeploymentReconciler:
         status = seen.status.model_copy(update={"revisions": (candidate, *listed.values())})
         still = _still(served)
         if gate.verdict == "Running":
-            return told(status, at, Phase.RUNNING, ConditionReason.GATE_RUNNING, gate.message + still)
-        return told(
-            status, at, Phase.GATED, ConditionReason.GATE_FAILED, f"revision {wanted.name}: {gate.message}{still}"
-        )
+            running = gate.reason or ConditionReason.GATE_RUNNING
+            return told(status, at, Phase.RUNNING, running, gate.message + still)
+        why = gate.reason or ConditionReason.GATE_FAILED
+        return told(status, at, Phase.GATED, why, f"revision {wanted.name}: {gate.message}{still}")
 
     async def _rollout(self, served: Served, seen: Seen) -> StarDeploymentStatus:
         """Say how far the wanted revision is."""

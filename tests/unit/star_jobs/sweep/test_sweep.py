@@ -74,6 +74,18 @@ def test_marked_first_and_deleted_by_a_later_sweep_after_the_grace_period(memory
     assert stays.uri in str(left)
 
 
+def test_a_checkpoints_proofs_are_kept_with_it_and_go_with_it(memory: MemoryStore) -> None:
+    gone, stays = written(memory, "a"), written(memory, "b")
+    for letting in (gone, stays):
+        for name in ("1111/card.md", "1111/manifest.json", "2222/manifest.json"):
+            memory.put_bytes(f"{letting.uri}.proofs/{name}", b"{}")
+    swept(memory, 1, let_go=(gone,))
+    assert len(memory.objects.under(f"{gone.uri}.proofs")) == 3
+    swept(memory, 2, at=100)
+    assert not memory.objects.under(f"{gone.uri}.proofs")
+    assert len(memory.objects.under(f"{stays.uri}.proofs")) == 3
+
+
 def test_a_sweep_condemns_no_mark_of_its_own(memory: MemoryStore) -> None:
     letting = written(memory).model_copy(update={"grace_seconds": 0})
     assert swept(memory, 1, let_go=(letting,)).metrics["swept"] == 0

@@ -20,6 +20,7 @@ from tests.support.star import ready_message, star
 
 NAMESPACE, KEY = "team", Key("StarDeployment", "team", "live")
 DIGESTS = {"old": "sha256:" + "a" * 64, "new": "sha256:" + "b" * 64}
+REPORT = {"uri": "s3://star/report", "digest": "sha256:" + "e" * 64}
 STEPS = [{"weight": 20, "pauseSeconds": 60}, {"weight": 50, "pauseSeconds": 60}]
 
 
@@ -76,7 +77,9 @@ class World:
         self.reconciler = StarDeploymentReconciler(self.context)
 
     def kubelet(self) -> None:
-        """One pod a server; the gateway has one that is ready."""
+        """One pod a server; the gateway has one that is ready. What is verified holds."""
+        for job in self.cluster.of("Job"):
+            job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
         for deployment in self.cluster.of("Deployment"):
             deployment["status"] = {"readyReplicas": 1}
             server = deployment["metadata"]["labels"].get(LABEL_SERVER)
@@ -128,7 +131,7 @@ class World:
     def measured(self) -> None:
         """All evaluations have ended."""
         for one in self.cluster.of("Evaluation"):
-            one["status"] = {"phase": "Succeeded", "metrics": {"hrAvg": 0.5}}
+            one["status"] = {"phase": "Succeeded", "metrics": {"hrAvg": 0.5}, "artifact": REPORT}
 
 
 @pytest.fixture
@@ -250,7 +253,11 @@ class TestGatesAgainstAnotherRun:
         world = self.world()
         [name] = self.gates(world)
         metrics = {"against.ciLow": 0.1}
-        world.cluster.objects["Evaluation", NAMESPACE, name]["status"] = {"phase": "Succeeded", "metrics": metrics}
+        world.cluster.objects["Evaluation", NAMESPACE, name]["status"] = {
+            "phase": "Succeeded",
+            "metrics": metrics,
+            "artifact": REPORT,
+        }
         world.passes(4)
         assert world.status["phase"] == "Ready"
         del world.cluster.objects["Evaluation", NAMESPACE, "last"]

@@ -1,0 +1,1 @@
+"""Proofs of a checkpoint: its model card, provenance and verdicts, signed; and the look whether they hold."""
