@@ -48,6 +48,7 @@ _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._-]*@"
 REPOSITORY_PATTERN = rf"^(https://{_HOST}(:[0-9]{{1,5}})?/|ssh://({_USER})?{_HOST}(:[0-9]{{1,5}})?/|{_USER}{_HOST}:)[A-Za-z0-9_~/][A-Za-z0-9._~/-]*$"
 """`https://host/path`, `ssh://[user@]host/path` or `user@host:path`: no password, no query, no other protocol."""
+FORGE_PATTERN = rf"^https://{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]*)?$"
 BRANCH_PATTERN = r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?(/[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?)*$"
 FILE_PATTERN = r"^[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]*(/[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]*)*$"
 """Path from the repository's root, with `/`; no part begins with a dot."""
@@ -61,6 +62,7 @@ Branch = Annotated[str, StringConstraints(pattern=BRANCH_PATTERN, max_length=200
 FilePath = Annotated[str, StringConstraints(pattern=FILE_PATTERN, max_length=512)]
 FieldPath = Annotated[str, StringConstraints(pattern=FIELD_PATTERN, max_length=512)]
 Marker = Annotated[str, StringConstraints(pattern=MARKER_PATTERN, max_length=63)]
+ForgeUrl = Annotated[str, StringConstraints(pattern=FORGE_PATTERN, max_length=512)]
 CommitId = Annotated[str, StringConstraints(pattern=COMMIT_PATTERN)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 LongText = Annotated[str, StringConstraints(max_length=2048)]
@@ -159,10 +161,7 @@ class Forge(Model):
     """Where pull requests are opened."""
 
     kind: ForgeKind
-    url: (
-        Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")]
-        | None
-    ) = None
+    url: ForgeUrl | None = None
     """The forge's own address, as `https://git.example.com`; by default that of the repository over HTTPS. The path of
     the API is added: `/api/v3` (GitHub's own is `https://api.github.com`), `/api/v4`, `/api/v1`."""
 
