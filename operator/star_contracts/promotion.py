@@ -272,6 +272,9 @@ class PromotionSpec(Model):
     """What `uri` will say at the place."""
     digest: Digest
     """What `digest` will say at the place."""
+    created: datetime | None = None
+    """When the Promotion was created: the branch's history is searched back to then for a commit of this promotion, so
+    that a Job that is started again makes no second one. Without it the last 64 commits are."""
     environment: ShortText = ""
     """Name of the PromotionPolicy, for people."""
     facts: tuple[CheckpointFacts, ...] = Field(default=(), max_length=64)
