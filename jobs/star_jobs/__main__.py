@@ -3,7 +3,7 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
-    star-job promote  commit a checkpoint's digest to Git, as $STAR_PROMOTION_SPEC says (default /etc/star/promotion.json)
+    star-job promote  pin a checkpoint's digest in Git, as $STAR_PROMOTION_SPEC says (/etc/star/promotion.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 

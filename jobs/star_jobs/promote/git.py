@@ -67,8 +67,8 @@ class Git:
     program: GitProgram
     signer: Signer
 
-    def fetch(self, branch: str, depth: int = HISTORY) -> str | None:
-        """Fetch a branch's last commits; return the newest one's id, None where there is no such branch."""
+    def fetch(self, branch: str, depth: int = HISTORY) -> tuple[CommitInfo, ...]:
+        """Fetch a branch's last commits; return them, the newest first; none where there is no such branch."""
         ref = f"refs/star/{branch}"
         code, _, words = self.program.attempt(
             *("fetch", "--quiet", f"--depth={depth}", "--filter=blob:none", "--no-tags", "--no-write-fetch-head"),
@@ -76,22 +76,15 @@ class Git:
         )
         if code != 0:
             if "couldn't find remote ref" in words:
-                return None
+                return ()
             raise self.program.failure("fetch", words)
-        return self.program.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
-
-    def history(self, commit: str) -> tuple[CommitInfo, ...]:
-        """Return the commits that were fetched, from this one back."""
-        output = self.program.run("log", "-z", "--format=%H%n%ct%n%B", commit).decode(errors="replace")
-        found = []
-        for record in filter(None, output.split("\0")):
-            name, at, message = record.split("\n", 2)
-            found.append(CommitInfo(name, datetime.fromtimestamp(int(at), UTC), message))
-        return tuple(found)
+        output = self.program.run("log", "-z", "--format=%H%n%ct%n%B", ref).decode(errors="replace")
+        records = (record.split("\n", 2) for record in output.split("\0") if record)
+        return tuple(CommitInfo(name, datetime.fromtimestamp(int(at), UTC), text) for name, at, text in records)
 
     def whole(self) -> bool:
         """Whether all history has been fetched."""
-        return self.program.run("rev-parse", "--is-shallow-repository").decode().strip() == "false"
+        return not (self.program.repository / "shallow").exists()
 
     def read(self, commit: str, path: str) -> FileInfo:
         """Return a file.
@@ -99,12 +92,13 @@ class Git:
         Raises TerminalFailure: PlaceNotFound, or PlaceRefused for what is no plain file, or too large.
         """
         mode, blob = self._entry(commit, path)
-        size = int(self.program.run("cat-file", "-s", blob))
+        header, _, data = self.program.run("cat-file", "--batch", stdin=f"{blob}\n".encode()).partition(b"\n")
+        size = int(header.split(b" ")[2])
         if size > MAX_BYTES:
             raise TerminalFailure(
                 Reason.PLACE_REFUSED, f"{path} has {size} bytes, and more than {MAX_BYTES} are not edited"
             )
-        return FileInfo(mode, blob, self.program.run("cat-file", "blob", blob))
+        return FileInfo(mode, blob, data[:size])
 
     def _entry(self, commit: str, path: str) -> tuple[str, str]:
         parts = path.split("/")
@@ -182,6 +176,17 @@ def _names(author: Author) -> tuple[tuple[str, str], ...]:
     return ("NAME", author.name), ("EMAIL", author.email)
 
 
+def _lay_out(bare: Path, repository: str) -> None:
+    """Write what makes a folder an empty bare repository (gitrepository-layout(5))."""
+    for folder in ("objects", "refs"):
+        (bare / folder).mkdir()
+    (bare / "HEAD").write_text("ref: refs/heads/star\n")
+    url = repository.replace("\\", "\\\\").replace('"', '\\"')
+    (bare / "config").write_text(
+        f'[core]\n\trepositoryformatversion = 0\n\tbare = true\n[remote "origin"]\n\turl = "{url}"\n'
+    )
+
+
 @contextmanager
 def opened(
     repository: str,
@@ -199,8 +204,7 @@ def opened(
         program = GitProgram(
             bare, scratch, environment(secrets, repository, scratch, protocols), secrets, limits, stopping
         )
-        program.run("init", "--quiet", "--bare", ".")
-        program.run("config", "remote.origin.url", repository)
+        _lay_out(bare, repository)
         with signer.ready(program):
             yield Git(program, signer)
     finally:

@@ -129,8 +129,8 @@ def _seen(spec: PromotionSpec, tools: Tools, request: Request) -> PromotionOutco
     """Return the outcome of a pull request that is there; of a merged one, with what the place says now."""
     standing = None
     if request.state is PromotionState.MERGED:
-        tip = _tip(tools.git, spec)
-        standing = read(tools.git.read(tip, spec.target.path).data, spec.target).pinned()
+        tip = _fetch(tools.git, spec)[0]
+        standing = _standing(tools.git, tip, spec).pinned()
     return PromotionOutcome(
         state=request.state,
         commit=request.commit,
@@ -159,14 +159,22 @@ def _open(spec: PromotionSpec, tools: Tools, forge: ForgeApi) -> PromotionOutcom
     )
 
 
-def _tip(git: Git, spec: PromotionSpec, depth: int = HISTORY) -> str:
-    tip = git.fetch(spec.target.branch, depth)
-    if tip is None:
+def _fetch(git: Git, spec: PromotionSpec, depth: int = HISTORY) -> tuple[CommitInfo, ...]:
+    history = git.fetch(spec.target.branch, depth)
+    if not history:
         raise TerminalFailure(
             Reason.GIT_REFUSED,
             f"target.branch {spec.target.branch} is not in {spec.target.repository}: create it, or correct it",
         )
-    return tip
+    return history
+
+
+def _standing(git: Git, tip: CommitInfo, spec: PromotionSpec) -> Standing:
+    """Return what the place says; nothing, where others have taken it away since."""
+    try:
+        return read(git.read(tip.id, spec.target.path).data, spec.target)
+    except TerminalFailure:
+        return Standing(None, None)
 
 
 class _Commit:
@@ -192,16 +200,17 @@ class _Commit:
 
     def _attempt(self) -> PromotionOutcome:
         spec, git = self._spec, self._git
-        tip = _tip(git, spec)
+        history = _fetch(git, spec)
+        tip = history[0]
         self._between("fetched")
-        mine = self._find_own(tip)
+        mine = self._find_own(history)
         if mine is not None:
             return self._committed(mine, spec.target.branch, tip)
         if self._branch != spec.target.branch:
             mine = self._own_of_request()
             if mine is not None:
                 return self._committed(mine, self._branch, tip)
-        file = git.read(tip, spec.target.path)
+        file = git.read(tip.id, spec.target.path)
         standing = read(file.data, spec.target)
         self._between("read")
         if standing == Standing(spec.uri, spec.digest):
@@ -210,7 +219,7 @@ class _Commit:
         self._require_no_conflict(standing)
         data = edit(file.data, spec.target, spec.uri, spec.digest)
         message = commit_message(spec, standing)
-        commit = git.commit(tip, spec.target.path, file, data, message, spec.author)
+        commit = git.commit(tip.id, spec.target.path, file, data, message, spec.author)
         self._between("committed")
         git.push(commit, self._branch)
         self._between("pushed")
@@ -231,39 +240,35 @@ class _Commit:
                 "promote again if this checkpoint is still wanted",
             )
 
-    def _find_own(self, tip: str) -> CommitInfo | None:
+    def _find_own(self, history: tuple[CommitInfo, ...]) -> CommitInfo | None:
         """Return this promotion's commit in the branch's history, searched back to when the Promotion was created."""
-        depth = HISTORY
+        depth, created = HISTORY, self._spec.created
         while True:
-            history = self._git.history(tip)
             mine = next((commit for commit in history if is_of(self._spec, commit.message)), None)
-            created = self._spec.created
             if mine is not None or created is None or depth >= _DEEPEST or self._git.whole():
                 return mine
             if min(commit.at for commit in history) < created - _SKEW:
                 return None
             depth *= 4
-            _tip(self._git, self._spec, depth)
+            history = _fetch(self._git, self._spec, depth)
 
     def _own_of_request(self) -> CommitInfo | None:
         """Return this promotion's commit on the pull request's branch; None where there is no such branch yet."""
-        tip = self._git.fetch(self._branch)
-        if tip is None:
-            return None
-        mine = next((commit for commit in self._git.history(tip) if is_of(self._spec, commit.message)), None)
-        if mine is None:
+        history = self._git.fetch(self._branch)
+        mine = next((commit for commit in history if is_of(self._spec, commit.message)), None)
+        if history and mine is None:
             raise TerminalFailure(
                 Reason.PROMOTION_CONFLICT,
                 f"branch {self._branch} is there and has no commit of this promotion: delete it, and promote again",
             )
         return mine
 
-    def _committed(self, mine: CommitInfo, branch: str, tip: str) -> PromotionOutcome:
+    def _committed(self, mine: CommitInfo, branch: str, tip: CommitInfo) -> PromotionOutcome:
         """Return the outcome of a commit that an earlier run made."""
         self._log.info("the commit of this promotion is there already", commit=mine.id, branch=branch)
         said = trailers(mine.message).get(FROM)
         before = Standing(None, said)
-        now = read(self._git.read(tip, self._spec.target.path).data, self._spec.target)
+        now = _standing(self._git, tip, self._spec)
         return self._outcome(PromotionState.COMMITTED, mine.id, branch, before, now)
 
     def _outcome(
