@@ -52,7 +52,7 @@ class BareRepository:
         repository.git("init", "--quiet", "--bare", "--initial-branch=main", ".")
         with (path / "config").open("a") as config:
             config.write("[uploadpack]\nallowFilter = true\nallowAnySHA1InWant = true\n[http]\nreceivepack = true\n")
-            config.write("[gc]\nauto = 0\n[fastimport]\nunpackLimit = 10000\n")
+            config.write("[gc]\nauto = 0\n[core]\nlogAllRefUpdates = always\n[fastimport]\nunpackLimit = 10000\n")
         repository.commit(files, "begin")
         return repository
 
@@ -61,12 +61,16 @@ class BareRepository:
         return self.path.as_uri()
 
     def git(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
+        code, out = self.try_git(*arguments, stdin=stdin, env=env)
+        assert code == 0, out
+        return out
+
+    def try_git(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:
         clean = {"PATH": os.environ["PATH"], "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1", **_WHO, **(env or {})}
         done = subprocess.run(
             ["git", *arguments], cwd=self.path, env=clean, input=stdin, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.returncode, done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     def commit(self, files: Mapping[str, str], *messages: str, branch: str = "main") -> None:
         """Commit on the server's side, as somebody else's push would; each message is a commit.
