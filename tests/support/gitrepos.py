@@ -11,7 +11,14 @@ from typing import Any
 
 import structlog
 
-from star_contracts.promotion import Author, PromotionIdentity, PromotionLimits, PromotionOutcome, PromotionSpec, PromotionTarget
+from star_contracts.promotion import (
+    Author,
+    PromotionIdentity,
+    PromotionLimits,
+    PromotionOutcome,
+    PromotionSpec,
+    PromotionTarget,
+)
 from star_jobs.promote.credentials import Secrets
 from star_jobs.promote.forge import ForgeApi
 from star_jobs.promote.git import opened
