@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from star_contracts.promotion import ForgeKind
 
-TOKEN = "a-very-secret-token"  # noqa: S105
+TOKEN = "a-very-secret-token"
 PROJECT = "team/fleet"
 _ROOTS = {
     ForgeKind.GITHUB: f"/api/v3/repos/{PROJECT}",

@@ -62,28 +62,27 @@ class Signer:
                 self._arguments = SigningArguments(("-c", "gpg.format=openpgp"), (f"-S{identity}",), environment)
                 yield
             finally:
-                _gpg(program, Path(home), "gpgconf", "--kill", "all")
+                _end_agent(program, Path(home))
 
 
 def _import(key: Path, home: Path, program: GitProgram) -> str:
     """Give the key to gpg; return its fingerprint."""
     home.chmod(0o700)
-    code, words = _gpg(program, home, "gpg", "--batch", "--quiet", "--import", str(key))
+    code, _ = _gpg(program, home, "--quiet", "--import", str(key))
     if code != 0:
         raise _failed(f"{GitFile.SIGNING_KEY} in the Git Secret is no OpenPGP key: give it armoured, no passphrase")
-    _, listed = _gpg(program, home, "gpg", "--batch", "--with-colons", "--list-secret-keys")
+    _, listed = _gpg(program, home, "--with-colons", "--list-secret-keys")
     match = _FINGERPRINT.search(listed)
     if match is None:
         raise _failed(f"{GitFile.SIGNING_KEY} in the Git Secret is a public key: give the private one")
-    del words
     return match.group(1)
 
 
-def _gpg(program: GitProgram, home: Path, *command: str) -> tuple[int, str]:
-    if shutil.which(command[0]) is None:
-        raise _failed(f"the image has no {command[0]}: sign with SSH, or use the image `git` of this version")
+def _gpg(program: GitProgram, home: Path, *arguments: str) -> tuple[int, str]:
+    if shutil.which("gpg") is None:
+        raise _failed("the image has no gpg: sign with SSH, or use the image `git` of this version")
     done = subprocess.run(
-        command,
+        ["gpg", "--batch", *arguments],
         env={**program.environment, "GNUPGHOME": str(home)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -91,6 +90,13 @@ def _gpg(program: GitProgram, home: Path, *command: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout.decode(errors="replace")
+
+
+def _end_agent(program: GitProgram, home: Path) -> None:
+    """End the agent that gpg has started, which would hold its folder."""
+    if shutil.which("gpgconf") is not None:
+        environment = {**program.environment, "GNUPGHOME": str(home)}
+        subprocess.run(["gpgconf", "--kill", "all"], env=environment, timeout=_SECONDS, check=False)
 
 
 def _failed(message: str) -> TerminalFailure:
