@@ -10,6 +10,7 @@ import random
 import signal
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from star_contracts.promotion import Forge, ForgeKind, PromotionMode, PromotionSpec, PromotionState
@@ -42,11 +43,12 @@ class History:
         self.model = Model(place=("s3://models/old", OLD))
         self.specs: dict[str, PromotionSpec] = {}
         self.notes = 0
+        self.begun = datetime.now(UTC)
 
     def new(self, mode: PromotionMode) -> str:
         number, name = self.random.randint(1, CHECKPOINTS), f"p{len(self.specs)}"
         forge = Forge(kind=ForgeKind.GITEA) if mode is PromotionMode.PULL_REQUEST else None
-        self.specs[name] = promotion_spec(self.server.url, number, name, mode=mode, forge=forge)
+        self.specs[name] = promotion_spec(self.server.url, number, name, mode=mode, forge=forge, created=self.begun)
         self.model.wanted[name] = value(number)
         return name
 
