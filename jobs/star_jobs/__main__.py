@@ -6,6 +6,7 @@
     star-job probe-source   look which version its raw files are, as $STAR_PROBE_SPEC says (/etc/star/probe.json)
     star-job attest   write a checkpoint's proof, as $STAR_ATTEST_SPEC says (default /etc/star/attest.json)
     star-job verify   check signatures and verdict, as $STAR_VERIFY_SPEC says (default /etc/star/verify.json)
+    star-job promote  pin a checkpoint's digest in Git, as $STAR_PROMOTION_SPEC says (/etc/star/promotion.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -52,6 +53,7 @@ ERRANDS = {
     "probe-source": ("star_jobs.datasets.probe", "probe"),
     "sweep": ("star_jobs.sweep.run", "sweep"),
     "attest": ("star_jobs.proofs.attest", "attest"),
+    "promote": ("star_jobs.promote.run", "promote"),
     "verify": ("star_jobs.proofs.verify", "verify"),
 }
 """Command -> module and function `(stopping) -> JobResult`."""

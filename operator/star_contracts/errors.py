@@ -40,6 +40,22 @@ class Reason(StrEnum):
     TRAINING_DIVERGED = "TrainingDiverged"  # terminal: the same settings diverge again
     OUT_OF_MEMORY = "OutOfMemory"  # terminal: the same batch needs the same memory again
     OUT_OF_DISK = "OutOfDisk"  # retryable
+    PROOF_DIFFERS = (
+        "ProofDiffers"  # terminal: a report is of another checkpoint, dataset or settings, or has other figures
+    )
+    PLACE_NOT_FOUND = "PlaceNotFound"  # terminal: the file, document, field or marker of a promotion's target
+    PLACE_REFUSED = "PlaceRefused"  # terminal: a file that is there and cannot be edited safely
+    PROMOTION_CONFLICT = "PromotionConflict"  # terminal: somebody else has changed the same place meanwhile
+    BRANCH_MOVING = "BranchMoving"  # retryable: others push to it faster than it is fetched
+    GIT_UNREACHABLE = "GitUnreachable"  # retryable
+    GIT_ACCESS_DENIED = "GitAccessDenied"  # terminal: wrong or missing credentials, or no right to push
+    GIT_HOST_UNVERIFIED = "GitHostUnverified"  # terminal: a host key or certificate that is not known
+    GIT_REFUSED = "GitRefused"  # terminal: no such repository or branch, a protected branch, a hook of the server
+    GIT_TOO_LARGE = "GitTooLarge"  # terminal: the repository exceeds the limits
+    SIGNING_FAILED = "SigningFailed"  # terminal: no usable key
+    FORGE_UNREACHABLE = "ForgeUnreachable"  # retryable: no answer, 5xx, or a rate limit
+    FORGE_ACCESS_DENIED = "ForgeAccessDenied"  # terminal
+    FORGE_REFUSED = "ForgeRefused"  # terminal: the forge's own sentence says why
     INTERRUPTED = "Interrupted"  # retryable: SIGTERM from the kubelet
     INTERNAL = "InternalError"  # retryable
 

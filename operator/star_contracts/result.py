@@ -11,6 +11,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from star_contracts.artifact import ArtifactRef, Digest, Inventory
 from star_contracts.base import Model
 from star_contracts.errors import JobWarning
+from star_contracts.promotion import PromotionOutcome
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes the kubelet keeps of a termination message (Kubernetes API, container.terminationMessagePath)."""
@@ -56,6 +57,8 @@ class JobResult(Model):
     """Digests of an artifact's files by path, where the operator tells of them: a proof's."""
     warnings: tuple[JobWarning, ...] = ()
     """What a person should know although the job succeeded."""
+    promotion: PromotionOutcome | None = None
+    """What a promotion's Job did, or found."""
     error: JobError | None = None
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from star_cli.images import rootfs
-from star_cli.images.hostconfig import certificate_bundle, host_apt_settings, host_debian_sources
+from star_cli.images.hostconfig import CODENAME, certificate_bundle, host_apt_settings, host_debian_sources
 from star_cli.local.paths import cache_dir, state_root
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class BareRoot:
             CalledProcessError: mmdebstrap or Go is not here, or Debian's archive cannot be reached.
         """
         root = cls(path)
-        sources = host_debian_sources(rootfs.CODENAME)
+        sources = host_debian_sources(CODENAME)
         settings = path.with_suffix(".apt.conf")
         settings.write_text(host_apt_settings(str(certificate_bundle())))
         subprocess.run(rootfs.command(_NAMED, sources, settings, path), check=True, capture_output=True)

@@ -11,7 +11,7 @@ import yaml
 from star_cli.images import rootfs
 from star_cli.images.content import lay_out
 from star_cli.images.engine import Buildah, BuildRequest, Docker, choose
-from star_cli.images.hostconfig import local_folders, write_tools
+from star_cli.images.hostconfig import CODENAME, local_folders, write_tools
 from star_cli.images.plan import Options, PlannedImage, chart_values, plan
 from star_cli.images.registry import Registry, reachable, tag_folder
 from star_cli.local.binaries import Binaries
@@ -157,7 +157,7 @@ class _Workshop:
         packages = image.arguments["PACKAGES"].split()
         reference = rootfs.reference(self._builder.options.registry, packages)
         if not engine.has(reference):
-            with self._builder.reporter.step(f"make Debian {rootfs.CODENAME} with Python", "image rootfs"):
+            with self._builder.reporter.step(f"make Debian {CODENAME} with Python", "image rootfs"):
                 archive = rootfs.make(packages, self._folder, self._tools / "certificates.pem")
                 engine.import_rootfs(archive, reference)
                 archive.unlink()
