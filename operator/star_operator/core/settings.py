@@ -56,9 +56,11 @@ class ImageSet(Model):
     rollout: str
     vllm: str
     gateway: str
+    git: str = ""
+    """Promotion's; empty where the values are of a chart that has none yet."""
 
     def of(self, role: str) -> str:
-        """Return the reference of a role (`jobs`, `trainer`, `rollout`, `vllm`, `gateway`)."""
+        """Return the reference of a role (`jobs`, `trainer`, `rollout`, `vllm`, `gateway`, `git`)."""
         reference: str = getattr(self, role)
         return reference
 

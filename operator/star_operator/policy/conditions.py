@@ -6,6 +6,9 @@ ScaledToZero
           True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
           Negative polarity; absent until then.
 Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
+Overridden
+          True: a Promotion does, or did, without something that its environment requires, as somebody decided who may.
+          Negative polarity; absent otherwise.
 Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
 """
 
@@ -15,6 +18,7 @@ READY = "Ready"
 FAILED = "Failed"
 IDLE = "ScaledToZero"
 WARNINGS = "Warnings"
+OVERRIDDEN = "Overridden"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:
