@@ -50,7 +50,7 @@ SENTENCES: dict[str, str] = {
     BRANCH_PATTERN: "must be a branch's name, e.g. main or env/prod, without refs/heads/",
     FILE_PATTERN: "must be a path from the repository's root, e.g. apps/prod/star.yaml; no part begins with a dot",
     FIELD_PATTERN: "must be keys with dots between them, e.g. spec.checkpoint or spec.items[0]",
-    MARKER_PATTERN: 'must be a marker\'s name: lower-case letters, digits, - and ., as in # {"$star": "prod"}',
+    MARKER_PATTERN: "must be a marker's name: lower-case letters, digits, - and ., e.g. amazon-prod",
     FORGE_PATTERN: "must be the forge's https:// address, e.g. https://git.example.com",
     PERSON_PATTERN: "must be a name as in a commit, without < and >",
     EMAIL_PATTERN: "must be an e-mail address without < and >",
