@@ -191,22 +191,28 @@ def _soak(rules: PromotionPolicySpec, facts: Facts) -> Requirement:
         return Requirement("soak", WAITING, source.fault.message, source.fault.reason)
     found = soak(source.history, facts.digest, asked.min_weight, facts.now, facts.gap)
     share = "all of the traffic" if asked.min_weight == 100 else f"{asked.min_weight}% of the traffic or more"
-    text = (
-        f"{short(facts.digest)} has served in {where} for {_span(found.seconds)} of {_span(asked.seconds)} with {share}"
-    )
-    left = asked.seconds - found.seconds
-    if left > 0 and found.serving:
-        due = facts.now + timedelta(seconds=left)
-        told = f"{text}; until {timestamp(due)}"
-        return Requirement("soak", WAITING, told, ConditionReason.SOAKING, until=due)
+    how, left = f"in {where} with {share}", asked.seconds - found.seconds
+    if left > 0 and found.serving:  # told so that it stays the same as long as it goes on
+        due = _next_minute(facts.now + timedelta(seconds=left))
+        text = (
+            f"{short(facts.digest)} has to serve for {_span(asked.seconds)} {how}, and will have until {timestamp(due)}"
+        )
+        return Requirement("soak", WAITING, text, ConditionReason.SOAKING, until=due)
     if left > 0:
-        return Requirement("soak", WAITING, f"{text}, and does not now", ConditionReason.SOAKING)
+        so_far = f"{_span(found.seconds)} of {_span(asked.seconds)}"
+        text = f"{short(facts.digest)} has served for {so_far} {how}, and does not now"
+        return Requirement("soak", WAITING, text, ConditionReason.SOAKING)
+    text = f"{short(facts.digest)} has served for {_span(asked.seconds)} {how}"
     if asked.metrics:
         verdict = judge(asked.metrics, dict(found.metrics))
         text = f"{text}; {verdict.message}"
         if not verdict.passed:
             return Requirement("soak", FAILED, text, ConditionReason.VERDICT_FAILED)
     return Requirement("soak", MET, text)
+
+
+def _next_minute(moment: datetime) -> datetime:
+    return (moment + timedelta(seconds=59)).replace(second=0, microsecond=0)
 
 
 def _span(seconds: int) -> str:
