@@ -184,8 +184,8 @@ def superseded(seen: Sequence[Seen]) -> list[Seen]:
     ]
 
 
-def outdated(spec: PromotionPolicySpec, seen: Sequence[Seen], standing: str) -> list[Seen]:
-    """Return the ended Promotions that the history limits let go; the one of what stands here stays."""
+def outdated(spec: PromotionPolicySpec, seen: Sequence[Seen]) -> list[Seen]:
+    """Return the ended Promotions that the history limits let go; the last one that succeeded always stays."""
     gone: list[Seen] = []
     limits: Mapping[Phase, int] = {
         Phase.SUCCEEDED: spec.successful_history_limit,
@@ -194,7 +194,7 @@ def outdated(spec: PromotionPolicySpec, seen: Sequence[Seen], standing: str) -> 
     for phase, limit in limits.items():
         ended = [one for one in seen if one.phase is phase]
         ended.sort(key=lambda one: (one.completed, one.created, one.name), reverse=True)
-        gone += [one for one in ended[limit:] if phase is Phase.FAILED or one.digest != standing]
+        gone += ended[limit:]
     return gone
 
 

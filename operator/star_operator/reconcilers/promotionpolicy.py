@@ -73,7 +73,7 @@ class PromotionPolicyReconciler:
             return told(status, at, Phase.DEGRADED, wrong.reason, wrong.message)
         status = await self._automatic(resource, body, status, look, seen, at)
         await self._supersede(resource, seen)
-        for one in policy.outdated(resource.spec, seen, status.standing):
+        for one in policy.outdated(resource.spec, seen):
             await self._cluster.delete(PROMOTION, resource.metadata.namespace, one.name)
         return told(status, at, Phase.READY, ConditionReason.GOVERNING, _summed_up(resource, status))
 

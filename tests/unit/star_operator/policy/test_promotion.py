@@ -98,12 +98,12 @@ def test_what_waits_is_superseded_by_a_later_success_alone() -> None:
     assert policy.superseded([waiting, seen("3", begun=True), seen("0", Phase.SUCCEEDED)]) == []
 
 
-def test_history_limits_spare_what_stands() -> None:
+def test_history_limits_keep_what_ended_last() -> None:
     spec = policy_of(successfulHistoryLimit=1, failedHistoryLimit=1).spec
     done = [seen(str(one), Phase.SUCCEEDED, completed=str(one)) for one in (1, 2, 3)]
     failed = [seen(str(one), Phase.FAILED, completed=str(one)) for one in (4, 5)]
-    gone = policy.outdated(spec, [*done, *failed, seen("6")], standing=done[0].digest)
-    assert {one.name for one in gone} == {"2", "4"}
+    gone = policy.outdated(spec, [*done, *failed, seen("6")])
+    assert {one.name for one in gone} == {"1", "2", "4"}
 
 
 def test_what_was_promoted_outlives_the_promotions() -> None:
