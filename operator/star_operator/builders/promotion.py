@@ -177,7 +177,6 @@ def automatic(policy: PromotionPolicy, digest: str, checkpoint: KubeObject) -> K
     `checkpoint` is the Promotion's `spec.checkpoint`.
     """
     meta = policy.metadata
-    owner = Owner(policy.kind, meta.namespace, meta.name, meta.uid)
     obj: KubeObject = compact(
         {
             "apiVersion": API_VERSION,
@@ -185,12 +184,22 @@ def automatic(policy: PromotionPolicy, digest: str, checkpoint: KubeObject) -> K
             "metadata": {
                 "namespace": meta.namespace,
                 "name": automatic_name(meta.name, digest),
-                "labels": labels(owner),
+                "labels": _automatic_labels(policy),
             },
             "spec": {**template(policy), "checkpoint": checkpoint},
         }
     )
     return obj
+
+
+def is_automatic(promotion: Promotion, policy: PromotionPolicy) -> bool:
+    """Say whether a policy's `auto` made a Promotion."""
+    return _automatic_labels(policy).items() <= promotion.metadata.labels.items()
+
+
+def _automatic_labels(policy: PromotionPolicy) -> dict[str, str]:
+    meta = policy.metadata
+    return labels(Owner(policy.kind, meta.namespace, meta.name, meta.uid))
 
 
 def automatic_name(policy: str, digest: str) -> str:

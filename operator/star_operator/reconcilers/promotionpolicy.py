@@ -6,7 +6,7 @@ from star_operator.api.meta import Phase
 from star_operator.api.promotion import Promotion
 from star_operator.api.promotionpolicy import PromotionPolicy, PromotionPolicyStatus
 from star_operator.api.starpipeline import StarPipeline
-from star_operator.builders.promotion import automatic, automatic_name
+from star_operator.builders.promotion import automatic, is_automatic
 from star_operator.core.errors import InvalidSpec, Refused, Retryable
 from star_operator.core.labels import SUPERSEDED_ANNOTATION
 from star_operator.core.objects import KubeObject
@@ -140,7 +140,7 @@ def _seen(one: Promotion, resource: PromotionPolicy) -> policy.Seen:
         phase=status.phase,
         begun=status.begun is not None,
         cancelled=one.spec.cancel,
-        automatic=meta.name == automatic_name(resource.metadata.name, status.digest),
+        automatic=is_automatic(one, resource),
         commit=status.commit,
         completed=status.completion_time or "",
     )
