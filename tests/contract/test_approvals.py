@@ -57,11 +57,17 @@ class Team:
                 bound = binding(user, role)
                 path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
                 self.admin.apply(bound, f"{path}/{bound['metadata']['name']}")
-        eventually(lambda: self.admin.get(f"{HERE}/promotions") is not None, "the CRD is served")
+        eventually(self.is_served, "the CRD is served")
         self.put(promotion("probe"))
         forged = [approval("zoe")]
         said = "spec.approvals: you are"
         eventually(lambda: said in self.refusal("bob", "probe", approvals=forged), "the guard is in force")
+
+    def is_served(self) -> bool:
+        try:
+            return self.admin.get(f"{HERE}/promotions") is not None
+        except LocalClusterError:  # its storage is being made
+            return False
 
     def put(self, body: dict[str, Any]) -> None:
         plural = "promotions" if body["kind"] == "Promotion" else "promotionpolicies"
