@@ -1,94 +1,24 @@
 """Who may approve and override, as a real API server sees it: each user for themselves, and with the right to alone."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from star_cli.local.controlplane import ControlPlane
 from star_cli.local.errors import LocalClusterError
-from star_cli.local.kubeapi import KubeApi
 from star_cli.promotion import approve, override, take_back
-from star_contracts.names import GROUP, VERSION
 from star_operator.api.approvals import binds, is_whole
+from star_operator.core.queue import Key
+from star_operator.kube.cluster import Cluster
+from star_operator.reconcilers.promotion import PromotionReconciler
 from tests.contract.bad_manifests import sample
-from tests.contract.conftest import CRDS
-from tests.support.helm import render
-from tests.support.kubectl import eventually
-
-DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
-NAMESPACE = "approvals"
-RIGHTS = {
-    "ann": ("star-operator-approver",),
-    "bob": ("star-operator-edit", "star-operator-approver"),
-    "eve": ("star-operator-edit",),
-    "own": ("star-operator-edit", "star-operator-overrider"),
-}
-"""Users, and the chart's roles that each is bound to."""
-PLURALS = {
-    "ClusterRole": "apis/rbac.authorization.k8s.io/v1/clusterroles",
-    "ValidatingAdmissionPolicy": "apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
-    "ValidatingAdmissionPolicyBinding": "apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
-}
-HERE = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}"
-SECONDS = 60.0
-
-
-class Team:
-    """A namespace with users, and the guard in force."""
-
-    def __init__(self, control_plane: ControlPlane) -> None:
-        self.admin = KubeApi(control_plane.kubeconfig, timeout=SECONDS)
-        self.users = {user: KubeApi(control_plane.user_kubeconfig(user), timeout=SECONDS) for user in RIGHTS}
-
-    def install(self) -> None:
-        """Make all of it."""
-        for plural in ("promotions", "promotionpolicies"):
-            crd = yaml.safe_load((CRDS / f"{plural}.{GROUP}.yaml").read_text())
-            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-            self.admin.apply(crd, path)
-        self.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        for obj in render():
-            if obj["kind"] in PLURALS:
-                self.admin.apply(obj, f"/{PLURALS[obj['kind']]}/{obj['metadata']['name']}")
-        for user, roles in RIGHTS.items():
-            for role in roles:
-                bound = binding(user, role)
-                path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
-                self.admin.apply(bound, f"{path}/{bound['metadata']['name']}")
-        eventually(self.is_served, "the CRD is served")
-        self.put(promotion("probe"))
-        forged = [approval("zoe")]
-        said = "spec.approvals: you are"
-        eventually(lambda: said in self.refusal("bob", "probe", approvals=forged), "the guard is in force")
-
-    def is_served(self) -> bool:
-        try:
-            return self.admin.get(f"{HERE}/promotions") is not None
-        except LocalClusterError:  # its storage is being made
-            return False
-
-    def put(self, body: dict[str, Any]) -> None:
-        plural = "promotions" if body["kind"] == "Promotion" else "promotionpolicies"
-        self.admin.apply(body, f"{HERE}/{plural}/{body['metadata']['name']}")
-
-    def get(self, name: str) -> dict[str, Any]:
-        found = self.admin.get(f"{HERE}/promotions/{name}")
-        assert found is not None
-        return found
-
-    def patch(self, user: str, name: str, **spec: Any) -> None:
-        """Merge-patch a Promotion's spec as a user."""
-        self.users[user].merge(f"{HERE}/promotions/{name}", {"spec": spec})
-
-    def refusal(self, user: str, name: str, **spec: Any) -> str:
-        """What the API server says; empty where it takes it."""
-        try:
-            self.patch(user, name, **spec)
-        except LocalClusterError as error:
-            return str(error)
-        return ""
+from tests.contract.team import DIGEST, HERE, NAMESPACE, OPERATOR, OTHER, PLURALS, Team, approval, promotion
+from tests.support.clock import Clock, Recorder
+from tests.support.goldens import settings
+from tests.support.star import star
 
 
 @pytest.fixture(scope="module")
@@ -96,27 +26,6 @@ def team(control_plane: ControlPlane) -> Team:
     found = Team(control_plane)
     found.install()
     return found
-
-
-def binding(user: str, role: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": f"{user}-{role}", "namespace": NAMESPACE},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-    }
-
-
-def promotion(name: str, **spec: Any) -> dict[str, Any]:
-    body = sample("promotion")
-    body["metadata"] = {"name": name, "namespace": NAMESPACE}
-    body["spec"] |= spec
-    return body
-
-
-def approval(user: str, digest: str = DIGEST) -> dict[str, str]:
-    return {"user": user, "digest": digest}
 
 
 @pytest.fixture
@@ -218,3 +127,56 @@ def test_the_operator_knows_its_guard_by_what_the_api_server_has(team: Team) -> 
     assert not is_whole({**policy["spec"], "matchConstraints": {**policy["spec"]["matchConstraints"], **narrowed}})
     assert not binds({**bound["spec"], "validationActions": ["Warn"]}, name)
     assert not binds({**bound["spec"], "matchResources": {**bound["spec"].get("matchResources", {}), **narrowed}}, name)
+
+
+async def looked_at(control_plane: ControlPlane, name: str, passes: int = 3) -> None:
+    """Let the operator, with its own rights, look at a Promotion some times."""
+    cluster = await Cluster.connect(str(control_plane.user_kubeconfig(OPERATOR)))
+    try:
+        reconciler = PromotionReconciler(Clock(cluster, settings(), Recorder(time.monotonic)))
+        for _ in range(passes):
+            await reconciler.reconcile(Key("Promotion", NAMESPACE, name))
+    finally:
+        await cluster.close()
+
+
+def ready(team: Team, name: str) -> tuple[str, str]:
+    """Reason and message."""
+    conditions = team.get(name)["status"]["conditions"]
+    return next((one["reason"], one["message"]) for one in conditions if one["type"] == "Ready")
+
+
+def test_the_operator_believes_what_the_api_server_has_checked(team: Team, control_plane: ControlPlane) -> None:
+    policy = sample("promotionpolicy")
+    policy["metadata"] = {"name": "prod", "namespace": NAMESPACE}
+    spec = policy["spec"]
+    policy["spec"] = {"target": {**spec["target"], "path": "believed.yaml"}, "git": spec["git"], "mode": spec["mode"]}
+    team.put({**policy, "spec": {**policy["spec"], "requires": {"approvals": 1}}})
+    team.put(star("Checkpoint", NAMESPACE, "amazon-weekly-grpo", {"uri": "s3://star/x", "digest": DIGEST}))
+    wish = promotion("believed", environment="prod")
+    wish["spec"]["target"]["path"] = "believed.yaml"
+    team.put(wish)
+    asyncio.run(looked_at(control_plane, "believed"))
+    assert ready(team, "believed")[0] == "AwaitingApproval"
+    approve(team.users["ann"], NAMESPACE, "believed", None)
+    asyncio.run(looked_at(control_plane, "believed"))
+    assert ready(team, "believed")[0] == "Committing"
+    assert [one["user"] for one in team.get("believed")["status"]["approvals"]] == ["ann"]
+    job = team.admin.get(f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/believed-promo-1-promote")
+    assert job is not None
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "star/git:cpu-1"
+
+
+@pytest.mark.bad_input
+def test_the_operator_believes_nobody_while_the_binding_is_gone(team: Team, control_plane: ControlPlane) -> None:
+    path = f"/{PLURALS['ValidatingAdmissionPolicyBinding']}/star-operator-approvals"
+    bound = team.admin.get(path)
+    assert bound is not None
+    team.put(promotion("unguarded", checkpoint={"uri": "s3://star/x", "digest": DIGEST}, environment=None))
+    approve(team.users["ann"], NAMESPACE, "unguarded", None)
+    team.admin.delete(path)
+    try:
+        asyncio.run(looked_at(control_plane, "unguarded"))
+        assert "approvals" not in team.get("unguarded")["status"] or not team.get("unguarded")["status"]["approvals"]
+    finally:
+        team.admin.apply({**bound, "metadata": {"name": bound["metadata"]["name"]}}, path)

@@ -36,7 +36,7 @@ def times(rules: PromotionPolicySpec, facts: Facts) -> Requirement:
             else f"{text}; the next window opens {timestamp(until)}"
         )
         return Requirement("window", WAITING, text, ConditionReason.FROZEN, until=until)
-    return Requirement("window", WAITING, f"no window is open, {when}", ConditionReason.WINDOW_CLOSED, until=until)
+    return Requirement("window", WAITING, f"no window is open {when}", ConditionReason.WINDOW_CLOSED, until=until)
 
 
 def _is_frozen(start: str, end: str, at: int) -> bool:

@@ -101,7 +101,9 @@ class PromotionReconciler:
         if asked.name is None:
             assert asked.uri is not None  # refused at admission otherwise
             assert asked.digest is not None
-            return status.model_copy(update={"uri": asked.uri, "digest": asked.digest, "start_time": at.now})
+            return status.model_copy(
+                update={"uri": asked.uri, "digest": asked.digest, "start_time": status.start_time or at.now}
+            )
         found = await checkpoint_of(self._cluster, promotion.metadata.namespace, asked.name, "spec.checkpoint.name")
         if asked.digest is not None and found.spec.digest != asked.digest:
             text = f"spec.checkpoint.digest is {asked.digest}, but Checkpoint {asked.name} is {found.spec.digest}"
