@@ -3,6 +3,7 @@
     star-job          run the job spec at $STAR_JOB_SPEC (default /etc/star/job.json)
     star-job fetch    download one artifact, verified, as $STAR_FETCH_SPEC says (default /etc/star/fetch.json)
     star-job sweep    mark and delete what is let go, as $STAR_SWEEP_SPEC says (default /etc/star/sweep.json)
+    star-job promote  pin a checkpoint's digest in Git, as $STAR_PROMOTION_SPEC says (/etc/star/promotion.json)
     star-job serve    run the gateway ($STAR_GATEWAY_CONFIG, default /etc/star/gateway.json)
     star-job vllm …   become `vllm serve …`, with `--dtype auto` resolved for this machine's processor
 
@@ -47,6 +48,8 @@ GATEWAY = "star_jobs.serve.main"
 """Module with `main() -> int`."""
 SWEEP = "star_jobs.sweep.run"
 """Module with `sweep(stopping) -> JobResult`."""
+PROMOTE = "star_jobs.promote.run"
+"""Module with `promote(stopping) -> JobResult`."""
 LLM_SERVER = "star_jobs.llm.server"
 """Module with `main(arguments) -> int`."""
 
@@ -89,6 +92,10 @@ def main() -> int:
             runtime.configure_logging()
             sweep: Callable[[threading.Event], JobResult] = importlib.import_module(SWEEP).sweep
             return runtime.answer(sweep)
+        case ["promote"]:
+            runtime.configure_logging()
+            promote: Callable[[threading.Event], JobResult] = importlib.import_module(PROMOTE).promote
+            return runtime.answer(promote)
         case ["serve", *_]:
             code: int = importlib.import_module(GATEWAY).main()
             return code

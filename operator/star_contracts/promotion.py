@@ -274,6 +274,9 @@ class PromotionSpec(Model):
     """What `uri` will say at the place."""
     digest: Digest
     """What `digest` will say at the place."""
+    created: datetime | None = None
+    """When the Promotion was created: the branch's history is searched back to then for a commit of this promotion, so
+    that a Job that is started again makes no second one. Without it the last 64 commits are."""
     environment: ShortText = ""
     """Name of the PromotionPolicy, for people."""
     facts: tuple[CheckpointFacts, ...] = Field(default=(), max_length=64)
@@ -284,7 +287,7 @@ class PromotionSpec(Model):
     store: Store | None = None
     """Where the reports lie; None where there is none to verify."""
     reports: tuple[ReportClaim, ...] = Field(default=(), max_length=64)
-    """To be verified before anything is committed."""
+    """To be verified before anything is committed, with the checkpoint's own manifest. Without any no store is asked."""
     links: tuple[Link, ...] = Field(default=(), max_length=16)
     author: Author
     signing: Signing = Signing.NONE

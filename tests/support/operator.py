@@ -16,7 +16,7 @@ from tests.support.kubectl import eventually
 
 def settings_without_images(progress_port: int, hub: str) -> Settings:
     """Settings of a cluster without images: pods are played, not run. `hub` is the URL that models are looked up at."""
-    images = ImageSet(jobs="jobs", trainer="trainer", rollout="rollout", vllm="vllm", gateway="gateway")
+    images = ImageSet(jobs="jobs", trainer="trainer", rollout="rollout", vllm="vllm", gateway="gateway", git="git")
     h20 = Pool(node_selector={"star.recsys.dev/pool": "h20"}, image_variant="cuda", env={"HF_ENDPOINT": hub})
     return Settings(
         store=StoreSettings(uri="s3://star/artifacts"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from star_cli.local.ports import REGISTRY_PORT, S3_PORT
-from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, EMBEDDED, SYSTEM
+from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, EMBEDDED, GIT, SYSTEM
 
 
 class Purpose(StrEnum):
@@ -86,7 +86,7 @@ _WITHOUT_DOCKER = {
     Purpose.CLUSTER: _CLUSTER,
     Purpose.INSTALL: replace(_CHAIN, memory=_CLUSTER.memory),
     Purpose.DEMO: _CHAIN,
-    Purpose.TESTS: _CHAIN,
+    Purpose.TESTS: replace(_CHAIN, programs=(*_CHAIN.programs, *GIT)),
 }
 _KIND = Needs(("kind", *CLIENTS), docker=True, ports=_PORTS, cores=2, memory=4, disk=_CLUSTER.disk)
 _WITH_DOCKER = {
@@ -95,7 +95,7 @@ _WITH_DOCKER = {
     Purpose.INSTALL: replace(_KIND, disk=_CHAIN.disk),
     Purpose.DEMO: replace(_KIND, memory=_CHAIN.memory, disk=_CHAIN.disk),
     # The tests are about the embedded cluster, on any machine; only their images are made with Docker.
-    Purpose.TESTS: replace(_CHAIN, programs=_CLUSTER.programs, docker=True),
+    Purpose.TESTS: replace(_CHAIN, programs=(*_CLUSTER.programs, *GIT), docker=True),
 }
 
 

@@ -19,6 +19,8 @@ from star_cli.images.errors import ImagesError
 from star_cli.local.paths import cache_dir
 
 UV_CACHE_IN_BUILD = "/var/cache/uv"
+CODENAME = "bookworm"
+"""The Debian that images stand on."""
 TOOLS_IN_BUILD = "/opt/tools"
 _PIP_PREFIX = re.compile(r"^(global|install|:env:)\.")
 _APT_OPTION = re.compile(r'^Acquire::(?!.*::DropPrivileges)(?P<name>[\w:.-]+) "(?P<value>[^"]*)";$')
@@ -162,13 +164,14 @@ def host_indexes() -> PackageIndexes:
 
 
 def write_tools(folder: Path) -> PackageIndexes:
-    """Fill the build context `tools`: uv, its settings, apt's settings, the certificates. Returns the indexes used."""
+    """Fill the build context `tools`: uv, apt and their settings, the certificates. Returns the indexes used."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     indexes = host_indexes()
     shutil.copy2(find_uv(), folder / "uv")
     (folder / "uv.toml").write_text(uv_settings(indexes))
     (folder / "apt.conf").write_text(host_apt_settings(f"{TOOLS_IN_BUILD}/certificates.pem"))
+    (folder / "sources.list").write_text("".join(f"{line}\n" for line in host_debian_sources(CODENAME)))
     shutil.copyfile(certificate_bundle(), folder / "certificates.pem")
     return indexes
 

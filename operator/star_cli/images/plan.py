@@ -10,7 +10,7 @@ from pathlib import Path
 
 from star_cli.images.content import content_hash, files_below
 from star_cli.images.errors import ImagesError
-from star_cli.images.recipes import BASE_PACKAGES, CUDA_PACKAGES, RECIPES, REGISTRY, ROLES, Variant
+from star_cli.images.recipes import BASE_PACKAGES, CUDA_PACKAGES, GIT_PACKAGES, RECIPES, REGISTRY, ROLES, Variant
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ def _arguments(name: str, variant: Variant, options: Options) -> dict[str, str]:
     if name == "base":
         extra = CUDA_PACKAGES if variant is Variant.CUDA else ()
         return {"PACKAGES": " ".join((*BASE_PACKAGES, *extra))}
+    if name == "git":
+        return {"PACKAGES": " ".join(GIT_PACKAGES)}
     arguments = {"VARIANT": variant.value} if len(RECIPES[name].variants) > 1 else {}
     if name == "torch" and options.torch_index:
         arguments["TORCH_INDEX"] = options.torch_index

@@ -8,6 +8,8 @@ REGISTRY = "localhost:5000"
 BASE_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "tini")
 # Triton compiles its launchers when they are first used: a C compiler and Python's headers belong to a GPU image.
 CUDA_PACKAGES = ("gcc", "libc6-dev", "python3-dev")
+# What a promotion's Job runs. gnupg comes for signatures by OpenPGP keys.
+GIT_PACKAGES = ("git", "gnupg", "openssh-client")
 
 
 class Variant(StrEnum):
@@ -72,6 +74,7 @@ _RECIPES = (
     ),
     Recipe("jobs", inputs=("images/locks/jobs.txt", *_JOBS)),
     Recipe("gateway", parent="jobs", inputs=("images/locks/gateway.txt",)),
+    Recipe("git", parent="jobs"),
     Recipe("operator", inputs=("images/locks/operator.txt", *_WHEEL, "operator/star_operator")),
 )
 

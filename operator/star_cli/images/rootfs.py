@@ -12,9 +12,8 @@ from pathlib import Path
 
 from star_cli.images.content import HASH_LENGTH
 from star_cli.images.errors import ImagesError
-from star_cli.images.hostconfig import host_apt_settings, host_debian_sources
+from star_cli.images.hostconfig import CODENAME, host_apt_settings, host_debian_sources
 
-CODENAME = "bookworm"
 _PYTHON = "python3"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
 _KEPT = ("/usr/share/doc/*/copyright",)

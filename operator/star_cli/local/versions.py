@@ -265,6 +265,8 @@ _SYSTEM_PROGRAMS = {
     "mount": ("mount",),
     "util-linux": ("setpriv", "unshare"),
 }
+# What promotions run in their image, and their tests on this machine.
+_GIT_PROGRAMS = {"git": ("git",), "gpg": ("gpg",), "gpgconf": ("gpgconf",), "openssh-client": ("ssh-keygen",)}
 _ENVIRONMENT_PROGRAMS = {
     "import-linter": "lint-imports",
     "mypy": "mypy",
@@ -284,8 +286,9 @@ _NAMED_PROGRAMS = (
 
 def _machine_table() -> tuple[Tool, ...]:
     system = (Tool(name, debian=package) for package, names in _SYSTEM_PROGRAMS.items() for name in names)
+    forge = (Tool(name, debian=package) for package, names in _GIT_PROGRAMS.items() for name in names)
     ours = (Tool(name, environment=package) for package, name in _ENVIRONMENT_PROGRAMS.items())
-    return (*system, *ours, *_NAMED_PROGRAMS)
+    return (*system, *forge, *ours, *_NAMED_PROGRAMS)
 
 
 TOOLS = {tool.name: tool for tool in (*_tool_table(), *_builder_table(), *_machine_table())}
@@ -299,4 +302,5 @@ CLIENTS = ("kubectl", "helm")
 EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 """All that an embedded cluster is made of."""
 BUILDERS = ("buildah", "mmdebstrap")
+GIT = tuple(name for names in _GIT_PROGRAMS.values() for name in names)
 SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)

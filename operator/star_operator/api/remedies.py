@@ -574,6 +574,73 @@ JOBS = Section(
         Reason.OUT_OF_DISK: Remedy(
             _TRIED_AGAIN, "The pod's scratch space is full.", "Raise `compute.resources.scratch`."
         ),
+        Reason.PROOF_DIFFERS: Remedy(
+            _FAILED,
+            "A report, or the checkpoint, says something else than what the promotion rests on; nothing was committed.",
+            "Evaluate the checkpoint anew; find out who changed the Evaluation's status or the Checkpoint.",
+        ),
+        Reason.PLACE_NOT_FOUND: Remedy(
+            _FAILED,
+            "The file, document, field or marker of `spec.target` is not in the branch.",
+            "Correct `spec.target`, or add the place to the repository first.",
+        ),
+        Reason.PLACE_REFUSED: Remedy(
+            _FAILED,
+            "The place is there and cannot be edited safely: a template, an anchor, two markers, a symbolic link.",
+            "Change the file as the message says.",
+        ),
+        Reason.PROMOTION_CONFLICT: Remedy(
+            _FAILED,
+            "Somebody else changed the same place while the promotion ran; nothing was committed.",
+            "Look at that commit, and promote again if this checkpoint is still wanted.",
+        ),
+        Reason.BRANCH_MOVING: Remedy(
+            _TRIED_AGAIN,
+            "Others pushed to the branch faster than it could be fetched and pushed.",
+            "Nothing: it is tried again. `spec.limits.retries` lets one Job try more often.",
+        ),
+        Reason.GIT_UNREACHABLE: Remedy(
+            _TRIED_AGAIN, "The Git server did not answer.", "Check `spec.target.repository` and the network to it."
+        ),
+        Reason.GIT_ACCESS_DENIED: Remedy(
+            _FAILED,
+            "The Git server refuses the credentials, or they may not push.",
+            "Correct the Secret that `spec.git.secretRef` names.",
+        ),
+        Reason.GIT_HOST_UNVERIFIED: Remedy(
+            _FAILED,
+            "The server's host key or certificate is not one that is believed.",
+            "Put its line into `known_hosts`, or its authority into `ca.crt`, of the Git Secret.",
+        ),
+        Reason.GIT_REFUSED: Remedy(
+            _FAILED,
+            "There is no such repository or branch, or the server does not take the commit; the message quotes it.",
+            "Correct `spec.target`; of a protected branch, use `mode: PullRequest`.",
+        ),
+        Reason.GIT_TOO_LARGE: Remedy(
+            _FAILED,
+            "What must be fetched of the repository is larger than `spec.limits.fetchBytes`.",
+            "Raise it, let the server filter blobs, or keep what is deployed in a repository of its own.",
+        ),
+        Reason.SIGNING_FAILED: Remedy(
+            _FAILED,
+            "The commit could not be signed.",
+            "Put a private key without a passphrase into `signing-key` of the Git Secret, of the kind that "
+            "`spec.git.signing` says.",
+        ),
+        Reason.FORGE_UNREACHABLE: Remedy(
+            _TRIED_AGAIN, "The forge's API does not answer, or limits the rate.", "Check `spec.git.forge`."
+        ),
+        Reason.FORGE_ACCESS_DENIED: Remedy(
+            _FAILED,
+            "The forge refuses the token.",
+            "Correct `token` of the Git Secret; it needs the right to write pull requests.",
+        ),
+        Reason.FORGE_REFUSED: Remedy(
+            _FAILED,
+            "The forge does not do what was asked; the message quotes it.",
+            "Correct `spec.git.forge` or `spec.target` as the message says.",
+        ),
         Reason.INTERRUPTED: Remedy(
             _TRIED_AGAIN, "The pod was told to stop: a drained node, or a preemption.", "Nothing: it is continued."
         ),

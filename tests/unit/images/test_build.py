@@ -81,7 +81,7 @@ def test_builds_parents_first_and_pushes_roles_alone(
 ) -> None:
     Builder(ROOT, tmp_path, Silent()).run([])
     built = names([request.reference for request in fake_engine.requests])
-    assert built == ["base", "torch", "vllm", "trainer", "rollout", "jobs", "gateway", "operator"]
+    assert built == ["base", "torch", "vllm", "trainer", "rollout", "jobs", "gateway", "git", "operator"]
     assert names(fake_engine.pushed) == list(ROLES)
 
 

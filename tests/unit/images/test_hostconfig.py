@@ -73,7 +73,7 @@ def test_only_debians_own_archives_of_the_release_are_used() -> None:
 def test_the_tools_are_private_and_complete(tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     hostconfig.write_tools(tools)
-    assert {file.name for file in tools.iterdir()} == {"uv", "uv.toml", "apt.conf", "certificates.pem"}
+    assert {file.name for file in tools.iterdir()} == {"uv", "uv.toml", "apt.conf", "sources.list", "certificates.pem"}
     assert tools.stat().st_mode & 0o077 == 0
     assert "BEGIN CERTIFICATE" in (tools / "certificates.pem").read_text()
 
