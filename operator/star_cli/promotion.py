@@ -42,14 +42,15 @@ def promote(api: Writer, namespace: str, checkpoint: str, environment: str, name
     policy = PromotionPolicy.parse(_get(api, namespace, PromotionPolicy, environment))
     record = Checkpoint.parse(_get(api, namespace, Checkpoint, checkpoint))
     digest = record.spec.digest
+    wanted = name or _free(api, namespace, environment, digest)
     wish = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": Promotion.INFO.kind,
-        "metadata": {"namespace": namespace, "name": name or _free(api, namespace, environment, digest)},
+        "metadata": {"namespace": namespace, "name": wanted},
         "spec": {**template(policy), "checkpoint": {"name": checkpoint, "digest": digest}},
     }
     api.create(collection(Promotion.INFO.plural, namespace), wish)
-    return f"Promotion/{wish['metadata']['name']} moves {checkpoint} ({digest[:19]}) to {environment}"
+    return f"Promotion/{wanted} moves {checkpoint} ({digest[:19]}) to {environment}"
 
 
 def _free(api: Reader, namespace: str, environment: str, digest: str) -> str:

@@ -287,7 +287,7 @@ class PromotionSpec(Model):
     store: Store | None = None
     """Where the reports lie; None where there is none to verify."""
     reports: tuple[ReportClaim, ...] = Field(default=(), max_length=64)
-    """To be verified before anything is committed, with the checkpoint's own manifest. Without any no store is asked."""
+    """To be verified before anything is committed, with the checkpoint's own manifest. Without any no store is read."""
     links: tuple[Link, ...] = Field(default=(), max_length=16)
     author: Author
     signing: Signing = Signing.NONE

@@ -172,7 +172,9 @@ def test_the_operator_believes_nobody_while_the_binding_is_gone(team: Team, cont
     path = f"/{PLURALS['ValidatingAdmissionPolicyBinding']}/star-operator-approvals"
     bound = team.admin.get(path)
     assert bound is not None
-    team.put(promotion("unguarded", checkpoint={"uri": "s3://star/x", "digest": DIGEST}, environment=None))
+    wish = promotion("unguarded", checkpoint={"uri": "s3://star/models/x", "digest": DIGEST}, suspend=True)
+    del wish["spec"]["environment"]
+    team.put(wish)
     approve(team.users["ann"], NAMESPACE, "unguarded", None)
     team.admin.delete(path)
     try:
