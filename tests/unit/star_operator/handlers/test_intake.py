@@ -3,6 +3,7 @@ from typing import Any
 
 from star_contracts.names import LABEL_KIND, LABEL_NAME
 from star_operator.api.evaluation import Evaluation
+from star_operator.api.meta import Resource
 from star_operator.api.promotion import Promotion
 from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.retrainschedule import RetrainSchedule
@@ -49,18 +50,19 @@ def test_what_promotions_wait_for_has_them_looked_at() -> None:
     intake.resource_event(Promotion, event("p"))
     intake.resource_event(PromotionPolicy, event("prod"))
     promotion, policy = Key("Promotion", "ns", "p"), Key("PromotionPolicy", "ns", "prod")
-    elsewhere = {"namespace": "other"}
-    for kind, wanted in (
+    elsewhere: dict[str, Any] = {"metadata": {"namespace": "other"}}
+    watched: tuple[tuple[type[Resource[Any, Any]], set[Key]], ...] = (
         (StarDeployment, {promotion, policy}),
         (Evaluation, {promotion}),
         (StarPipeline, {policy}),
         (SFTJob, set()),
-    ):
+    )
+    for kind, wanted in watched:
         queue.added.clear()
         intake.resource_event(kind, event("x"))
         assert {key for key in queue.added if key.name != "x"} == wanted
         queue.added.clear()
-        intake.resource_event(kind, event("x", metadata=elsewhere))
+        intake.resource_event(kind, event("x", **elsewhere))
         assert {key for key in queue.added if key.name != "x"} == set()
 
 
@@ -76,7 +78,7 @@ def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:
         ({"status": {"phase": "Failed"}}, True),
     ):
         queue.added.clear()
-        intake.resource_event(StarPipeline, event("run", metadata=labels, **changes))
+        intake.resource_event(kind, event("x", **elsewhere))
         assert (schedule in queue.added) is told
         assert Key("RetrainSchedule", "ns", "weekly") not in queue.added
     queue.added.clear()

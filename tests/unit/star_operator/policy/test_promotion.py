@@ -58,7 +58,8 @@ def seen(name: str, phase: Phase = Phase.WAITING, **changes: Any) -> policy.Seen
     return policy.Seen(**{"name": name, "phase": phase, **given, **changes})
 
 
-AUTO = policy_of(auto=True, **{"from": {"series": "s"}}).spec
+FROM: dict[str, Any] = {"from": {"series": "s"}}
+AUTO = policy_of(auto=True, **FROM).spec
 NEW = policy.Candidate(DIGEST, "new")
 
 

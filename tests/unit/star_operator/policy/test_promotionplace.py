@@ -1,5 +1,7 @@
 """Which policies govern a target: however it is spelt, and whatever a Promotion leaves out."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +56,7 @@ def test_github_answers_ssh_under_another_name() -> None:
     ],
 )
 @pytest.mark.bad_input
-def test_what_may_be_the_same_place_is_governed(changes: dict[str, object], governed: bool) -> None:
+def test_what_may_be_the_same_place_is_governed(changes: dict[str, Any], governed: bool) -> None:
     wanted = PromotionTarget.model_construct(**{"document": None, "marker": None, "field": None, **target(**changes)})
     if isinstance(changes.get("document"), dict):
         wanted = PromotionTarget.model_validate(target(**changes))
@@ -117,7 +119,7 @@ def test_an_environment_after_itself_is_a_circle() -> None:
         ),
     ],
 )
-def test_an_environment_that_is_not_there_is_told(spec: dict[str, object], says: str) -> None:
+def test_an_environment_that_is_not_there_is_told(spec: dict[str, Any], says: str) -> None:
     found = fault(policy_of(**spec), [policy_of(**spec)])
     assert found is not None
     assert says in found.message

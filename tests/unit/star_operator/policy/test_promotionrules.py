@@ -63,7 +63,7 @@ def test_what_is_wrong_with_the_policy_comes_before_all_else() -> None:
     assert told(one) == ("Waiting", ConditionReason.ORDER_CYCLE)
 
 
-VERDICT = {"requires": {"verdicts": [{"metric": "hrAvg", "value": 0.35, "dataset": "d"}]}}
+VERDICT: dict[str, Any] = {"requires": {"verdicts": [{"metric": "hrAvg", "value": 0.35, "dataset": "d"}]}}
 
 
 def test_a_verdict_of_this_digest_counts_and_is_handed_to_the_job() -> None:
@@ -141,7 +141,7 @@ def test_without_verdicts_the_training_data_count() -> None:
     assert found(known)["data age"].state == "Met"
 
 
-SOAK = {"after": "dev", "requires": {"soak": {"seconds": 3600, "minWeight": 100}}}
+SOAK: dict[str, Any] = {"after": "dev", "requires": {"soak": {"seconds": 3600, "minWeight": 100}}}
 
 
 def test_a_soak_tells_until_when() -> None:
@@ -204,7 +204,7 @@ def approvals(*users: str, digest: str = DIGEST) -> list[dict[str, str]]:
     return [{"user": user, "digest": digest} for user in users]
 
 
-TWO = {"requires": {"approvals": 2}}
+TWO: dict[str, Any] = {"requires": {"approvals": 2}}
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_nobody_is_believed_where_the_api_server_does_not_look() -> None:
         assert told(known[name]) == ("Waiting", ConditionReason.APPROVALS_UNGUARDED)
 
 
-HOLD = {"hold": {"digest": OTHER, "reason": "incident 7"}}
+HOLD: dict[str, Any] = {"hold": {"digest": OTHER, "reason": "incident 7"}}
 
 
 def test_a_hold_lets_in_what_it_holds_alone() -> None:
@@ -290,7 +290,7 @@ def test_a_zone_that_this_machine_does_not_have_is_told() -> None:
     assert told(window(windows=NIGHT, timeZone="Mars/Base")) == ("Waiting", ConditionReason.UNKNOWN_TIME_ZONE)
 
 
-ALL = {
+ALL: dict[str, Any] = {
     "after": "dev",
     **HOLD,
     "freezes": [FREEZE],

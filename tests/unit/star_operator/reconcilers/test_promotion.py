@@ -262,7 +262,7 @@ def dataset() -> KubeObject:
     return {**body, "status": {"phase": "Succeeded", "artifact": artifact, "source": source}}
 
 
-VERDICTS = {"requires": {"verdicts": [{"metric": "hrAvg", "value": 0.35}], "maxDataAgeDays": 7}}
+VERDICTS: dict[str, Any] = {"requires": {"verdicts": [{"metric": "hrAvg", "value": 0.35}], "maxDataAgeDays": 7}}
 
 
 def test_what_was_measured_is_told_to_be_verified_and_to_be_read() -> None:
@@ -412,7 +412,10 @@ def test_approvals_of_another_digest_do_not_count() -> None:
 @pytest.mark.bad_input
 @pytest.mark.parametrize("gone", ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"])
 def test_nobody_is_believed_without_the_guard(gone: str) -> None:
-    given = {"approvals": [{"user": "ann", "digest": DIGEST}], "override": {"user": "ann", "reason": "x"}}
+    given: dict[str, Any] = {
+        "approvals": [{"user": "ann", "digest": DIGEST}],
+        "override": {"user": "ann", "reason": "x"},
+    }
     world = World(environment(requires={"approvals": 1}), promotion(**given))
     del world.cluster.objects[gone, "", "star-approvals"]
     world.passes()

@@ -12,7 +12,7 @@ from tests.support.promotions import COMMIT, DIGEST, NAMESPACE, OTHER, answer, e
 from tests.support.star import checkpoint, star
 from tests.unit.star_operator.reconcilers.test_promotion import World
 
-AUTO = {"auto": True, "from": {"series": "weekly"}}
+AUTO: dict[str, Any] = {"auto": True, "from": {"series": "weekly"}}
 MADE = f"prod-{DIGEST[7:19]}"
 
 
