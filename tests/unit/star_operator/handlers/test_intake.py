@@ -78,7 +78,7 @@ def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:
         ({"status": {"phase": "Failed"}}, True),
     ):
         queue.added.clear()
-        intake.resource_event(kind, event("x", **elsewhere))
+        intake.resource_event(StarPipeline, event("run", metadata=labels, **changes))
         assert (schedule in queue.added) is told
         assert Key("RetrainSchedule", "ns", "weekly") not in queue.added
     queue.added.clear()
