@@ -9,7 +9,12 @@ from star_contracts.base import Model
 from star_contracts.data import TaskType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Reward = Annotated[float, Field(ge=-1000, le=1000)]
 
+MAX_SEED = 2**32 - 1
+"""The largest seed that all libraries take (NumPy's RandomState: 32 bits)."""
+MAX_TOKENS = 2**24
+"""More than any model's context."""
 MAX_TOOL_CALLS = 32
 """Tool calls answered in one answer of a student, in training, evaluation and serving: a bound on loops. The paper's
 example makes 12 (F.3); a teacher of default settings 30 at most before revisions (five agents, two rounds of three)."""
@@ -41,13 +46,13 @@ class TaskSettings(Model):
     """Candidates a task: 1 ground truth and the rest negatives."""
     negatives: Negatives = Negatives.UNIFORM
     """How negative candidates are drawn."""
-    train: int = Field(default=1000, ge=0)
+    train: int = Field(default=1000, ge=0, le=100_000_000)
     """Training tasks in all."""
-    test: int = Field(default=100, ge=1)
+    test: int = Field(default=100, ge=1, le=10_000_000)
     """Test tasks for each task type."""
     history_length: int = Field(default=50, ge=1, le=10000)
     """Most recent interactions kept in a task's history."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of every draw and shuffle; recorded in each task."""
 
 
@@ -75,7 +80,7 @@ class NeighbourSettings(Model):
 
     k: int = Field(default=20, ge=1, le=500)
     """Neighbours kept for each user and item."""
-    max_degree: int = Field(default=500, ge=1)
+    max_degree: int = Field(default=500, ge=1, le=100_000)
     """Interactions of one node taken into account, most recent first: uncapped work grows with popularity squared."""
     weighting: Weighting = Weighting.COSINE
     """How co-occurrence is weighted into similarity."""
@@ -123,9 +128,9 @@ class Sampling(Model):
     """0 always takes the likeliest token."""
     top_p: float = Field(default=0.95, gt=0, le=1)
     """Share of the probability mass that is sampled from."""
-    max_tokens: int = Field(default=2048, ge=1)
+    max_tokens: int = Field(default=2048, ge=1, le=MAX_TOKENS)
     """Tokens generated at most in one call."""
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     """Makes sampling repeatable where the engine allows it."""
 
 
@@ -172,54 +177,54 @@ class Sharding(StrEnum):
 class SFTHyperparameters(Model):
     """Supervised fine-tuning. Defaults: paper appendix Table 4."""
 
-    epochs: float = Field(default=2, gt=0)
+    epochs: float = Field(default=2, gt=0, le=1000)
     """Passes over the trajectories; may be a fraction."""
-    max_steps: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1, le=100_000_000)
     """Stop after this many optimizer steps, whatever `epochs` says."""
-    global_batch_size: int = Field(default=64, ge=1)
+    global_batch_size: int = Field(default=64, ge=1, le=65_536)
     """Sequences an optimizer step, over all devices."""
-    micro_batch_size: int = Field(default=2, ge=1)
+    micro_batch_size: int = Field(default=2, ge=1, le=4096)
     """Sequences a device works on at once; accumulation follows from the global size."""
-    learning_rate: float = Field(default=1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0, le=1)
     """Peak learning rate."""
     warmup_ratio: Fraction = 0.05
     """Share of the steps over which the learning rate rises."""
-    max_length: int = Field(default=16384, ge=16)
+    max_length: int = Field(default=16384, ge=16, le=MAX_TOKENS)
     """Tokens of prompt and answer together; longer sequences are left out and counted."""
     precision: Precision = Precision.AUTO
     """Number format of the computation; the optimizer's weights stay in float32. `auto` is bfloat16 on GPUs and on
     processors that have instructions for it, float32 on others."""
     sharding: Sharding = Sharding.ZERO2
     """How DeepSpeed spreads the optimizer over the GPUs; `None` on CPUs."""
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: int = Field(default=50, ge=1, le=1_000_000)
     """Steps between resumable checkpoints; a killed pod loses at most this many."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=MAX_SEED)
     """Seed of shuffling and initialization."""
 
 
 class Rewards(Model):
     """The composite reward (paper equations 2 and 3)."""
 
-    format_valid: float = 1.0
+    format_valid: Reward = 1.0
     """For an answer of the right format."""
-    format_invalid: float = -1.0
+    format_invalid: Reward = -1.0
     """For any other answer."""
-    top1: float = 1.0
+    top1: Reward = 1.0
     """For the ground truth in first place."""
-    top3: float = 2 / 3
+    top3: Reward = 2 / 3
     """For the ground truth in second or third place."""
-    top5: float = 1 / 3
+    top5: Reward = 1 / 3
     """For the ground truth in fourth or fifth place."""
 
 
 class DifficultyMix(Model):
     """Share of easy, medium and hard instances in the RL set (paper A.1: 3:4:3)."""
 
-    easy: int = Field(default=3, ge=0)
+    easy: int = Field(default=3, ge=0, le=1000)
     """Instances solved 6-7 times of 8 (in general: over 5/8, but not always)."""
-    medium: int = Field(default=4, ge=0)
+    medium: int = Field(default=4, ge=0, le=1000)
     """Solved 3-5 times of 8."""
-    hard: int = Field(default=3, ge=0)
+    hard: int = Field(default=3, ge=0, le=1000)
     """Solved 1-2 times of 8."""
 
 
@@ -230,9 +235,9 @@ class DifficultySampling(Model):
     """Responses sampled an instance from the starting checkpoint."""
     mix: DifficultyMix = DifficultyMix()
     """Shares of the difficulty classes."""
-    instances: int = Field(default=500, ge=1)
+    instances: int = Field(default=500, ge=1, le=10_000_000)
     """Instances kept at most."""
-    tasks: int | None = Field(default=None, ge=1)
+    tasks: int | None = Field(default=None, ge=1, le=100_000_000)
     """Training tasks tried at most; all by default."""
     keep_unsolved: bool = False
     """Fill up with instances never or always solved when too few lie between (small models need it)."""
@@ -241,36 +246,36 @@ class DifficultySampling(Model):
 class GRPOHyperparameters(Model):
     """Group relative policy optimization. Defaults: paper appendix Table 5."""
 
-    learning_rate: float = Field(default=1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """Of the policy."""
-    kl_coefficient: float = Field(default=0.001, ge=0)
+    kl_coefficient: float = Field(default=0.001, ge=0, le=100)
     """Weight of the KL term towards the starting checkpoint."""
-    group_size: int = Field(default=8, ge=2)
+    group_size: int = Field(default=8, ge=2, le=1024)
     """Rollouts an instance (G)."""
     temperature: float = Field(default=0.7, gt=0, le=2)
     """Of the rollouts; above 0, or all rollouts of a group would be equal."""
-    train_batch_size: int = Field(default=32, ge=1)
+    train_batch_size: int = Field(default=32, ge=1, le=65_536)
     """Instances a step."""
-    mini_batch_size: int = Field(default=4, ge=1)
+    mini_batch_size: int = Field(default=4, ge=1, le=65_536)
     """Instances an optimizer update; a step makes trainBatchSize / miniBatchSize updates."""
-    micro_batch_size: int = Field(default=4, ge=1)
+    micro_batch_size: int = Field(default=4, ge=1, le=4096)
     """Sequences a device works on at once."""
-    max_prompt_length: int = Field(default=6000, ge=16)
+    max_prompt_length: int = Field(default=6000, ge=16, le=MAX_TOKENS)
     """Tokens; longer prompts are left out."""
-    max_response_length: int = Field(default=8192, ge=16)
+    max_response_length: int = Field(default=8192, ge=16, le=MAX_TOKENS)
     """Tokens a rollout may generate, tool answers included."""
-    tensor_parallel_size: int = Field(default=2, ge=1)
+    tensor_parallel_size: int = Field(default=2, ge=1, le=1024)
     """Of the rollout engine."""
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1, le=1000)
     """Passes over the RL set."""
-    max_steps: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1, le=100_000_000)
     """Stop after this many steps, whatever `epochs` says."""
-    save_steps: int = Field(default=20, ge=1)
+    save_steps: int = Field(default=20, ge=1, le=1_000_000)
     """Steps between resumable checkpoints; a killed pod loses at most this many."""
     precision: Precision = Precision.AUTO
     """Number format of the computation. `auto` is bfloat16 on GPUs; on CPUs float32 with verl, and with ms-swift
     bfloat16 where the processor has instructions for it."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=MAX_SEED)
     """Seed of shuffling and sampling."""
 
 
@@ -322,7 +327,7 @@ class EvaluationSettings(Model):
 
     types: tuple[TaskType, ...] = Field(default=tuple(TaskType), min_length=1)
     """Task types; those the dataset does not have are an error."""
-    samples: int | None = Field(default=None, ge=1)
+    samples: int | None = Field(default=None, ge=1, le=100_000_000)
     """Test tasks for each type at most; all by default."""
     best_of: int = Field(default=1, ge=1, le=64)
     """Answers sampled a task; the report gives best-of-k for k = 1, 2, 4, ... up to this."""
@@ -338,5 +343,5 @@ class EvaluationSettings(Model):
     """Which phases the student was trained to write: what counts as well-formed. With tools false, WithoutTools."""
     single_agent: SingleAgent | None = None
     """Ask the model by a single-agent prompt instead of as a trained student; needs tools false."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of the draw of test tasks and of the bootstrap."""

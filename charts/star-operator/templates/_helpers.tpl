@@ -65,6 +65,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "podSecurity" (include "star-operator.podSecurity" . | fromYaml)
       "clusterDomain" .Values.settings.clusterDomain
       "llmIdleSeconds" .Values.settings.llmIdleSeconds
+      "allowedEngineArgs" (default list .Values.settings.allowedEngineArgs)
+      "allowedEndpointHosts" (default list .Values.settings.allowedEndpointHosts)
       "retention" (default dict .Values.retention)
       "workers" .Values.settings.workers
       "resyncSeconds" .Values.settings.resyncSeconds

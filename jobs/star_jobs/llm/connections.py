@@ -11,6 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from star_contracts.addresses import is_forbidden_address
+from star_contracts.errors import Reason
+from star_jobs.errors import TerminalFailure
+
 KEPT_SECONDS = 4.0
 """How long an idle connection is kept: less than the 5 s after which uvicorn, and so vLLM, closes it."""
 _CONNECTING = "connection.connect_tcp."
@@ -27,9 +31,11 @@ class ReconnectingClient(httpx2.AsyncClient):
         while True:
             opened = answered = False
 
-            async def trace(event: str, _info: dict[str, Any]) -> None:
+            async def trace(event: str, info: dict[str, Any]) -> None:
                 nonlocal opened, answered
                 opened |= event.startswith(_CONNECTING)
+                if event == f"{_CONNECTING}complete":
+                    _refuse_address(info["return_value"].get_extra_info("server_addr"), request.url.host)
                 answered |= event.endswith("receive_response_headers.complete")
 
             request.extensions["trace"] = trace
@@ -38,6 +44,19 @@ class ReconnectingClient(httpx2.AsyncClient):
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
                 if opened or answered:
                     raise
+
+
+def _refuse_address(address: tuple[Any, ...] | None, host: str) -> None:
+    """Refuse a connection, before anything is sent, whose name stands for an address of the node's or the cloud's own.
+
+    Raises TerminalFailure(LLMAccessDenied).
+    """
+    if address is not None and is_forbidden_address(str(address[0])):
+        raise TerminalFailure(
+            Reason.LLM_ACCESS_DENIED,
+            f"{host} is at {address[0]}, where nodes and clouds keep credentials of their own; nothing was sent: name "
+            "an LLM's endpoint in endpoint.url",
+        )
 
 
 def is_in_cluster(url: str) -> bool:

@@ -71,7 +71,7 @@ def is_transient(error: openai.APIError) -> bool:
     """Tell whether the same request may succeed later."""
     if isinstance(error, openai.APIStatusError):
         return (error.status_code in _TRANSIENT_STATUS or error.status_code >= 500) and not _is_unpaid(error)
-    return isinstance(error, openai.APIConnectionError)
+    return isinstance(error, openai.APIConnectionError) and not isinstance(error.__cause__, JobFailure)
 
 
 def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
@@ -80,6 +80,8 @@ def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
     What is about the endpoint's model, key or account ends the work, whatever status it comes with; what is about one
     request is that request's alone.
     """
+    if isinstance(error.__cause__, JobFailure):
+        return error.__cause__
     if not isinstance(error, openai.APIStatusError):
         return not_an_api(endpoint, _detail(error))
     status, detail = error.status_code, _detail(error)

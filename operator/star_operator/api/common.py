@@ -7,11 +7,14 @@ from pydantic import Field, StringConstraints
 from star_contracts.artifact import Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.limits import RateLimits, TokenPrices
+from star_contracts.settings import MAX_TOKENS
 from star_operator.api.meta import CEL
 from star_operator.api.references import refers_to
 from star_operator.core.podmeta import OWN_KEYS_PATTERN, Annotations, Labels
 from star_operator.core.quantity import Quantity
 
+MAX_SECONDS = 10 * 365 * 86400
+"""More than any run lasts, or is kept after its end."""
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 MODEL_URI_PATTERN = (
@@ -264,7 +267,7 @@ class LLMServer(Model):
     """GPUs one layer is split over (`--tensor-parallel-size`)."""
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
     """Groups of layers on different GPUs (`--pipeline-parallel-size`)."""
-    max_model_len: int | None = Field(default=None, ge=16)
+    max_model_len: int | None = Field(default=None, ge=16, le=MAX_TOKENS)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
     """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is
@@ -306,9 +309,9 @@ class RunSpec(Model):
 
     suspend: bool = False
     """Stop the pods and keep the state; switching it off continues."""
-    ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=MAX_SECONDS)
     """Remove the run's pods and Jobs this long after it ended; the resource and its artifact stay."""
-    active_deadline_seconds: int | None = Field(default=None, ge=1)
+    active_deadline_seconds: int | None = Field(default=None, ge=1, le=MAX_SECONDS)
     """Fail an attempt that takes longer."""
     retries: int = Field(default=2, ge=0, le=100)
     """Further attempts after a retryable failure; a terminal one is never retried."""

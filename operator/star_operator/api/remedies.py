@@ -350,6 +350,17 @@ REFUSED = Section(
         ConditionReason.RESERVED_ENGINE_FLAG: Remedy(
             _FAILED, "`engineArgs` sets what a field of the spec sets.", "Use the field the message names."
         ),
+        ConditionReason.FORBIDDEN_ENGINE_FLAG: Remedy(
+            _FAILED,
+            "`engineArgs` has a flag, or a value of one, that loads code, reads files or opens the server.",
+            "Leave it out, or have whoever runs the operator add it to `settings.allowedEngineArgs` of the chart.",
+        ),
+        ConditionReason.FORBIDDEN_ENDPOINT: Remedy(
+            _FAILED,
+            "`endpoint` names a host that pods may not call, or the store's Secret as its key.",
+            "Use an endpoint that the platform allows (`settings.allowedEndpointHosts` of the chart) and a Secret of "
+            "its own.",
+        ),
         ConditionReason.INVALID_OBJECT: Remedy(
             _FAILED,
             "The API server finds an object of this resource invalid; the message has its sentence.",

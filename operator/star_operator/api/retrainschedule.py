@@ -55,7 +55,7 @@ class Drift(Model):
 
     metric: str = Field(pattern=METRIC_PATTERN, max_length=63)
     """A metric of the StarDeployment's status."""
-    below: float
+    below: float = Field(ge=-1e12, le=1e12)
     """The threshold."""
     for_seconds: int = Field(default=3600, ge=0, le=30 * 86400)
     """For how long the metric has to stay under it."""

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from star_contracts.base import Model
+from star_contracts.settings import MAX_TOKENS
 from star_operator.api.common import OWN_FLAGS, Compute, EngineFlag
 from star_operator.api.meta import CEL
 
@@ -26,7 +27,7 @@ class ServerTemplate(Model):
     """Independent copies of the server behind one Service."""
     tensor_parallel_size: int = Field(default=1, ge=1, le=1024)
     """GPUs one layer is split over (`--tensor-parallel-size`)."""
-    max_model_len: int | None = Field(default=None, ge=16)
+    max_model_len: int | None = Field(default=None, ge=16, le=MAX_TOKENS)
     """Tokens of prompt and answer together (`--max-model-len`)."""
     dtype: str = Field(default="auto", pattern=r"^(auto|bfloat16|float16|float32)$")
     """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is

@@ -31,7 +31,7 @@ class SFTJobSpec(RunSpec):
     """The TeacherRun whose kept trajectories are trained on."""
     variant: Variant = Variant.FULL
     """What the trajectories are serialized into."""
-    samples: int | None = Field(default=None, ge=1)
+    samples: int | None = Field(default=None, ge=1, le=100_000_000)
     """Kept trajectories used at most, the first passes first and in balance over the task types; all by default."""
     hyperparameters: SFTHyperparameters = SFTHyperparameters()
     """Defaults: the paper's appendix, Table 4."""

@@ -52,7 +52,7 @@ class GateRule(Model):
     """A metric of the Evaluation's report: `hrAvg`, `hr1`, `hr3`, `hr5`, `valid`, `latencyP95`, ..."""
     comparison: Comparison = Comparison.AT_LEAST
     """Which way the metric is held against value or baseline."""
-    value: float | None = None
+    value: float | None = Field(default=None, ge=-1e12, le=1e12)
     """The threshold as a number."""
     baseline: str | None = Field(default=None, pattern=METRIC_PATTERN, max_length=63)
     """The threshold as another metric of the same report, e.g. `random.hrAvg`."""

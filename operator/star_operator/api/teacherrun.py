@@ -60,10 +60,10 @@ class TeacherRunSpec(RunSpec):
     """Inference passes over each sample; all that hit are kept (paper A.1)."""
     split: TaskSplit = TaskSplit.TRAIN
     """Test measures the teacher itself (hit rates in status and stats.json); no SFTJob takes its trajectories."""
-    tasks: int | None = Field(default=None, ge=1)
+    tasks: int | None = Field(default=None, ge=1, le=100_000_000)
     """Tasks at most; all by default. Test tasks are drawn as an Evaluation draws them, equally many of each type: 50 of
     five types are those of its settings.samples 10 and default seed."""
-    token_budget: int | None = Field(default=None, ge=1)
+    token_budget: int | None = Field(default=None, ge=1, le=1_000_000_000_000_000)
     """Tokens of prompts and answers that the whole run may spend, over all models and attempts. When they are used up
     the run fails with reason TokenBudgetSpent; a run of the same name with a larger one reuses what is finished."""
     previous: TeacherRunRef | None = None

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue
 
 from star_contracts.base import Model
-from star_operator.core.outside import CABundle, Proxy
+from star_operator.core.engineargs import EngineFlagName
+from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.settings import ImageSet, Pool, RetentionSettings, StoreSettings, Toleration
 
@@ -29,6 +30,10 @@ class SettingsValues(Model):
     """DNS domain of the cluster."""
     llm_idle_seconds: int = Field(default=120, ge=0)
     """Seconds an LLM server that nobody uses is kept, in case the next stage wants it."""
+    allowed_engine_args: tuple[EngineFlagName, ...] = ()
+    """Flags of `vllm serve` that `engineArgs` may set besides those that only change how fast it serves."""
+    allowed_endpoint_hosts: tuple[HostPattern, ...] = ()
+    """Hosts that `endpoint.url` may name, and `.domains` for all below one; empty for any."""
     workers: int = Field(default=8, ge=1, le=256)
     """Resources reconciled at the same time."""
     resync_seconds: int = Field(default=300, ge=10)

@@ -26,7 +26,7 @@ class VerbalizationSpec(RunSpec):
     """For whom signals are put into words."""
     summaries: bool = True
     """Summarize the histories of the dataset's tasks that are longer than a prompt shows, for teacher and student."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Users and items each at most; for trying things out."""
     previous: VerbalizationRef | None = None
     """An earlier Verbalization to refresh: entries whose neighbours or history, item texts, model, prompt and sampling

@@ -4,13 +4,14 @@ Multi-node servers use vLLM's own multiprocessing backend (`--nnodes`, `--node-r
 the first adds `--headless`): no Ray cluster is needed (docs.vllm.ai, Parallelism and Scaling).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from star_operator.api.common import RESERVED_FLAGS, LLMServer
 from star_operator.builders.pod import EnvValue, FieldRef
 from star_operator.builders.step import ServerPlan
+from star_operator.core.engineargs import refusal
 from star_operator.core.errors import InvalidSpec
 from star_operator.core.quantity import amount
 from star_operator.core.reasons import ConditionReason
@@ -43,15 +44,19 @@ def serve_command(pool: Pool) -> tuple[str, ...]:
     return ("star-job", "vllm") if pool.image_variant == "cpu" else ("vllm", "serve")
 
 
-def serve_args(plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = None) -> tuple[str, ...]:
+def serve_args(
+    plan: ServerPlan, pool: Pool, field: str, peers: Peers | None = None, further: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the arguments behind `vllm serve`. `field` is the path of the server in the spec, for errors.
 
     `--generation-config vllm` keeps defaults that ship with a model out: requests say how they are sampled. engineArgs
     come last and win.
-    Raises InvalidSpec(ReservedEngineFlag) for a flag that a field of the spec sets.
+    `further` are the flags that the platform allows besides those that every resource may set.
+    Raises InvalidSpec: ReservedEngineFlag for a flag that a field of the spec sets, ForbiddenEngineFlag for one that is
+    not allowed.
     """
     server = plan.server
-    _refuse_reserved(server, field)
+    _refuse_flags(server, field, further)
     model, revision = _model(plan)
     args = [model, "--served-model-name", plan.served_model, "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
     args += ["--revision", revision] if revision else []
@@ -100,7 +105,7 @@ def flag_value(server: LLMServer, name: str) -> str | None:
     return next((value for flag, _, value in reversed([*flags]) if flag == name), None)
 
 
-def _refuse_reserved(server: LLMServer, field: str) -> None:
+def _refuse_flags(server: LLMServer, field: str, further: Sequence[str]) -> None:
     for flag in server.engine_args:
         name = flag.partition("=")[0]
         if name in RESERVED_FLAGS:
@@ -108,6 +113,9 @@ def _refuse_reserved(server: LLMServer, field: str) -> None:
                 ConditionReason.RESERVED_ENGINE_FLAG,
                 f"{field}.engineArgs must not contain {name}: {RESERVED_FLAGS[name]}",
             )
+        refused = refusal(flag, further)
+        if refused is not None:
+            raise InvalidSpec(ConditionReason.FORBIDDEN_ENGINE_FLAG, f"{field}.engineArgs: {refused}")
 
 
 def _model(plan: ServerPlan) -> tuple[str, str]:

@@ -197,7 +197,7 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
     main = Container(
         role="vllm",
         command=serve_command(pool),
-        args=serve_args(plan, pool, server.field, peers),
+        args=serve_args(plan, pool, server.field, peers, settings.allowed_engine_args),
         env=serve_env(plan),
         defaults=serve_defaults(plan, pool),
         ports={"http": PORT} if answers else {},

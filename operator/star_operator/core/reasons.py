@@ -83,6 +83,8 @@ class ConditionReason(StrEnum):
     NO_IMAGE_VARIANT = "NoImageVariant"
     NOT_A_GROUP = "NotAGroup"
     RESERVED_ENGINE_FLAG = "ReservedEngineFlag"
+    FORBIDDEN_ENGINE_FLAG = "ForbiddenEngineFlag"
+    FORBIDDEN_ENDPOINT = "ForbiddenEndpoint"
     INVALID_OBJECT = "InvalidObject"
     NAME_TAKEN = "NameTaken"
     NO_SUCH_METRIC = "NoSuchMetric"

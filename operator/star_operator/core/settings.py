@@ -6,7 +6,8 @@ from pydantic import Field, StringConstraints
 
 from star_contracts.base import Model
 from star_contracts.job import Store
-from star_operator.core.outside import CABundle, Proxy
+from star_operator.core.engineargs import EngineFlagName
+from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.quantity import Quantity
 
@@ -114,6 +115,10 @@ class Settings(Model):
     cluster_domain: str = "cluster.local"
     llm_idle_seconds: int = 120
     """How long a server that nobody uses is kept, in case the next stage wants it."""
+    allowed_engine_args: tuple[EngineFlagName, ...] = ()
+    """Flags of `vllm serve` that resources may set besides those of `core.engineargs`."""
+    allowed_endpoint_hosts: tuple[HostPattern, ...] = ()
+    """Hosts, and domains with a dot in front, that endpoints may be at; empty: any but those of the node."""
     retention: RetentionSettings = RetentionSettings()
     """What is kept."""
     workers: int = 8

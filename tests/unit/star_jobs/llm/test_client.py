@@ -6,12 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from star_contracts import addresses
 from star_contracts.errors import Reason
 from star_contracts.job import LLMEndpoint
 from star_contracts.settings import Sampling
@@ -383,3 +385,17 @@ def test_an_answer_is_a_reply_that_can_be_written_or_no_chat_completion(content:
             raise
     else:
         "".join(reply.texts).encode()
+
+
+@pytest.mark.bad_input
+async def test_a_name_that_stands_for_a_nodes_own_address_is_sent_nothing(
+    llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "_METADATA_NETS", (ip_network("127.0.0.0/8"),))
+    async with LLMClient(llm.endpoint()) as client:
+        with pytest.raises(TerminalFailure, match="nothing was sent") as caught:
+            await client.wait_ready()
+        with pytest.raises(TerminalFailure, match="nothing was sent"):
+            await client.chat(HELLO, sampling=SAMPLING)
+    assert caught.value.reason == Reason.LLM_ACCESS_DENIED
+    assert llm.requests == []

@@ -259,7 +259,7 @@ def test_brief_answers_are_named_after_the_kinds_shown(library: Library) -> None
         done = library.verbalize(llm.endpoint(), limit=10)
         schemas = [r["response_format"]["json_schema"]["schema"] for r in llm.requests]
     assert done.result.metrics["withoutWords"] == 0
-    assert all("Drama" in s["properties"]["name"]["enum"] for s in schemas[:1])
+    assert any("Drama" in s["properties"]["name"]["enum"] for s in schemas)  # in which order they came is chance
     assert all(len(s["properties"]["name"]["enum"]) <= 10 for s in schemas)
 
 

@@ -49,7 +49,7 @@ def test_an_artifact_is_fetched_first_and_served_offline() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "given"),
-    [((), None), (("--chat-template=/etc/t.jinja",), "/etc/t.jinja"), (("--chat-template=a", "--x=1"), "a")],
+    [((), None), (("--chat-template={{ a }}",), "{{ a }}"), (("--chat-template={{ a }}", "--seed=1"), "{{ a }}")],
 )
 def test_a_model_needs_no_chat_template_where_its_server_has_one(flags: tuple[str, ...], given: str | None) -> None:
     found = plan(engine_args=flags)
@@ -108,6 +108,15 @@ def test_flags_that_fields_set_are_refused(flag: str) -> None:
     assert caught.value.reason == "ReservedEngineFlag"
     assert f"spec.llm.server.engineArgs must not contain {flag.partition('=')[0]}" in caught.value.message
     assert "secret" not in caught.value.message.replace("secrets do not belong", "")
+
+
+@pytest.mark.bad_input
+def test_flags_that_load_code_are_refused_unless_the_platform_allows_them() -> None:
+    found = plan(engine_args=("--trust-remote-code",))
+    with pytest.raises(InvalidSpec, match=r"ForbiddenEngineFlag.*spec\.llm\.server\.engineArgs: --trust-remote-code"):
+        serve_args(found, CPU, "spec.llm.server")
+    args = serve_args(found, CPU, "spec.llm.server", further=("--trust-remote-code",))
+    assert args[-1] == "--trust-remote-code"
 
 
 def test_the_service_reaches_those_who_answer() -> None:
