@@ -248,7 +248,7 @@ class PromotionLimits(Model):
 
     seconds: int = Field(default=600, ge=10, le=3600)
     """For everything together."""
-    fetch_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    fetch_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, le=64 * 1024**3)
     """What of the repository is kept on the pod's disk."""
     retries: int = Field(default=8, ge=0, le=64)
     """How often it begins anew as the branch has moved."""
