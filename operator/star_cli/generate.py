@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from star_cli.local.binaries import Binaries
-from star_operator.api import crd, kustomize, reference, troubleshooting, values
+from star_operator.api import approvals, crd, kustomize, reference, troubleshooting, values
 from star_operator.api.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,12 +30,13 @@ def pure_files() -> dict[Path, str]:
         Path(f"charts/star-operator/resources/crds/{crd.file_stem(kind.INFO)}.yaml"): crd.render(kind) for kind in KINDS
     }
     schema = {Path("charts/star-operator/values.schema.json"): values.render()}
+    guard = {Path("charts/star-operator/resources/approvals.yaml"): approvals.render()}
     pages = {
         Path("docs/reference.md"): reference.render(),
         Path("docs/troubleshooting.md"): troubleshooting.render(),
     }
     renaming = {Path("manifests/kustomize") / name: text for name, text in kustomize.files().items()}
-    return crds | schema | pages | renaming
+    return crds | schema | guard | pages | renaming
 
 
 def install_manifest() -> str:

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from star_cli import promotion as promotion_commands
 from star_cli import retention as retention_commands
 from star_cli.checkpoints.cli import app as checkpoint_app
 from star_cli.demo import cli as demo_commands
@@ -29,6 +30,11 @@ app.command()(retention_commands.gc)
 app.command()(retention_commands.pin)
 app.command()(retention_commands.unpin)
 app.add_typer(checkpoint_app, name="checkpoint")
+app.command("promote")(promotion_commands.promote_command)
+app.command("approve")(promotion_commands.approve_command)
+app.command("override")(promotion_commands.override_command)
+app.command("hold")(promotion_commands.hold_command)
+app.command("release")(promotion_commands.release_command)
 app.add_typer(local_app, name="local")
 app.add_typer(images_app, name="images")
 

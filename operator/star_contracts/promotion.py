@@ -55,6 +55,8 @@ FILE_PATTERN = r"^[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]*(/[A-Za-z0-9_@+=-][A-Za-z0-9
 FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*(\[[^\[\]]{1,200}\])*(\.[A-Za-z_][A-Za-z0-9_-]*(\[[^\[\]]{1,200}\])*)*$"
 """Keys with dots between them; `[3]` picks an item of a list by its place, `[name=student]` by what it says."""
 MARKER_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+PERSON_PATTERN = r"^[^<>\x00-\x1f]+$"
+EMAIL_PATTERN = r"^[^<>\s\x00-\x1f]+@[^<>\s\x00-\x1f]+$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}([0-9a-f]{24})?$"
 
 Repository = Annotated[str, StringConstraints(pattern=REPOSITORY_PATTERN, max_length=512)]
@@ -151,10 +153,10 @@ class PromotionIdentity(Model):
 class Author(Model):
     """Who the commit is by."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^<>\x00-\x1f]+$")]
-    email: Annotated[
-        str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^<>\s\x00-\x1f]+@[^<>\s\x00-\x1f]+$")
-    ]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PERSON_PATTERN)]
+    """As the commit has it."""
+    email: Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=EMAIL_PATTERN)]
+    """As the commit has it."""
 
 
 class Forge(Model):
@@ -246,7 +248,7 @@ class PromotionLimits(Model):
 
     seconds: int = Field(default=600, ge=10, le=3600)
     """For everything together."""
-    fetch_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    fetch_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, le=64 * 1024**3)
     """What of the repository is kept on the pod's disk."""
     retries: int = Field(default=8, ge=0, le=64)
     """How often it begins anew as the branch has moved."""

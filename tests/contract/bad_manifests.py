@@ -573,4 +573,86 @@ BAD: Final[tuple[Bad, ...]] = (
         {"spec.pipeline.dataset": GONE},
         ("spec.pipeline:", "needs dataset: give it a template or use"),
     ),
+    # Promotions and environments.
+    Bad(
+        "checkpoint-without-a-digest",
+        "promotion",
+        {"spec.checkpoint": {"uri": "s3://star/models/x"}},
+        ("spec.checkpoint:", "uri needs digest"),
+    ),
+    Bad("no-checkpoint", "promotion", {"spec.checkpoint": {}}, ("spec.checkpoint:", "set exactly one of name")),
+    Bad(
+        "a-model-of-a-hub",
+        "promotion",
+        {"spec.checkpoint": {"uri": "hf://Qwen/Qwen3-1.7B", "digest": f"sha256:{'0' * 64}"}},
+        ("spec.checkpoint.uri", "must be s3://bucket/path"),
+    ),
+    Bad(
+        "a-password-in-the-repository",
+        "promotion",
+        {"spec.target.repository": "https://me:secret@git.example.com/o/r.git"},
+        ("spec.target.repository", "no password", "git.secretRef"),
+    ),
+    Bad(
+        "plain-http",
+        "promotion",
+        {"spec.target.repository": "http://git.example.com/o/r.git"},
+        ("spec.target.repository", "https://host/path"),
+    ),
+    Bad(
+        "up-and-away",
+        "promotion",
+        {"spec.target.path": "../star.yaml"},
+        ("spec.target.path", "no part begins with a dot"),
+    ),
+    Bad("a-ref-as-a-branch", "promotion", {"spec.target.branch": "main^"}, ("spec.target.branch", "a branch's name")),
+    Bad(
+        "field-and-marker", "promotion", {"spec.target.field": "spec.checkpoint"}, ("spec.target:", "field", "not both")
+    ),
+    Bad("no-forge", "promotion", {"spec.git.forge": GONE}, ("spec:", "mode PullRequest needs git.forge")),
+    Bad(
+        "an-approval-of-nothing",
+        "promotion",
+        {"spec.approvals": [{"user": "ann", "digest": "latest"}]},
+        ("spec.approvals[0].digest", "must be a digest"),
+    ),
+    Bad(
+        "two-approvals-of-one",
+        "promotion",
+        {"spec.approvals": [{"user": "ann", "digest": f"sha256:{digit * 64}"} for digit in "01"]},
+        ("spec.approvals[1]: Duplicate value",),
+    ),
+    Bad("a-soak-of-nowhere", "promotionpolicy", {"spec.after": GONE}, ("spec:", "requires.soak needs to know where")),
+    Bad(
+        "auto-of-nothing",
+        "promotionpolicy",
+        {"spec.after": GONE, "spec.requires.soak": GONE},
+        ("spec:", "auto needs to know what to promote"),
+    ),
+    Bad(
+        "from-and-after",
+        "promotionpolicy",
+        {"spec.from": {"series": "weekly"}},
+        ("spec:", "one with after takes what arrived there: leave one out"),
+    ),
+    Bad(
+        "a-freeze-that-ends-first",
+        "promotionpolicy",
+        {"spec.freezes.0.end": "2026-12-17T00:00:00Z"},
+        ("spec.freezes[0]:", "start must be before end"),
+    ),
+    Bad(
+        "a-freeze-of-some-day",
+        "promotionpolicy",
+        {"spec.freezes.0.start": "Christmas"},
+        ("spec.freezes[0].start", "RFC 3339 in UTC"),
+    ),
+    Bad("environment-in-no-zone", "promotionpolicy", {"spec.timeZone": "Mars/Base"}, ("spec:", "IANA data base")),
+    Bad("a-window-that-never-opens", "promotionpolicy", {"spec.windows.0.days": []}, ("spec.windows[0].days",)),
+    Bad(
+        "a-rule-without-a-threshold",
+        "promotionpolicy",
+        {"spec.requires.verdicts.0": {"metric": "hrAvg"}},
+        ("spec.requires.verdicts[0]:", "set exactly one of value"),
+    ),
 )

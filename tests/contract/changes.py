@@ -30,6 +30,10 @@ BAD_CHANGES: Final[tuple[Change, ...]] = (
     Change("fewer-retries", "evaluation", {"spec.retries": 0}, "spec.retries"),
     Change("another-digest", "checkpoint", {"spec.digest": f"sha256:{'0' * 64}"}, "spec.digest"),
     Change("another-lineage", "checkpoint", {"spec.lineage.producerName": "me"}, "spec.lineage"),
+    Change("another-place", "promotion", {"spec.target.path": "dev/star.yaml"}, "spec.target"),
+    Change("another-mode", "promotion", {"spec.mode": "Commit"}, "spec.mode"),
+    Change("no-environment", "promotion", {"spec.environment": GONE}, "spec.environment"),
+    Change("another-checkpoint", "promotion", {"spec.checkpoint.name": "other"}, "spec.checkpoint"),
 )
 
 GOOD_CHANGES: Final[tuple[Change, ...]] = (
@@ -39,6 +43,9 @@ GOOD_CHANGES: Final[tuple[Change, ...]] = (
     Change("priority", "sftjob", {"spec.compute.priorityClassName": "high"}, "spec.compute.priorityClassName"),
     Change("queue", "grpojob", {"spec.compute.queueName": "research"}, "spec.compute.queueName"),
     Change("new-checkpoint", "stardeployment", {"spec.checkpoint.checkpoint": "new"}, "spec.checkpoint.checkpoint"),
+    Change("suspend-a-promotion", "promotion", {"spec.suspend": True}, "spec.suspend"),
+    Change("cancel-a-promotion", "promotion", {"spec.cancel": True}, "spec.cancel"),
+    Change("fewer-approvals", "promotionpolicy", {"spec.requires.approvals": 1}, "spec.requires.approvals"),
     Change("no-gates", "stardeployment", {"spec.gates": GONE}, "spec.gates"),
 )
 """Changes that must be taken."""

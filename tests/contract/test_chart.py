@@ -132,7 +132,7 @@ def test_a_registry_goes_in_front_of_every_image() -> None:
     settings = yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"])
     references = [reference for images in settings["images"].values() for reference in images.values()]
     references.append(only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"])
-    assert len(references) == 11
+    assert len(references) == 13
     assert all(reference.startswith("registry.example.com:5000/mirror/star/") for reference in references)
 
 

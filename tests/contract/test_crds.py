@@ -18,6 +18,10 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.INFO.k
 
 ELSEWHERE = ".spec.pipeline."
 """What a schedule's template has is explained with StarPipeline."""
+PLACE: dict[str, Any] = {
+    "target": {"repository": "git@git.example.com:o/r.git", "branch": "main", "path": "prod.yaml"},
+    "git": {"secretRef": {"name": "git"}, "author": {"name": "STAR", "email": "star@example.com"}},
+}
 MINIMAL: dict[str, dict[str, Any]] = {
     "RecDataset": {"source": {"format": "MovieLens", "uri": "s3://star/raw/x"}},
     "Verbalization": {"dataset": {"name": "d"}, "llm": {"server": {"model": {"checkpoint": "base"}}}},
@@ -44,6 +48,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "schedule": "0 3 * * SUN",
         "pipeline": {"dataset": {"template": {"source": {"format": "MovieLens", "uri": "s3://star/raw/x"}}}},
     },
+    "PromotionPolicy": PLACE,
+    "Promotion": {**PLACE, "checkpoint": {"name": "grpo"}},
 }
 """The least one can say."""
 

@@ -95,6 +95,10 @@ def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resou
         "create starpipelines.star.recsys.dev",
         "delete starpipelines.star.recsys.dev",
         "create tokenreviews.authentication.k8s.io",
+        "create promotions.star.recsys.dev",
+        "delete promotions.star.recsys.dev",
+        "list validatingadmissionpolicies.admissionregistration.k8s.io",
+        "list validatingadmissionpolicybindings.admissionregistration.k8s.io",
     ],
 )
 def test_what_else_it_needs(installed: Kubectl, action: str) -> None:
@@ -123,6 +127,9 @@ def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
         "create serviceaccounts/token",
         "create clusterrolebindings.rbac.authorization.k8s.io",
         "list nodes",
+        "patch validatingadmissionpolicies.admissionregistration.k8s.io",
+        "approve promotions.star.recsys.dev",
+        "override promotions.star.recsys.dev",
         "patch namespaces",
         "create namespaces",
         "delete namespaces",

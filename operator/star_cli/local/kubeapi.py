@@ -63,10 +63,13 @@ class KubeApi:
         response = self._send("GET", path, accept=(200, 404))
         return None if response.status_code == 404 else response.json()
 
-    def apply(self, manifest: Mapping[str, Any]) -> Object:
-        """Server-side apply of one object, taking over fields that someone else had set."""
+    def apply(self, manifest: Mapping[str, Any], path: str | None = None) -> Object:
+        """Server-side apply of one object, taking over fields that someone else had set.
+
+        `path` is its URL path, for kinds that this module does not know.
+        """
         metadata = manifest["metadata"]
-        path = object_path(manifest["kind"], metadata["name"], metadata.get("namespace", ""))
+        path = path or object_path(manifest["kind"], metadata["name"], metadata.get("namespace", ""))
         response = self._send(
             "PATCH",
             path,
@@ -80,6 +83,10 @@ class KubeApi:
         """Server-side apply of several objects, in order."""
         for manifest in manifests:
             self.apply(manifest)
+
+    def create(self, path: str, manifest: Mapping[str, Any]) -> Object:
+        """Create one object in the collection at `path`; of a review, the answer."""
+        return dict(self._send("POST", path, body=manifest).json())
 
     def merge(self, path: str, patch: Mapping[str, Any]) -> Object:
         """JSON merge patch of the object (or subresource) at `path`."""

@@ -19,6 +19,7 @@ CRON_PATTERN = "^{} +{} +{} +{} +{}$".format(
 """Five fields in capitals, each within its range (crontab(5)); L, LW, 5L and 5#2 as cronsim has them."""
 ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 CLOCK_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+TIME_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 
 SHORT_MONTHS = (
     r"!self.schedule.matches(r'^\S+ +\S+ +(30|31)(,(30|31))* +(0?2|FEB)(,(0?2|FEB))* +\*$') && "

@@ -6,6 +6,8 @@ from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.grpojob import GRPOJob
 from star_operator.api.meta import Resource
+from star_operator.api.promotion import Promotion
+from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.recdataset import RecDataset
 from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
@@ -25,5 +27,7 @@ KINDS: tuple[type[Resource[Any, Any]], ...] = (
     StarDeployment,
     StarPipeline,
     RetrainSchedule,
+    PromotionPolicy,
+    Promotion,
 )
 BY_KIND = {kind.INFO.kind: kind for kind in KINDS}

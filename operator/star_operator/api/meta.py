@@ -47,11 +47,11 @@ class Phase(StrEnum):
     FAILED = "Failed"
     """Given up; the Ready condition says why and what to do."""
     GATED = "Gated"
-    """StarDeployment: the checkpoint failed its gates and takes no traffic."""
+    """StarDeployment: the checkpoint failed its gates and takes no traffic. Promotion: it failed a requirement."""
     DEGRADED = "Degraded"
     """StarDeployment: serving, but not as asked."""
     READY = "Ready"
-    """StarDeployment: serving as asked. Checkpoint: usable."""
+    """StarDeployment: serving as asked. Checkpoint: usable. PromotionPolicy: it governs its place."""
 
 
 class Condition(Model):

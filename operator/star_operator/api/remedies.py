@@ -119,6 +119,33 @@ WELL = Section(
             "A Job holds the checkpoint's signatures and its Evaluation's report against their digests.",
             "Wait; the message tells of a pod that does not start.",
         ),
+        ConditionReason.GOVERNING: Remedy(
+            (Phase.READY,),
+            "A PromotionPolicy governs every Promotion to its place.",
+            "See `status.promoted`, and the Promotions for who waits.",
+        ),
+        ConditionReason.APPROVED: Remedy(
+            _WAITS, "Somebody approved a Promotion's digest.", "See `status.approvals` for who and when."
+        ),
+        ConditionReason.SOAKING: Remedy(
+            _WAITS,
+            "The checkpoint has not served for long enough in the environment that the policy names.",
+            "Wait until the time that the message tells. One that does not serve there now gains no time.",
+        ),
+        ConditionReason.COMMITTING: Remedy(
+            _RUNS, "All that is required holds, and a Job makes the commit.", "Wait; its pod's log says more."
+        ),
+        ConditionReason.PULL_REQUEST_OPEN: Remedy(
+            _WAITS,
+            "The pull request waits for somebody to merge it.",
+            "Review and merge it, close it, or set `spec.cancel`.",
+        ),
+        ConditionReason.CLOSING_PULL_REQUEST: Remedy(
+            _RUNS, "`spec.cancel` is true and the pull request is being closed.", "Wait."
+        ),
+        ConditionReason.PROMOTED: Remedy(
+            _ENDED_WELL, "The digest stands at the place.", "See `status.commit` and `status.pullRequest`."
+        ),
         ConditionReason.CANCELLING: Remedy(_RUNS, "`spec.cancel` is true and stages are being ended.", "Wait."),
     },
 )
@@ -213,6 +240,47 @@ WAITS = Section(
             "A run had not started within `spec.startingDeadlineSeconds` of its time.",
             "Wait for the next time, or raise the deadline, the budget or the number of runs.",
         ),
+        ConditionReason.FROZEN: Remedy(
+            _WAITS,
+            "`spec.freezes` of the PromotionPolicy covers this time.",
+            "Wait until the time that the message tells, or shorten the freeze.",
+        ),
+        ConditionReason.HELD: Remedy(
+            _WAITS,
+            "The environment is held at another digest (`spec.hold` of the PromotionPolicy).",
+            "`starctl release` it, once the reason is gone. No override passes a hold.",
+        ),
+        ConditionReason.NOT_IN_ORDER: Remedy(
+            _WAITS,
+            "The digest has not arrived in the environment that comes before this one (`spec.after`).",
+            "Promote it there first.",
+        ),
+        ConditionReason.NOT_MEASURED: Remedy(
+            _WAITS,
+            "The policy requires a figure, or the age of the data, and nothing has measured this digest yet.",
+            "Create an Evaluation whose `spec.llm.server.model` has this digest, or wait for the one that runs.",
+        ),
+        ConditionReason.AWAITING_APPROVAL: Remedy(
+            _WAITS,
+            "The policy requires more approvals of this digest.",
+            "`starctl approve` by somebody with the verb `approve` on promotions.",
+        ),
+        ConditionReason.APPROVALS_UNGUARDED: Remedy(
+            _WAITS,
+            "The ValidatingAdmissionPolicy about approvals, or its binding, is missing or was changed: anybody could "
+            "write anybody's name.",
+            "Apply both as the chart has them.",
+        ),
+        ConditionReason.NOT_OBSERVABLE: Remedy(
+            _WAITS,
+            "`spec.serves` names a StarDeployment of another namespace that does not let this one look.",
+            "Add this namespace to its annotation `star.recsys.dev/observers`.",
+        ),
+        ConditionReason.IN_FLIGHT: Remedy(
+            _WAITS,
+            "Another Promotion to the same place has begun and not ended.",
+            "Wait; merge or close its pull request, or cancel it.",
+        ),
         ConditionReason.NAMESPACE_TERMINATING: Remedy(
             _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
         ),
@@ -254,6 +322,21 @@ REFUSED = Section(
             (Phase.DEGRADED,),
             "More namespaces are selected than one schedule can keep a row of; the last by name are left out.",
             "Divide them among schedules by `spec.namespaceSelector`.",
+        ),
+        ConditionReason.POLICY_CONFLICT: Remedy(
+            (Phase.WAITING, Phase.DEGRADED),
+            "Two PromotionPolicies govern the same place, however they spell it.",
+            "Delete one of them, or correct its `spec.target`.",
+        ),
+        ConditionReason.ORDER_CYCLE: Remedy(
+            (Phase.WAITING, Phase.DEGRADED),
+            "Environments come after each other in a circle (`spec.after`).",
+            "Leave `after` out of the first one.",
+        ),
+        ConditionReason.NOT_GOVERNED: Remedy(
+            _WAITS,
+            "`spec.environment` names a PromotionPolicy that governs another place.",
+            "Create a Promotion with the policy's target, or without `environment`.",
         ),
         ConditionReason.DIGEST_MISMATCH: Remedy(
             _FAILED,
@@ -365,6 +448,34 @@ RAN = Section(
             _FAILED,
             "The StarDeployment was told to serve another model before this pipeline's was rolled out.",
             "Nothing, where that was meant; else set its `spec.checkpoint` to this pipeline's `status.checkpoint`.",
+        ),
+        ConditionReason.VERDICT_FAILED: Remedy(
+            (Phase.GATED,),
+            "A figure of this digest is not what the PromotionPolicy requires; nothing was committed.",
+            "Promote a better checkpoint; measure again where the measurement was at fault; or override it.",
+        ),
+        ConditionReason.DATA_TOO_OLD: Remedy(
+            (Phase.GATED,),
+            "The raw data are older than `requires.maxDataAgeDays` of the PromotionPolicy.",
+            "Prepare newer data, and measure or train on these.",
+        ),
+        ConditionReason.OVERRIDDEN: Remedy(
+            (Phase.RUNNING, Phase.SUCCEEDED),
+            "Somebody with the verb `override` decided to do without requirements; the message tells which and why.",
+            "Nothing, where that was meant; else revert the commit.",
+        ),
+        ConditionReason.SUPERSEDED: Remedy(
+            _FAILED, "A later automatic Promotion has moved the place on before this one could begin.", "Nothing."
+        ),
+        ConditionReason.PULL_REQUEST_CLOSED: Remedy(
+            _FAILED,
+            "The pull request was closed without being merged.",
+            "Nothing, where that was meant; else create a new Promotion.",
+        ),
+        ConditionReason.NOT_STANDING: Remedy(
+            _FAILED,
+            "The pull request was merged, and another digest stands at the place.",
+            "Look at what was changed in review; create a new Promotion to move the digest again.",
         ),
     },
 )

@@ -5,6 +5,16 @@ status, where patterns stay what they are.
 """
 
 from star_contracts.artifact import DIGEST_PATTERN, S3_URI_PATTERN
+from star_contracts.promotion import (
+    BRANCH_PATTERN,
+    EMAIL_PATTERN,
+    FIELD_PATTERN,
+    FILE_PATTERN,
+    FORGE_PATTERN,
+    MARKER_PATTERN,
+    PERSON_PATTERN,
+    REPOSITORY_PATTERN,
+)
 from star_operator.api.common import (
     DATA_KEY_PATTERN,
     DNS_LABEL,
@@ -13,7 +23,7 @@ from star_operator.api.common import (
     MODEL_URI_PATTERN,
     NAME_PATTERN,
 )
-from star_operator.api.cron import CLOCK_PATTERN, CRON_PATTERN, ZONE_PATTERN
+from star_operator.api.cron import CLOCK_PATTERN, CRON_PATTERN, TIME_PATTERN, ZONE_PATTERN
 from star_operator.api.signatures import PUBLIC_KEY_PATTERN
 from star_operator.api.stardeployment import METRIC_PATTERN, ORIGIN_PATTERN
 from star_operator.api.starpipeline import VARIANT_PATTERN
@@ -36,6 +46,16 @@ SENTENCES: dict[str, str] = {
     CRON_PATTERN: "must be five fields as in crontab(5), names in capitals: minute, hour, day of month, month, day of "
     "week, e.g. 30 2 * * MON",
     ZONE_PATTERN: "must be a zone of the IANA data base, e.g. Europe/Berlin or Etc/UTC",
+    TIME_PATTERN: "must be a time as RFC 3339 in UTC and whole seconds, e.g. 2026-12-23T16:00:00Z",
+    REPOSITORY_PATTERN: "must be https://host/path, ssh://user@host/path or user@host:path: no password, no query and "
+    "no other protocol; credentials belong into the Secret that git.secretRef names",
+    BRANCH_PATTERN: "must be a branch's name, e.g. main or env/prod, without refs/heads/",
+    FILE_PATTERN: "must be a path from the repository's root, e.g. apps/prod/star.yaml; no part begins with a dot",
+    FIELD_PATTERN: "must be keys with dots between them, e.g. spec.checkpoint or spec.items[0]",
+    MARKER_PATTERN: "must be a marker's name: lower-case letters, digits, - and ., e.g. amazon-prod",
+    FORGE_PATTERN: "must be the forge's https:// address, e.g. https://git.example.com",
+    PERSON_PATTERN: "must be a name as in a commit, without < and >",
+    EMAIL_PATTERN: "must be an e-mail address without < and >",
     CLOCK_PATTERN: "must be a time of day from 00:00 to 23:59, e.g. 22:00",
     ORIGIN_PATTERN: "must be an origin as browsers send it, https://host or https://host:port without a path, or *",
 }

@@ -26,6 +26,8 @@ from star_operator.api.signatures import RequireSignatures
 
 METRIC_PATTERN = r"^[A-Za-z][A-Za-z0-9_.]*$"
 ORIGIN_PATTERN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
+MAX_SERVED = 32
+"""Rows of what has served."""
 Origin = Annotated[str, Field(pattern=ORIGIN_PATTERN, max_length=253)]
 """Scheme, host and port as browsers send them in `Origin`: no path and no slash at the end."""
 
@@ -197,11 +199,32 @@ class OnlineStatus(Model):
     """RFC 3339, UTC: when they were added up. Figures that stay are confirmed every half hour."""
 
 
+class ServedStatus(Model):
+    """How long a checkpoint has served with one share of the traffic."""
+
+    digest: str
+    """Digest of the checkpoint."""
+    weight: int = 0
+    """Its share, in percent."""
+    since: str = ""
+    """RFC 3339, UTC: when it had that share first."""
+    until: str = ""
+    """RFC 3339, UTC: up to when it was counted."""
+    seconds: int = 0
+    """How long it had that share with all of its servers answering: neither suspended nor short of any."""
+    serving: bool = False
+    """It still has it."""
+    metrics: dict[str, float] = {}
+    """The deployment's figures when it was counted last with all of the traffic."""
+
+
 class StarDeploymentStatus(Status):
     """What is served."""
 
     revisions: tuple[RevisionStatus, ...] = Field(default=(), json_schema_extra=list_map("name"))
     """The checkpoint that serves, and one that is being measured or rolled out."""
+    served: tuple[ServedStatus, ...] = Field(default=(), max_length=MAX_SERVED)
+    """What has served for how long, the latest first. Promotion to the next environment counts from here."""
     serving_digest: str = ""
     """Digest of the checkpoint that takes traffic."""
     url: str = ""

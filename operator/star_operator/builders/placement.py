@@ -40,7 +40,11 @@ def image_of(role: str, pool_name: str, settings: Settings, field: str = "spec.c
             f"{field} is {pool_name!r}, whose image variant {variant!r} has no images here (variants: {known}): "
             "choose another pool, or set the images of this variant in the chart's values",
         )
-    return images.of(role)
+    found = images.of(role)
+    if not found:
+        text = f"image variant {variant!r} has no image for {role}: set images.{variant}.{role} in the chart's values"
+        raise InvalidSpec(ConditionReason.NO_IMAGE_VARIANT, text)
+    return found
 
 
 def scheduling(compute: Compute, pool: Pool, group: dict[str, str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Container:
     """What one container runs."""
 
     role: str
-    """Image role: `jobs`, `trainer`, `rollout`, `vllm` or `gateway`."""
+    """Image role: `jobs`, `trainer`, `rollout`, `vllm`, `gateway` or `git`."""
     command: tuple[str, ...]
     args: tuple[str, ...] = ()
     env: Mapping[str, EnvValue] = field(default_factory=dict)
@@ -77,6 +77,8 @@ class PodPlan:
     """Secrets that appear as files `key_path(name)`."""
     optional_keys: Mapping[str, SecretKeyRef] = field(default_factory=dict)
     """The same, where the Secret and its key are there."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Secrets that are mounted whole, by folder: each key is a file there."""
     group: Mapping[str, str] = field(default_factory=dict)
     """Labels of the pods this one works with as a group; it is placed near them."""
     subdomain: str | None = None
@@ -215,6 +217,8 @@ def _volumes(plan: PodPlan, shm_size: str) -> list[KubeObject]:
         token = {"path": "token", "audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
         sources = [{"serviceAccountToken": token}]
         volumes.append({"name": "token", "projected": {"sources": sources, "defaultMode": FILE_MODE}})
+    for number, secret in enumerate(plan.secrets.values()):
+        volumes.append({"name": f"secret-{number}", "secret": {"secretName": secret, "defaultMode": FILE_MODE}})
     return volumes
 
 
@@ -228,6 +232,8 @@ def _mounts(plan: PodPlan) -> list[KubeObject]:
         mounts.append({"name": "star", "mountPath": SPEC_DIR, "readOnly": True})
     if plan.operator_token:
         mounts.append({"name": "token", "mountPath": TOKEN_PATH.rpartition("/")[0], "readOnly": True})
+    for number, folder in enumerate(plan.secrets):
+        mounts.append({"name": f"secret-{number}", "mountPath": folder, "readOnly": True})
     return mounts
 
 

@@ -11,6 +11,8 @@ import kopf
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME, VERSION
 from star_operator.api.kinds import BY_KIND, KINDS
 from star_operator.api.meta import Phase, Resource, Scope
+from star_operator.api.promotion import Promotion
+from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.core.labels import (
     LABEL_GROUP,
@@ -28,6 +30,15 @@ from star_operator.reconcilers.retention import key_of
 
 REGISTRY = kopf.OperatorRegistry()
 SCHEDULE = RetrainSchedule.INFO.kind
+PROMOTION, POLICY = Promotion.INFO.kind, PromotionPolicy.INFO.kind
+LOOKED_AT: dict[str, tuple[str, ...]] = {
+    PROMOTION: (PROMOTION, POLICY),
+    POLICY: (PROMOTION, POLICY),
+    "Evaluation": (PROMOTION,),
+    "StarDeployment": (PROMOTION, POLICY),
+    PIPELINE: (POLICY,),
+}
+"""Kinds whose resources look at all of a kind in their namespace."""
 KIND_NAMES = {kind.INFO.kind for kind in KINDS}
 
 
@@ -105,9 +116,11 @@ class Intake:
             if reference["kind"] in KIND_NAMES and BY_KIND[reference["kind"]].INFO.scope is Scope.NAMESPACED
         ]
         owners += [pipeline] if pipeline is not None and pipeline not in owners else []
+        known = self._by_label.values()
+        watching = LOOKED_AT.get(key.kind, ())
+        owners += [k for k in known if k.kind in watching and k.namespace == key.namespace and k != key]
         if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":
             return owners
-        known = self._by_label.values()
         return [*owners, *(k for k in known if (k.kind, k.namespace) == ("Checkpoint", key.namespace))]
 
     def child_event(self, event: Any) -> None:

@@ -41,6 +41,12 @@ LEASE = ResourceType("coordination.k8s.io/v1", "Lease", "leases")
 NAMESPACE = ResourceType("v1", "Namespace", "namespaces")
 WORKLOAD = ResourceType("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
 TOKEN_REVIEW = ResourceType("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+ADMISSION_POLICY = ResourceType(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies"
+)
+ADMISSION_BINDING = ResourceType(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"
+)
 
 STAR_TYPES = {kind.INFO.kind: ResourceType(API_VERSION, kind.INFO.kind, kind.INFO.plural) for kind in KINDS}
 
@@ -62,6 +68,8 @@ BY_GVK = {
         NAMESPACE,
         WORKLOAD,
         TOKEN_REVIEW,
+        ADMISSION_POLICY,
+        ADMISSION_BINDING,
         *STAR_TYPES.values(),
     )
 }

@@ -8,6 +8,9 @@ ScaledToZero
 Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
 Attested  A Checkpoint's. True: card, provenance and verdicts are beside it in the store (`status.proofs`). False: not
           yet, or they cannot be written; it is usable all the same. Positive polarity; absent where none are written.
+Overridden
+          True: a Promotion does, or did, without something that its environment requires, as somebody decided who may.
+          Negative polarity; absent otherwise.
 Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
 """
 
@@ -18,6 +21,7 @@ FAILED = "Failed"
 IDLE = "ScaledToZero"
 WARNINGS = "Warnings"
 ATTESTED = "Attested"
+OVERRIDDEN = "Overridden"
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

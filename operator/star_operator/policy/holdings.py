@@ -24,6 +24,8 @@ URI = re.compile(r's3://[^"\s\\]+')
 PIPELINE, DEPLOYMENT, CHECKPOINT = "StarPipeline", "StarDeployment", "Checkpoint"
 IDLE = (Phase.PENDING, Phase.WAITING, Phase.SUSPENDED)
 JOB_FILE = "job.json"
+UNTOLD = ("conditions", "served", "promoted")
+"""Parts of a status whose digests are a record of what was, and keep nothing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def thing(body: KubeObject) -> Thing:
     owner: KubeObject = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
     lineage = spec.get("lineage", {}) if kind == CHECKPOINT else {}
     phase = status.get("phase", "")
-    told = {name: value for name, value in status.items() if name != "conditions"}
+    told = {name: value for name, value in status.items() if name not in UNTOLD}
     return Thing(
         kind=kind,
         name=meta["name"],

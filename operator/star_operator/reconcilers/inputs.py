@@ -89,14 +89,14 @@ async def model_source(cluster: Cluster, namespace: str, ref: ModelRef, field: s
         assert ref.digest is not None  # refused at admission otherwise
         return ModelSource(artifact=ArtifactRef(uri=ref.uri, digest=ref.digest))
     assert ref.checkpoint is not None
-    checkpoint = await _checkpoint(cluster, namespace, ref.checkpoint, f"{field}.checkpoint")
+    checkpoint = await checkpoint_of(cluster, namespace, ref.checkpoint, f"{field}.checkpoint")
     if ref.digest is not None and ref.digest != checkpoint.spec.digest:
         text = f"{field}.digest is {ref.digest}, but Checkpoint {ref.checkpoint} is {checkpoint.spec.digest}"
         raise InvalidSpec(ConditionReason.DIGEST_MISMATCH, f"{text}; correct one of them")
     return ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
 
 
-async def _checkpoint(cluster: Cluster, namespace: str, name: str, field: str) -> Checkpoint:
+async def checkpoint_of(cluster: Cluster, namespace: str, name: str, field: str) -> Checkpoint:
     """Return a Checkpoint; while there is none, Waiting tells of the training job that will bring it."""
     try:
         return await get_resource(cluster, Checkpoint, namespace, name, field)

@@ -11,7 +11,7 @@ from star_contracts.errors import Reason
 from star_contracts.job import ModelSource
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
-from star_operator.api.stardeployment import RevisionStatus, StarDeployment, StarDeploymentStatus
+from star_operator.api.stardeployment import RevisionStatus, ServedStatus, StarDeployment, StarDeploymentStatus
 from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
 from star_operator.builders.proofs import bound_verdict
 from star_operator.builders.stardeployment import (
@@ -40,6 +40,7 @@ from star_operator.policy.gates import judge
 from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.online import with_online
 from star_operator.policy.rollout import EVERYTHING, shares
+from star_operator.policy.served import NOTHING, Serving, counted, longest_gap
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
@@ -121,23 +122,28 @@ class StarDeploymentReconciler:
         resource = await parse_or_tell(self._cluster, StarDeployment, body, at)
         if resource is None:
             return
+        unseen = resource.status.model_copy(update={"served": self._counted(resource.status, NOTHING)})
         try:
             status = await self._advance(resource, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
             if waiting.reason in SECRET_REASONS:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
-            status = told(resource.status, at, Phase.WAITING, waiting.reason, waiting.message)
+            status = told(unseen, at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
-            status = told(resource.status, at, Phase.FAILED, error.reason, error.message)
+            status = told(unseen, at, Phase.FAILED, error.reason, error.message)
         except Refused as refused:
-            status = told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = told(unseen, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         meta, now = resource.metadata, self._context.now()
         sums = self._context.online.sums(meta.namespace, meta.name, meta.uid, now.timestamp())
         status = with_online(status, sums, now)
         await write_status(self._cluster, body, status, at.now)
+
+    def _counted(self, status: StarDeploymentStatus, serving: Serving) -> tuple[ServedStatus, ...]:
+        gap = longest_gap(self._context.settings.resync_seconds)
+        return counted(status.served, serving, self._context.now(), gap)
 
     async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:
         namespace, spec = resource.metadata.namespace, resource.spec
@@ -264,7 +270,12 @@ class StarDeploymentReconciler:
         none = resource.spec.server.replicas == 0
         live = next((one for one, view in pairs if one.weight > 0 and (view.ready or none)), None)
         newest = revisions[-1] if served.gate.verdict == "Passed" else None
+        weights = {
+            one.artifact.digest: one.weight for one, view in pairs if view.ready and view.trouble is None and front
+        }
+        serving = Serving(weights, resource.status.metrics) if not resource.spec.suspend else NOTHING
         update = {
+            "served": self._counted(resource.status, serving),
             "revisions": tuple(
                 _describe(one, served.gate if one is newest else None, view.ready_replicas, _since(served, one))
                 for one, view in pairs

@@ -4,6 +4,8 @@ from star_operator.reconcilers import evaluation, grpojob, recdataset, sftjob, t
 from star_operator.reconcilers.checkpoint import CheckpointReconciler
 from star_operator.reconcilers.context import Context, Reconcile
 from star_operator.reconcilers.llmserver import LLMServerReconciler
+from star_operator.reconcilers.promotion import PromotionReconciler
+from star_operator.reconcilers.promotionpolicy import PromotionPolicyReconciler
 from star_operator.reconcilers.retention import RetentionReconciler
 from star_operator.reconcilers.retrainschedule import RetrainScheduleReconciler
 from star_operator.reconcilers.run import RunReconciler
@@ -24,6 +26,8 @@ def reconcilers(context: Context) -> dict[str, Reconcile]:
         "StarDeployment": StarDeploymentReconciler(context).reconcile,
         "StarPipeline": StarPipelineReconciler(context).reconcile,
         "RetrainSchedule": RetrainScheduleReconciler(context).reconcile,
+        "PromotionPolicy": PromotionPolicyReconciler(context).reconcile,
+        "Promotion": PromotionReconciler(context).reconcile,
         "LLMServer": LLMServerReconciler(context).reconcile,
         "Retention": RetentionReconciler(context).reconcile,
     }

@@ -3,8 +3,12 @@ from typing import Any
 
 from star_contracts.names import LABEL_KIND, LABEL_NAME
 from star_operator.api.evaluation import Evaluation
+from star_operator.api.meta import Resource
+from star_operator.api.promotion import Promotion
+from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
+from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import StarPipeline
 from star_operator.core.labels import LABEL_GROUP, LABEL_SCHEDULE, LABEL_SERVER, RETENTION, label_value
 from star_operator.core.queue import Key, WorkQueue
@@ -38,6 +42,28 @@ def test_a_childs_labels_lead_to_its_resource_however_long_its_name() -> None:
     queue.added.clear()
     intake.child_event(event("pod", metadata={"labels": labels}, kind="Pod"))
     assert queue.added == [Key("SFTJob", "ns", name)]
+
+
+def test_what_promotions_wait_for_has_them_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    intake.resource_event(Promotion, event("p"))
+    intake.resource_event(PromotionPolicy, event("prod"))
+    promotion, policy = Key("Promotion", "ns", "p"), Key("PromotionPolicy", "ns", "prod")
+    elsewhere: dict[str, Any] = {"metadata": {"namespace": "other"}}
+    watched: tuple[tuple[type[Resource[Any, Any]], set[Key]], ...] = (
+        (StarDeployment, {promotion, policy}),
+        (Evaluation, {promotion}),
+        (StarPipeline, {policy}),
+        (SFTJob, set()),
+    )
+    for kind, wanted in watched:
+        queue.added.clear()
+        intake.resource_event(kind, event("x"))
+        assert {key for key in queue.added if key.name != "x"} == wanted
+        queue.added.clear()
+        intake.resource_event(kind, event("x", **elsewhere))
+        assert {key for key in queue.added if key.name != "x"} == set()
 
 
 def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:

@@ -264,3 +264,47 @@ class TestGatesAgainstAnotherRun:
         world.passes(4)
         assert world.status["phase"] == "Ready"
         assert self.gates(world) == [name]
+
+
+def served(world: World, name: str, weight: int = 100) -> int:
+    """Seconds that a checkpoint has served with a share."""
+    rows = world.status["served"]
+    return sum(row["seconds"] for row in rows if row["digest"] == DIGESTS[name] and row["weight"] == weight)
+
+
+def test_what_serves_is_counted_and_remembered() -> None:
+    world = World(rollout={"steps": []})
+    world.passes(5, seconds=100)
+    before = served(world, "old")
+    assert 0 < before <= 500
+    world.reconciler = StarDeploymentReconciler(world.context)
+    world.change(checkpoint={"checkpoint": "new"})
+    world.passes(6, seconds=100)
+    assert served(world, "old") >= before
+    assert served(world, "new") > 0
+
+
+def test_time_without_servers_and_time_suspended_do_not_count() -> None:
+    world = World()
+    world.passes(4, seconds=100)
+    world.broken = {"old"}
+    world.passes(2, seconds=100)
+    stopped = served(world, "old")
+    world.passes(5, seconds=100)
+    assert served(world, "old") == stopped
+    world.broken = set()
+    world.passes(4, seconds=100)
+    again = served(world, "old")
+    assert again > stopped
+    world.change(suspend=True)
+    world.passes(4, seconds=100)
+    assert served(world, "old") == again
+    assert not any(row["serving"] for row in world.status["served"])
+
+
+def test_the_shares_of_a_roll_out_are_counted_apart() -> None:
+    world = World()
+    world.passes(3, seconds=1)
+    world.change(checkpoint={"checkpoint": "new"})
+    world.passes(12, seconds=30)
+    assert {row["weight"] for row in world.status["served"] if row["digest"] == DIGESTS["new"]} == {20, 50, 100}
