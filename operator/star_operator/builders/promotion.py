@@ -74,6 +74,7 @@ def orders(
         action=ACTIONS[step],
         mode=spec.mode,
         promotion=PromotionIdentity(namespace=meta.namespace, name=meta.name, uid=meta.uid),
+        created=parse_timestamp(meta.creation_timestamp) if meta.creation_timestamp else None,
         target=PromotionTarget.model_validate(spec.target.model_dump()),
         uri=status.uri,
         digest=status.digest,
