@@ -89,9 +89,9 @@ class NeighbourSettings(Model):
     weighting: Weighting = Weighting.COSINE
     """How co-occurrence is weighted into similarity."""
     tolerance: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a list of neighbours that may have changed before a refresh takes it anew, and with it its words; 0 takes
-    over what is unchanged alone. A list is never kept whose user has new interactions, whose item has more new ones
-    than this share, or that rests on an interaction that is held out now."""
+    """Share of a list of neighbours that may have changed before a refresh takes it anew, and has it put into words
+    anew; 0 takes over what is unchanged alone. No list is kept whose user has new interactions, whose item has more new
+    ones than this share of those it had, or that rests on an interaction that is held out now."""
 
 
 class SignalScope(StrEnum):

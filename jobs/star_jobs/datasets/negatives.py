@@ -24,9 +24,7 @@ _NEVER = np.iinfo(np.int64).max
 class NegativeSampler:
     """Draws items a user never interacted with, of the same platform as the answer, that somebody else did."""
 
-    def __init__(
-        self, histories: Histories, then: Histories, platforms: NDArray[np.int32], mode: Negatives
-    ) -> None:
+    def __init__(self, histories: Histories, then: Histories, platforms: NDArray[np.int32], mode: Negatives) -> None:
         """`platforms` is (items,): each item's platform. What is drawn had arrived in `then`, the beginning of them."""
         self._histories = histories
         self._platforms = platforms

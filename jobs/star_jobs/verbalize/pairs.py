@@ -33,7 +33,7 @@ FOLDERS = {SignalKind.ITEM_CF: "item_cf", SignalKind.USER_CF: "user_cf"}
 _ITEM_IDS, _USER_IDS = "items.parquet", "users.parquet"
 ORIGIN, _EDGES = "origin.json", "edges.parquet"
 _KEY_IDS = {SignalKind.ITEM_CF: _ITEM_IDS, SignalKind.USER_CF: _USER_IDS}
-_NO_KEYS = pl.DataFrame(schema={"key": pl.UInt32, "count": pl.UInt32, "since": pl.UInt16})
+_NO_KEYS = pl.DataFrame(schema={"key": pl.UInt32, "count": pl.Int64, "since": pl.UInt16})
 _NO_PAIRS = pl.DataFrame(schema={"neighbour": pl.UInt32, "weight": pl.Float32})
 
 Rows = NDArray[np.uint32]
@@ -57,6 +57,20 @@ class NeighbourList:
     """Ids, the strongest first."""
     since: str
     """Digest of the dataset in which the list was computed; empty where that was not recorded."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All lists of a kind: keys ascend, and one key's pairs stand after another's."""
+
+    key: Rows
+    count: NDArray[np.int64]
+    """(keys,) neighbours of each."""
+    since: NDArray[np.uint16]
+    """(keys,) of the origin's snapshots."""
+    neighbour: Rows
+    """(pairs,) a key's strongest first."""
+    weight: NDArray[np.float32]
 
 
 def write_ids(folder: Path, items: pl.Series, users: pl.Series) -> None:
@@ -134,18 +148,18 @@ class Neighbours:
         path = self._folder / _EDGES
         return pl.read_parquet(path) if path.is_file() else None
 
-    def pairs(self, kind: SignalKind) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return all of a kind's (key, count, since), and their pairs (neighbour, weight), one key's after another's.
-
-        All of them are in memory, 8 bytes a pair.
-        """
+    def pairs(self, kind: SignalKind) -> Pairs:
+        """Return all of a kind's lists."""
         keys, pairs = [_NO_KEYS], [_NO_PAIRS]
         for part in self.parts(kind):
-            some = pl.read_ipc(_keys_of(self._path(kind, part)), memory_map=False)
-            count = pl.col("end").diff().fill_null(pl.col("end")).alias("count")
-            keys.append(some.select("key", count, pl.col("since").cast(pl.UInt16)))
-            pairs.append(pl.read_ipc(self._path(kind, part), memory_map=False))
-        return pl.concat(keys), pl.concat(pairs)
+            count = pl.col("end").cast(pl.Int64).diff().fill_null(pl.col("end").cast(pl.Int64)).alias("count")
+            keys.append(pl.read_ipc(_keys_of(self._path(kind, part))).select("key", count, "since"))
+            pairs.append(pl.read_ipc(self._path(kind, part)))
+        numbers, all_pairs = pl.concat(keys), pl.concat(pairs)
+        return Pairs(
+            *(numbers[name].to_numpy() for name in _NO_KEYS.columns),
+            *(all_pairs[name].to_numpy() for name in _NO_PAIRS.columns),
+        )
 
     def parts(self, kind: SignalKind) -> list[str]:
         """Return the names of a kind's part files, in the order of their keys."""
