@@ -142,7 +142,7 @@ def test_between_two_drawings_the_only_other_tasks_are_those_of_users_who_went_o
 
 def whole_tasks(plan: Plan) -> list[tuple[str, tuple[str, tuple[object, ...]]]]:
     """Each task's id, user, and what it shows and asks."""
-    found = []
+    found: list[tuple[str, tuple[str, tuple[object, ...]]]] = []
     for draft in (*plan.test, *plan.train):
         start = draft.histories.span(draft.moment.user)[0]
         life = draft.histories.items[start : draft.moment.cut].tolist()
