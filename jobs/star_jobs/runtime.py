@@ -104,6 +104,15 @@ class JobContext:
         if done is not None:
             raise Finished(done)
 
+    def take_as_done(self, ref: ArtifactRef) -> None:
+        """Raise Finished with an artifact that is what this work would make once more.
+
+        Returns where it cannot be taken, as it is let go, or nothing is to be reused (cachePolicy Never).
+        Raises JobFailure as `read_manifest` does.
+        """
+        if self.spec.memo is not None and take_up(self.store, ref.uri):
+            raise Finished(_reused(read_manifest(self.store, ref), ref, self.log))
+
     def progress(self, done: int, total: int, unit: str, **metrics: float) -> None:
         """Report progress of this shard. Never raises, never blocks."""
         self.reporter.report(done, total, unit, metrics)

@@ -86,6 +86,9 @@ class Signal(Model):
     """The item ids the text was made from, strongest first."""
     made_from: str = ""
     """Hash of all that decided the text; a refresh takes over entries whose hash is still the same."""
+    snapshot: str = ""
+    """Digest of the dataset in which the neighbours were found: an earlier one where they are kept within a
+    tolerance; empty where that was not recorded."""
 
 
 class Summary(Model):

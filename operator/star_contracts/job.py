@@ -35,7 +35,7 @@ from star_contracts.settings import (
 JOB_SPEC_PATH = "/etc/star/job.json"
 REVISIONS: Mapping[str, int] = {
     "prepare-dataset": 3,  # tasks and negatives that stay when the data grows, and their ids
-    "compute-neighbours": 3,  # pairs in Arrow files; their keys beside them, and of equal stamps the later is newer
+    "compute-neighbours": 4,  # origin.json, and since which snapshot each list stands
     "collect-trajectories": 2,  # runs.jsonl; test tasks drawn by type
     "evaluate": 2,  # an answer's seconds are its own
 }
@@ -118,6 +118,9 @@ class ComputeNeighbours(Model):
     stage: Literal["compute-neighbours"] = "compute-neighbours"
     dataset: ArtifactRef
     neighbours: NeighbourSettings
+    previous: ArtifactRef | None = None
+    """The neighbours of an earlier run, whose lists are kept within `neighbours.tolerance`; None without tolerance. It
+    decides what is made, so its digest is among the step's inputs."""
 
 
 class VerbalizeSignals(Model):

@@ -50,6 +50,10 @@ class TaskSettings(Model):
     """Training tasks in all."""
     test: int = Field(default=100, ge=1, le=10_000_000)
     """Test tasks for each task type."""
+    test_renewal: float = Field(default=0.0, ge=0, le=10)
+    """Test tasks stay until there are so many more interactions, as a share of those there were, and are drawn anew
+    then: at the whole powers of 1 + testRenewal. In between they stand at the moments of that drawing, and items that
+    came after it are no negatives. 0 draws anew whenever the source has changed."""
     history_length: int = Field(default=50, ge=1, le=10000)
     """Most recent interactions kept in a task's history."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
@@ -84,6 +88,10 @@ class NeighbourSettings(Model):
     """Interactions of one node taken into account, most recent first: uncapped work grows with popularity squared."""
     weighting: Weighting = Weighting.COSINE
     """How co-occurrence is weighted into similarity."""
+    tolerance: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a list of neighbours that may have changed before a refresh takes it anew, and has it put into words
+    anew; 0 takes over what is unchanged alone. No list is kept whose user has new interactions, whose item has more new
+    ones than this share of those it had, or that rests on an interaction that is held out now."""
 
 
 class SignalScope(StrEnum):

@@ -73,6 +73,10 @@ class JobRunner:
             shard=Shard(count=shards),
             stage=stage,
         )
+        return self.run_spec(spec, index)
+
+    def run_spec(self, spec: JobSpec, index: int = 0) -> Finished:
+        """Run what a job spec says in this process, as the pod with that completion index."""
         message = self.folder / "termination-log"
         message.unlink(missing_ok=True)
         (self.folder / "job.json").write_text(spec.model_dump_json(by_alias=True))

@@ -56,6 +56,18 @@ class Histories:
         keep = ~np.isin(self.items, list(items))
         for user in users:
             keep[slice(*self.span(user))] = False
+        return self._kept(keep)
+
+    def first_in_time(self, count: int) -> Self:
+        """Return the histories as they were when there were `count` interactions, 1 at least; codes stay the same.
+
+        Interactions at the same second as the last of these are part of it.
+        """
+        if count >= len(self.timestamps):
+            return self
+        return self._kept(self.timestamps <= np.partition(self.timestamps, count - 1)[count - 1])
+
+    def _kept(self, keep: NDArray[np.bool_]) -> Self:
         kept_before = np.zeros(len(keep) + 1, np.int64)
         np.cumsum(keep, out=kept_before[1:])
         return type(self)(

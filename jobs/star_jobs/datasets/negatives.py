@@ -24,13 +24,13 @@ _NEVER = np.iinfo(np.int64).max
 class NegativeSampler:
     """Draws items a user never interacted with, of the same platform as the answer, that somebody else did."""
 
-    def __init__(self, histories: Histories, platforms: NDArray[np.int32], mode: Negatives) -> None:
-        """`platforms` is (items,): each item's platform."""
+    def __init__(self, histories: Histories, then: Histories, platforms: NDArray[np.int32], mode: Negatives) -> None:
+        """`platforms` is (items,): each item's platform. What is drawn had arrived in `then`, the beginning of them."""
         self._histories = histories
         self._platforms = platforms
         self._excluded: frozenset[int] = frozenset()
-        self._allowed = histories.popularity() > 0
-        arrived = _arrivals(histories, mode)
+        self._allowed = then.popularity() > 0
+        arrived = _arrivals(then, mode)
         self._pools = {one: arrived[platforms[arrived] == one] for one in np.unique(platforms).tolist()}
         """By platform, the items to draw from in the order of arrival: each once, or, by popularity, once a visit."""
 

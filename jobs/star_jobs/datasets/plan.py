@@ -1,5 +1,6 @@
 """All tasks of a dataset, chosen and drawn: pure, so that equal sources and settings give equal tasks."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -70,11 +71,12 @@ def make_plan(
     if len(full.items) == 0:
         raise invalid("the source holds no usable interaction")
     everybody, of_users = None, numbers(full.users)
-    negatives = NegativeSampler(full, source.platforms.codes, settings.negatives)
+    then = full.first_in_time(renewed_at(len(full.items), settings.test_renewal))
+    negatives = NegativeSampler(full, then, source.platforms.codes, settings.negatives)
     if source.tasks:
         test = _given(source.tasks, full, settings)
     else:
-        everybody = _Drawer(full, full, settings, negatives)
+        everybody = _Drawer(then, then, settings, negatives)
         test = everybody.drafts("test", choose_test(everybody.found, settings, of_users, everybody.skipped))
     hidden_users = {draft.moment.user for draft in test} if rules.exclude_test_users else set[int]()
     hidden_items = {draft.moment.item for draft in test} if rules.exclude_test_users else set[int]()
@@ -85,11 +87,24 @@ def make_plan(
     return Plan(full, test, train, (everybody or others).skipped, given)
 
 
+def renewed_at(count: int, renewal: float) -> int:
+    """Return how many interactions there were when the test tasks were drawn last, of `count` now; all without renewal.
+
+    They are drawn anew at the whole powers of 1 + `renewal`: a rule of the number alone, so that two preparations of a
+    source that has grown agree without knowing of each other.
+    """
+    if renewal <= 0:
+        return count
+    power = math.floor(math.log(count) / math.log1p(renewal))
+    exact = (math.ceil((1 + renewal) ** step) for step in (power + 1, power, power - 1))  # logarithms are rounded
+    return next((drawn for drawn in exact if drawn <= count), 1)
+
+
 class _Drawer:
     """Finds and makes the tasks of one split."""
 
     def __init__(self, known: Histories, full: Histories, settings: TaskSettings, negatives: NegativeSampler) -> None:
-        """`known` are the split's histories, out of the `full` ones."""
+        """`known` are the split's histories, out of the `full` ones, on which it is measured what is cold."""
         self.known = known
         self.settings = settings
         self.negatives = negatives

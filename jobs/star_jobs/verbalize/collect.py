@@ -1,13 +1,15 @@
 """Stage `collect-signals`: the shards' part files -> the look-up store (layout: `star_jobs.lookup.layout`)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from star_contracts.artifact import ArtifactKind
-from star_contracts.data import SignalCategory, SignalKind, Summary
+from star_contracts.base import canonical_json
+from star_contracts.data import Signal, SignalCategory, SignalKind, Summary
 from star_contracts.errors import Reason
 from star_contracts.job import CollectSignals
-from star_jobs.datasets.snapshot import Dataset
+from star_jobs.datasets.snapshot import STATS, Dataset
 from star_jobs.errors import TerminalFailure
 from star_jobs.lookup import SignalStore, write_store
 from star_jobs.lookup.layout import SUMMARY, Entry, identity
@@ -38,6 +40,7 @@ def run(stage: CollectSignals, job: JobContext) -> Outcome:
     total = sum(entries.values())
     _require_substance(total, reader.without_words)
     job.output.add_tree(job.scratch / "store")
+    kept = {snapshot: count for snapshot, count in sorted(reader.snapshots.items()) if snapshot != stage.dataset.digest}
     metrics = {
         "entries": total,
         "itemEntries": entries[SignalKind.ITEM_CF],
@@ -46,7 +49,9 @@ def run(stage: CollectSignals, job: JobContext) -> Outcome:
         "withoutWords": reader.without_words,
         "reused": reader.reused,
         "made": total - reader.reused,
+        "keptWithinTolerance": sum(kept.values()),
     }
+    job.output.add_bytes(canonical_json(metrics | {"keptFrom": kept}), STATS)
     inputs = {"dataset": stage.dataset.digest, "neighbours": stage.neighbours.digest}
     if stage.previous is not None:
         inputs["previous"] = stage.previous.digest
@@ -62,6 +67,8 @@ class _Reader:
         self.without_words = 0
         self.reused = 0
         """Entries with the words that the previous store has."""
+        self.snapshots: Counter[str] = Counter()
+        """Signals by the dataset in which their neighbours were found."""
 
     def entries(self, wanted: Sequence[Part]) -> Iterator[Entry]:
         """Yield all entries."""
@@ -71,6 +78,7 @@ class _Reader:
                 for part in pool.map(self._read, wanted[start : start + _BATCH]):
                     self.without_words += sum(not words(entry) for entry in part)
                     self.reused += sum(map(self._is_reused, part))
+                    self.snapshots.update(one.snapshot for one in part if isinstance(one, Signal) and one.snapshot)
                     yield from part
                 self._job.progress(min(start + _BATCH, len(wanted)), len(wanted), "parts")
 

@@ -10,25 +10,44 @@ from star_contracts.data import SignalKind
 from star_contracts.job import ComputeNeighbours
 from star_contracts.settings import NeighbourSettings
 from star_jobs.datasets.snapshot import INTERACTIONS, ITEMS, Dataset
+from star_jobs.previous import fetch_previous
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.verbalize.graph import Blocks, Graph, liked_by_similar, similar, weighted
-from star_jobs.verbalize.pairs import write_block, write_ids
+from star_jobs.verbalize.pairs import Neighbours, Origin, write_block, write_edges, write_ids, write_origin
+from star_jobs.verbalize.tolerance import Settled, Tolerance, comparable
 
 
 def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
-    """Compute both kinds of neighbours. Raises JobFailure as `job.fetch` does."""
+    """Compute both kinds of neighbours. Raises JobFailure as `job.fetch` does, Finished where nothing has changed."""
+    previous = fetch_previous(job, stage.previous)
+    earlier = Neighbours(previous.folder) if previous.folder is not None else None
+    before = earlier.origin if earlier is not None else None
+    if stage.previous is not None and before is not None and _is_of(before, stage):
+        job.take_as_done(stage.previous)
     dataset = Dataset(job.fetch(stage.dataset, only=[ITEMS, INTERACTIONS]))
     graph = Graph.of(dataset.scan_interactions())
     job.log.info("graph", users=len(graph.users), items=len(graph.items), edges=graph.edges.nnz)
     folder = job.scratch / "neighbours"
     write_ids(folder, graph.items, graph.users)
-    total, done, keys = len(graph.items) + len(graph.users), 0, dict.fromkeys(SignalKind, 0)
+    tolerance = None
+    if earlier is not None and comparable(earlier, stage.neighbours):
+        tolerance = Tolerance(earlier, graph, stage.neighbours.tolerance)
+    total, done, keys, kept = len(graph.items) + len(graph.users), 0, dict.fromkeys(SignalKind, 0), 0
     for kind, near in KINDS.items():
         for start, block in near(graph, stage.neighbours):
             job.raise_if_stopping()
-            write_block(folder, kind, start, block)
-            done, keys[kind] = done + block.shape[0], keys[kind] + int(np.count_nonzero(np.diff(block.indptr)))
+            settled = tolerance.settle(kind, start, block) if tolerance is not None else Settled(block)
+            write_block(folder, kind, start, settled.block, settled.since)
+            keys[kind] += int(np.count_nonzero(np.diff(settled.block.indptr)))
+            done, kept = done + block.shape[0], kept + settled.kept
             job.progress(done, total, "nodes")
+    snapshots = tolerance.snapshots if tolerance is not None else ()
+    origin = Origin(
+        dataset=stage.dataset.digest, settings=stage.neighbours, snapshots=(*snapshots, stage.dataset.digest)
+    )
+    write_origin(folder, origin)
+    if stage.neighbours.tolerance:
+        write_edges(folder, graph.edges)
     job.output.add_tree(folder)
     metrics = {
         "users": len(graph.users),
@@ -36,8 +55,14 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
         "edges": graph.edges.nnz,
         "usersWithNeighbours": keys[SignalKind.USER_CF],
         "itemsWithNeighbours": keys[SignalKind.ITEM_CF],
+        "keptWithinTolerance": kept,
     }
-    return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics)
+    return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics, previous.warnings)
+
+
+def _is_of(before: Origin, stage: ComputeNeighbours) -> bool:
+    """Say whether earlier neighbours are those of this dataset: going on from them would give them again."""
+    return (before.dataset, before.settings) == (stage.dataset.digest, stage.neighbours)
 
 
 def item_cf(graph: Graph, settings: NeighbourSettings) -> Blocks:

@@ -70,7 +70,7 @@ class _Source:
         before = self.previous.get(entry.kind, entry.key) if self.previous else None
         if before is None or not before.categories or before.made_from != made_from:
             return None
-        return before.model_copy(update={"neighbours": entry.neighbours})
+        return before.model_copy(update={"neighbours": entry.neighbours, "snapshot": entry.snapshot})
 
 
 async def _verbalize(stage: VerbalizeSignals, shard: Shard, source: _Source, missing: Sequence[Chunk | Pasts]) -> None:
@@ -124,7 +124,12 @@ class _Writer:
                 break
         self.shard.judge(usable=bool(categories))
         return Signal(
-            kind=entry.kind, key=entry.key, categories=categories, neighbours=entry.neighbours, made_from=made_from
+            kind=entry.kind,
+            key=entry.key,
+            categories=categories,
+            neighbours=entry.neighbours,
+            made_from=made_from,
+            snapshot=entry.snapshot,
         )
 
     async def _ask(self, entry: Entry, attempt: int) -> tuple[SignalCategory, ...]:

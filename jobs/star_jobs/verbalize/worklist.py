@@ -27,6 +27,8 @@ class Entry:
     key: str
     neighbours: tuple[str, ...]
     """Item ids, strongest first; never empty."""
+    snapshot: str = ""
+    """Digest of the dataset in which they were found."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Chunk:
 
     def entries(self) -> list[Entry]:
         """Read the chunk's entries."""
-        return [Entry(self.kind, key, ids) for key, ids in self.neighbours.lists(self.kind, self.part, self.rows)]
+        lists = self.neighbours.lists(self.kind, self.part, self.rows)
+        return [Entry(self.kind, one.key, one.items, one.since) for one in lists]
 
 
 def chunks(dataset: Dataset, neighbours: Neighbours, scope: SignalScope, limit: int | None) -> list[Chunk]:

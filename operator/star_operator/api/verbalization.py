@@ -30,7 +30,8 @@ class VerbalizationSpec(RunSpec):
     """Users and items each at most; for trying things out."""
     previous: VerbalizationRef | None = None
     """An earlier Verbalization to refresh: entries whose neighbours or history, item texts, model, prompt and sampling
-    are unchanged are taken over from its store, and only the others are asked for."""
+    are unchanged are taken over from its store, and only the others are asked for. Within `neighbours.tolerance` its
+    lists of neighbours are kept."""
     shards: int = Field(default=1, ge=1, le=10000)
     """Pods that share the work."""
     compute: Compute = Compute()

@@ -15,12 +15,18 @@ STEPS = ("neighbours", "verbalize", "collect")
 def plan(name: str, resource: Verbalization, inputs: Inputs, done: dict[str, ArtifactRef], settings: Settings) -> Step:
     """Return the step of that name; steps before it have their artifacts in `done`."""
     if name == "neighbours":
-        dataset = inputs.artifacts["dataset"]
-        stage = ComputeNeighbours(dataset=dataset, neighbours=resource.spec.neighbours)
-        return Step(name, stage, "jobs", resource.spec.compute, inputs={"dataset": dataset.digest})
+        return _neighbours(resource, inputs)
     verbalize = _verbalize(resource, inputs, done["neighbours"], settings)
     collect = _collect(resource, inputs, done["neighbours"], verbalize)
     return replace(verbalize, collected_by=collect) if name == "verbalize" else collect
+
+
+def _neighbours(resource: Verbalization, inputs: Inputs) -> Step:
+    settings, dataset = resource.spec.neighbours, inputs.artifacts["dataset"]
+    previous = inputs.artifacts.get("previous_neighbours") if settings.tolerance else None
+    stage = ComputeNeighbours(dataset=dataset, neighbours=settings, previous=previous)
+    made_from = {"dataset": dataset.digest} | ({"previous": previous.digest} if previous is not None else {})
+    return Step("neighbours", stage, "jobs", resource.spec.compute, inputs=made_from)
 
 
 def _verbalize(resource: Verbalization, inputs: Inputs, neighbours: ArtifactRef, settings: Settings) -> Step:

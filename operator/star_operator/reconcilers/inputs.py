@@ -1,5 +1,6 @@
 """References -> what they stand for now, or `Waiting` with a sentence that says what is missing."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
@@ -45,11 +46,12 @@ async def produced(
 
 
 async def taken_over(
-    cluster: Cluster, resource: ResourceT, ref: Ref | None
+    cluster: Cluster, resource: ResourceT, ref: Ref | None, steps: Sequence[str] = ()
 ) -> tuple[dict[str, ArtifactRef], tuple[JobWarning, ...]]:
     """Return the artifact of the earlier run of the same kind that `spec.previous` names, by role, and what to say.
 
-    One that is not there any more, or that failed, is done without: the outcome does not depend on it.
+    Those of its `steps` are there as `previous_<step>`.
+    One that is not there any more, or that failed, is done without.
     Raises Waiting while it runs, InvalidSpec when a resource names itself.
     """
     kind, meta = type(resource), resource.metadata
@@ -60,13 +62,18 @@ async def taken_over(
         remedy = f"name an earlier {kind.INFO.kind} or leave previous out"
         raise InvalidSpec(ConditionReason.INVALID_REFERENCE, f"{text}; {remedy}")
     try:
-        _, artifact = await produced(cluster, kind, meta.namespace, ref, "spec.previous")
+        earlier, artifact = await produced(cluster, kind, meta.namespace, ref, "spec.previous")
     except Waiting as waiting:
         if waiting.reason not in (ConditionReason.INPUT_MISSING, ConditionReason.INPUT_FAILED):
             raise
         text = f"{waiting.message}. What could not be taken over from it was made anew"
         return {}, (JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),)
-    return {"previous": artifact}, ()
+    of_steps = {
+        f"previous_{step.name}": ArtifactRef(uri=step.artifact.uri, digest=step.artifact.digest)
+        for step in earlier.status.steps
+        if step.name in steps and step.artifact is not None
+    }
+    return {"previous": artifact, **of_steps}, ()
 
 
 async def dataset_and_signals(

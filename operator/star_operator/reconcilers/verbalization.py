@@ -8,6 +8,9 @@ from star_operator.kube.cluster import Cluster
 from star_operator.reconcilers.inputs import llm_models, produced, taken_over
 from star_operator.reconcilers.run import RunKind
 
+PARTS_TAKEN_OVER = ("neighbours",)
+"""Steps of the previous Verbalization whose artifacts are gone on from as well (`neighbours.tolerance`)."""
+
 
 async def inputs(cluster: Cluster, resource: Verbalization) -> Inputs:
     """Return the dataset, the store to refresh where one is named, and the verbalizing model.
@@ -16,7 +19,7 @@ async def inputs(cluster: Cluster, resource: Verbalization) -> Inputs:
     """
     namespace, spec = resource.metadata.namespace, resource.spec
     _, dataset = await produced(cluster, RecDataset, namespace, spec.dataset, "spec.dataset")
-    previous, warnings = await taken_over(cluster, resource, spec.previous)
+    previous, warnings = await taken_over(cluster, resource, spec.previous, PARTS_TAKEN_OVER)
     return Inputs({"dataset": dataset, **previous}, await llm_models(cluster, namespace, spec.llm), warnings)
 
 

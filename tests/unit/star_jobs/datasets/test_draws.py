@@ -12,7 +12,7 @@ from star_contracts.data import TaskType
 from star_contracts.settings import LeakageRules, Negatives, TaskSettings
 from star_jobs.datasets.draws import draw_some, lowest, numbers
 from star_jobs.datasets.ids import Ids
-from star_jobs.datasets.plan import Plan, make_plan
+from star_jobs.datasets.plan import Plan, make_plan, renewed_at
 from tests.unit.star_jobs.datasets.test_tasks import histories_of, source_of
 
 quick = settings(max_examples=60, deadline=None)
@@ -96,6 +96,60 @@ def test_a_week_later_most_tasks_are_the_same_to_the_last_candidate(negatives: N
     same = sum(before.get(name) == task for name, task in after.items()) / len(after)
     assert same >= least, "a tenth of the users has another last item, and so another task"
     assert any(task != before[name] for name, task in after.items() if name in before), "and those are other tasks"
+
+
+@quick
+@given(st.integers(1, 10**10), st.floats(0.01, 10))
+def test_test_tasks_are_drawn_at_the_powers_of_the_renewal(count: int, renewal: float) -> None:
+    drawn = renewed_at(count, renewal)
+    assert 1 <= drawn <= count < drawn * (1 + renewal) + 1, "they are never older than the renewal says"
+    assert renewed_at(drawn, renewal) == renewed_at(max(drawn, count - 1), renewal) == drawn, "and stay in between"
+
+
+def test_without_a_renewal_they_are_drawn_of_all_there_is() -> None:
+    assert [renewed_at(count, 0) for count in (1, 7, 100)] == [1, 7, 100]
+
+
+@quick
+@given(st.integers(0, 2**32), st.sampled_from(Negatives))
+def test_between_two_drawings_the_only_other_tasks_are_those_of_users_who_went_on(
+    seed: int, negatives: Negatives
+) -> None:
+    rng = random.Random(seed)
+    rows = [(f"u{rng.randrange(40)}", f"i{rng.randrange(40)}", rng.randrange(1000)) for _ in range(600)]
+    people = [f"u{user}" for user in [*rng.sample(range(40), 5), 50, 51]]
+    new = [(rng.choice(people), f"i{rng.randrange(60)}", 2000 + n) for n in range(30)]
+    wanted = TaskSettings(
+        types=(TaskType.CLASSIC, TaskType.SHORT_TERM),
+        train=60,
+        test=3,
+        test_renewal=0.25,
+        candidates=4,
+        negatives=negatives,
+    )
+    then = renewed_at(600, 0.25)
+    assert then == renewed_at(630, 0.25), "no drawing lies in between"
+    plans = [
+        make_plan(source_of([], interactions=histories_of(some)), wanted, LeakageRules()) for some in (rows, rows + new)
+    ]
+    first, second = (dict(whole_tasks(plan)) for plan in plans)
+    for name, (user, task) in second.items():
+        assert user in people or first[name] == (user, task)
+    answers = [{plan.full.catalogue[draft.moment.item] for draft in plan.test} for plan in plans]
+    assert answers[0] == answers[1], "what is hidden from training is the same, so nothing is laid bare by waiting"
+    assert {draft.task_id for draft in plans[0].test} == {draft.task_id for draft in plans[1].test}
+
+
+def whole_tasks(plan: Plan) -> list[tuple[str, tuple[str, tuple[object, ...]]]]:
+    """Each task's id, user, and what it shows and asks."""
+    found: list[tuple[str, tuple[str, tuple[object, ...]]]] = []
+    for draft in (*plan.test, *plan.train):
+        start = draft.histories.span(draft.moment.user)[0]
+        life = draft.histories.items[start : draft.moment.cut].tolist()
+        shown = [draft.histories.catalogue[item] for item in life]
+        asked = (draft.candidates, draft.seed, draft.histories.catalogue[draft.moment.item], tuple(shown))
+        found.append((draft.task_id, (draft.histories.users[draft.moment.user], asked)))
+    return found
 
 
 def tasks(plan: Plan) -> list[tuple[str, tuple[object, ...]]]:

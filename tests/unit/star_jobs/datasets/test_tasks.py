@@ -21,7 +21,7 @@ from star_jobs.datasets.faults import Tally
 from star_jobs.datasets.histories import Histories
 from star_jobs.datasets.ids import Ids, Numbering
 from star_jobs.datasets.leakage import safe_mask
-from star_jobs.datasets.plan import Draft, Plan, make_plan
+from star_jobs.datasets.plan import Draft, Plan, make_plan, renewed_at
 from star_jobs.datasets.source import SourceTables, SourceTask
 from star_jobs.datasets.tables import interactions_frame
 from star_jobs.datasets.tasks import MomentFinder, Thresholds, shown_positions, shuffled, task_seed, window
@@ -84,6 +84,7 @@ def worlds(draw: st.DrawFn) -> World:
         negatives=draw(st.sampled_from(Negatives)),
         train=draw(st.integers(1, 20)),
         test=draw(st.integers(1, 2)),
+        test_renewal=draw(st.sampled_from([0.0, 0.5])),
         history_length=draw(st.integers(1, 12)),
         seed=draw(st.integers(0, 3)),
     )
@@ -222,10 +223,11 @@ def test_a_type_falls_short_only_when_it_has_no_more(world: World) -> None:
     test = {draft.moment.user for draft in plan.test} if world.rules.exclude_test_users else set()
     answers = {draft.moment.item for draft in plan.test} if world.rules.exclude_test_users else set()
     known = plan.full.without(test, answers)
+    then = plan.full.first_in_time(renewed_at(len(plan.full.items), world.tasks.test_renewal))
     share, extra = divmod(world.tasks.train, len(world.tasks.types))
     for place, type_ in enumerate(world.tasks.types):
         possible = sum(
-            negatives_left(plan.full, answers, user) >= world.tasks.candidates - 1
+            negatives_left(plan.full, then, answers, user) >= world.tasks.candidates - 1
             for user, _, _ in plain_moments(known, plan.full, type_, world.tasks)
         )
         assert counts[type_] == min(share + (place < extra), possible)
@@ -236,9 +238,9 @@ def test_a_type_falls_short_only_when_it_has_no_more(world: World) -> None:
         assert all(seen[type_] == counts[type_] for type_ in behind)
 
 
-def negatives_left(full: Histories, excluded: set[int], user: int) -> int:
-    """How many items others took and this user never did."""
-    return len(set(full.items.tolist()) - excluded - set(full.items[slice(*full.span(user))].tolist()))
+def negatives_left(full: Histories, then: Histories, excluded: set[int], user: int) -> int:
+    """How many items others had taken by `then` and this user never did."""
+    return len(set(then.items.tolist()) - excluded - set(full.items[slice(*full.span(user))].tolist()))
 
 
 def plain_moments(

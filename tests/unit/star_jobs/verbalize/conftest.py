@@ -70,7 +70,7 @@ class Library:
     def near(self, kind: SignalKind) -> dict[str, tuple[str, ...]]:
         found = Neighbours(self.jobs.fetch(self.neighbours))
         lists = [found.lists(kind, part, found.rows(kind, part)) for part in found.parts(kind)]
-        return dict(entry for part in lists for entry in part)
+        return {one.key: one.items for part in lists for one in part}
 
     def newer(self, **changes: object) -> "Library":
         """The same library in another run, with nothing made yet."""

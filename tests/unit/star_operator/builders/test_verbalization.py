@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from star_contracts.errors import WarningReason
-from star_contracts.job import CollectSignals, VerbalizeSignals, Whole
+from star_contracts.job import CollectSignals, ComputeNeighbours, VerbalizeSignals, Whole
 from star_operator.api.verbalization import Verbalization
 from star_operator.builders.job import job_spec
 from star_operator.builders.step import Inputs, Owner, Step
@@ -22,6 +22,7 @@ SPEC: dict[str, Any] = {
     "dataset": {"name": "d"},
     "llm": {"endpoint": {"url": "http://llm.example.com/v1", "model": "m"}},
 }
+TOLERANT: dict[str, Any] = {"neighbours": {"tolerance": 0.25}}
 
 
 def resource(**more: Any) -> Verbalization:
@@ -31,9 +32,9 @@ def resource(**more: Any) -> Verbalization:
     return cr
 
 
-def step(name: str, **more: Any) -> Step:
+def step(name: str, spec: dict[str, Any] | None = None, **more: Any) -> Step:
     inputs = Inputs({"dataset": ARTIFACTS["dataset"], **more})
-    return plan(name, resource(), inputs, {"neighbours": NEIGHBOURS}, settings())
+    return plan(name, resource(**(spec or {})), inputs, {"neighbours": NEIGHBOURS}, settings())
 
 
 def test_the_store_to_refresh_reaches_the_verbalizers_and_the_collector_and_is_no_part_of_their_work() -> None:
@@ -45,6 +46,24 @@ def test_the_store_to_refresh_reaches_the_verbalizers_and_the_collector_and_is_n
         assert refresh.stage.previous == BEFORE
         assert (refresh.inputs, refresh.work_hash) == (alone.inputs, alone.work_hash)
     assert step("neighbours").work_hash == step("neighbours", previous=BEFORE).work_hash
+
+
+def test_neighbours_that_are_gone_on_from_are_part_of_the_work_as_they_decide_what_is_made() -> None:
+    earlier = {"previous": BEFORE, "previous_neighbours": NEIGHBOURS}
+    exact, alone, refresh = (
+        step("neighbours", spec, **artifacts)
+        for spec, artifacts in (({}, earlier), (TOLERANT, {}), (TOLERANT, earlier))
+    )
+    assert exact.work_hash == step("neighbours").work_hash, "without a tolerance nothing of them is kept"
+    assert len({exact.work_hash, alone.work_hash, refresh.work_hash}) == 3
+    assert isinstance(exact.stage, ComputeNeighbours)
+    assert exact.stage.previous is None
+    assert isinstance(refresh.stage, ComputeNeighbours)
+    assert refresh.stage.previous == NEIGHBOURS
+    spec = job_spec(Owner("Verbalization", "team", "v", "u"), refresh, 1, settings(), resource().spec)
+    assert spec.inputs == {"dataset": ARTIFACTS["dataset"].digest, "previous": NEIGHBOURS.digest}, "its lineage"
+    for name in ("verbalize", "collect"):
+        assert step(name, TOLERANT, **earlier).work_hash == step(name, TOLERANT).work_hash, "the lists decide"
 
 
 def test_the_verbalizers_know_where_the_store_is_remembered_that_is_collected_from_their_parts() -> None:
@@ -69,7 +88,8 @@ def cluster() -> FakeCluster:
     cluster = FakeCluster()
     source = {"source": {"format": "MovieLens", "uri": "s3://star/raw"}}
     cluster.add(star("RecDataset", "team", "d", source) | {"status": done})
-    finished = {"phase": "Succeeded", "artifact": {**BEFORE.to_json_dict(), "bytes": 1}}
+    steps = [{"name": "neighbours", "phase": "Succeeded", "artifact": {**NEIGHBOURS.to_json_dict(), "bytes": 1}}]
+    finished = {"phase": "Succeeded", "artifact": {**BEFORE.to_json_dict(), "bytes": 1}, "steps": steps}
     cluster.add(star("Verbalization", "team", "last-week", SPEC) | {"status": finished})
     cluster.add(star("Verbalization", "team", "running", SPEC) | {"status": {"phase": "Running"}})
     cluster.add(star("Verbalization", "team", "broken", SPEC) | {"status": {"phase": "Failed"}})
@@ -77,7 +97,8 @@ def cluster() -> FakeCluster:
 
 
 def test_an_earlier_verbalization_is_refreshed_once_it_has_ended(cluster: FakeCluster) -> None:
-    assert inputs_of(cluster, "last-week").artifacts["previous"] == BEFORE
+    found = inputs_of(cluster, "last-week").artifacts
+    assert (found["previous"], found["previous_neighbours"]) == (BEFORE, NEIGHBOURS)
     with pytest.raises(Waiting, match=r"spec\.previous: Verbalization running is Running"):
         inputs_of(cluster, "running")
 
