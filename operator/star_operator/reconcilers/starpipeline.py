@@ -21,7 +21,7 @@ from star_operator.core.times import timestamp
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy import pipeline as policy
 from star_operator.policy.conditions import READY, find
-from star_operator.policy.status import Moment, is_finished, told
+from star_operator.policy.status import Moment, is_finished, seen_again, told
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
@@ -49,6 +49,7 @@ class StarPipelineReconciler:
             return
         asked = pipeline.metadata.annotations.get(RETRY_ANNOTATION, "")
         if is_finished(pipeline.status) and not asked and not pipeline.status.retrying:
+            await write_status(self._cluster, body, seen_again(pipeline.status, at), at.now)
             return
         try:
             status = self._retried(pipeline, asked, at) or await self._advance(pipeline, at)

@@ -15,7 +15,17 @@ from star_cli.local.binaries import Binaries
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.progress import Silent, Step
 from star_cli.local.sources import Downloader, SourceUnavailable, expected_checksum, extract
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE, TOOLS, GoProgram, Release, Tool
+from star_cli.local.versions import (
+    CLIENTS,
+    CONTROL_PLANE,
+    CONTROLLERS,
+    NODE,
+    PROMOTION,
+    TOOLS,
+    GoProgram,
+    Release,
+    Tool,
+)
 
 
 def script(path: Path, text: str) -> Path:
@@ -50,7 +60,7 @@ def test_program_fits_by_what_it_prints(tool: str, output: str, fits: bool) -> N
 
 
 def test_every_program_has_a_way_to_it_and_every_module_is_committed() -> None:
-    for name in (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE):
+    for name in (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE, *PROMOTION):
         tool = TOOLS[name]
         assert tool.go or tool.wheel or tool.debian, name
         if tool.go:
@@ -67,6 +77,9 @@ def test_committed_modules_have_the_versions_of_the_table() -> None:
         "coredns": f"github.com/coredns/coredns v{TOOLS['coredns'].version}",
         "helm": f"helm.sh/helm/v4 v{TOOLS['helm'].version}",
         "kind": f"sigs.k8s.io/kind v{TOOLS['kind'].version}",
+        "gitea": f"code.gitea.io/gitea v{TOOLS['gitea'].version}",
+        "argocd": f"github.com/argoproj/argo-cd/v3 v{TOOLS['argocd'].version}",
+        "kustomize": f"sigs.k8s.io/kustomize/kustomize/v5 v{TOOLS['kustomize'].version}",
     }.items():
         module = TOOLS[name].go
         assert module is not None
