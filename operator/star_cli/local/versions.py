@@ -58,8 +58,8 @@ class GoProgram:
     """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables.
 
     Everything that the embedded cluster builds is in one module, `cluster`: what two programs share has one version
-    there and is compiled once, and all are built at once. `tags` are build tags; a program with `cgo` needs a C compiler
-    and is linked with this machine's C library. Both are the same for all programs of a module.
+    there and is compiled once, and all are built at once. `tags` are build tags; a program with `cgo` needs a C
+    compiler, and the C library of the machine. Both are the same for all programs of a module.
     """
 
     folder: str

@@ -82,6 +82,7 @@ class ConditionReason(StrEnum):
     TOO_MANY_TENANTS = "TooManyTenants"
     # It ran.
     GATE_FAILED = "GateFailed"
+    DRIFT_CORRECTED = "DriftCorrected"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RESULT_LOST = "ResultLost"
     POD_FAILED = "PodFailed"

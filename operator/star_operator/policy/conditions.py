@@ -15,8 +15,8 @@ Stalled   True: nothing goes on until a person acts. Negative polarity; absent o
 The last two are those of kstatus, by which Flux, kpt, Argo CD's libraries and `kubectl` plug-ins read any kind:
 https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md. With status.observedGeneration a
 resource is Failed where it is Stalled, InProgress where it is Reconciling, not Ready or not seen yet, else Current.
-kstatus has no word for what is suspended: a run and a StarDeployment then are not Ready, so InProgress, since what waits
-for their result must not go on; a RetrainSchedule is what was asked for, so Current.
+kstatus has no word for what is suspended: a run and a StarDeployment then are not Ready, so InProgress, since what
+waits for their result must not go on; a RetrainSchedule is what was asked for, so Current.
 """
 
 from collections.abc import Set
