@@ -1,6 +1,5 @@
 """Git -> Argo CD -> the operator: what a person sees there, and that nothing but Git's own changes is OutOfSync."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,10 +47,10 @@ class Gates:
 
 
 @pytest.fixture
-def gates(kubelet: FakeKubelet) -> Iterator[Gates]:
+def gates(kubelet: FakeKubelet) -> Gates:
     chosen = Gates()
     kubelet.script = chosen
-    yield chosen
+    return chosen
 
 
 def serves(site: Site, environment: str, digest: str) -> None:

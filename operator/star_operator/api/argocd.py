@@ -27,9 +27,8 @@ BY_KIND = {
 }
 _FIELD = {"resume": "suspend"}
 _HEAD = """\
-# Generated from star_operator.api by `make generate`; do not edit. Health checks and actions of our kinds for Argo CD:
-#   kubectl apply --server-side --field-manager star-operator -n argocd -f argocd-cm.yaml
-# adds these keys to argocd-cm and leaves the others alone.
+# Generated from star_operator.api by `make generate`; do not edit. Health checks and actions of our kinds, for Argo CD:
+# a server-side apply in its namespace adds these keys to argocd-cm and leaves the others alone.
 """
 
 
@@ -60,7 +59,7 @@ def render() -> str:
 
 def render_data() -> str:
     """Return the customizations alone, for the chart."""
-    return _HEAD.partition("\n")[0].partition(". Health")[0] + ".\n" + _dump(customizations())
+    return _HEAD.partition(". Health")[0] + ".\n" + _dump(customizations())
 
 
 def _actions(names: tuple[str, ...]) -> dict[str, Any]:
