@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,25 @@ class Site:
         text = self.forge.content(self.owner, self.repository, f"{environment}/checkpoint.yaml")
         return str(yaml.safe_load(text)["spec"]["checkpoint"]["digest"])
 
-    def revert(self, commit: str) -> str:
-        """`git revert` of a commit, pushed; the new commit."""
+    def revert(self, commit: str, *, merged: bool = False) -> str:
+        """`git revert` of a commit, or of a pull request's merge, pushed; the new commit."""
         self.pull()
-        self.forge.git(self.owner, self.folder, "revert", "--no-edit", commit)
+        side = ("--mainline", "1") if merged else ()
+        self.forge.git(self.owner, self.folder, "revert", "--no-edit", *side, commit)
         self.forge.git(self.owner, self.folder, "push", "--quiet", self.url, "HEAD:main")
         return self.forge.git(self.owner, self.folder, "rev-parse", "HEAD").strip()
 
     def pull(self) -> None:
         """Have what others have pushed."""
         self.forge.git(self.owner, self.folder, "pull", "--quiet", "--ff-only", self.url, "main")
+
+    def adapt(self, path: str, change: Callable[[Any], None]) -> str:
+        """Edit one manifest of the layout as its owner would, and push; the commit."""
+        self.pull()
+        manifest = yaml.safe_load((self.folder / path).read_text())
+        change(manifest)
+        (self.folder / path).write_text(yaml.safe_dump(manifest, sort_keys=False))
+        return self.forge.push(self.owner, self.url, self.folder)
 
     def apply_applications(self, *environments: str) -> None:
         """Tell Argo CD of environments, by the layout's own manifests."""
