@@ -325,6 +325,3 @@ replace (
 	k8s.io/sample-cli-plugin => k8s.io/sample-cli-plugin v0.34.0
 	k8s.io/sample-controller => k8s.io/sample-controller v0.34.0
 )
-
-// the module's own go.mod replaces this one by a folder that its archive does not have
-replace github.com/argoproj/gitops-engine => github.com/argoproj/gitops-engine v0.7.3
