@@ -94,7 +94,7 @@ e2e: host setup binaries images ## The whole chain with real pods on the embedde
 
 e2e-promotion: NEEDS = promotion
 e2e-promotion: host setup binaries images ## Promotion with a real forge (Gitea) and a real Argo CD, built once
-	@$(STARCTL) local binaries gcc git redis-server gitea argocd kustomize
+	@$(STARCTL) local binaries gcc git redis-check-rdb gitea argocd kustomize
 	@$(BIN)/pytest -q tests/e2e_promotion
 
 test: NEEDS = tests

@@ -172,10 +172,7 @@ def _specs(folder: Path, kubeconfig: Path, port: dict[str, int], server_side_dif
         "ARGOCD_APPLICATION_CONTROLLER_REPO_SERVER_PLAINTEXT": "true",
         "HOSTNAME": "argocd-application-controller-0",
     }
-    redis = ("--port", str(port["redis"]), "--bind", _HOST, "--save", "", "--appendonly", "no")
-    yield ProcessSpec(
-        "redis-server", (str(Binaries().ensure("redis-server")), *redis, "--dir", str(folder)), ends_with_parent=True
-    )
+    yield _redis(folder, beside, port["redis"])
     stores = ("--redis", f"{_HOST}:{port['redis']}")
     repositories = ("--repo-server", f"{_HOST}:{port['repositories']}", "--repo-server-plaintext")
     cluster = ("--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE)
@@ -197,6 +194,16 @@ def _specs(folder: Path, kubeconfig: Path, port: dict[str, int], server_side_dif
     for name, given in arguments.items():
         env = {**common, "ARGOCD_BINARY_NAME": name}
         yield ProcessSpec(name, (program, *given), env=env, ends_with_parent=True)
+
+
+def _redis(folder: Path, beside: Path, port: int) -> ProcessSpec:
+    """Redis: what the program is follows from the name that it is called by."""
+    program = beside / "redis-server"
+    program.unlink(missing_ok=True)
+    program.symlink_to(Binaries().ensure("redis-check-rdb"))
+    memory_only = ("--save", "", "--appendonly", "no", "--dir", str(folder))
+    argv = (str(program), "--port", str(port), "--bind", _HOST, *memory_only)
+    return ProcessSpec("redis-server", argv, ends_with_parent=True)
 
 
 def _answers(running: ArgoCD) -> bool:

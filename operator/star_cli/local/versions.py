@@ -295,7 +295,8 @@ def _promotion_table() -> tuple[Tool, ...]:
             release=Release(f"{kustomize}/{archive}", f"{kustomize}/checksums.txt", "kustomize"),
             go=GoProgram("argocd", "sigs.k8s.io/kustomize/kustomize/v5"),
         ),
-        Tool("redis-server", accept=r"([67]|[89])\.\d+\.\d+", debian="redis-server"),
+        # One program is all of Redis, by the name it is called. Package redis-server adds a service that starts at once.
+        Tool("redis-check-rdb", debian="redis-tools"),
         Tool("git", accept=r"2\.(3[89]|[4-9]\d)\.\d+", debian="git"),
         Tool("gcc", debian="gcc", debian_with=("libc6-dev",)),
     )
@@ -346,6 +347,6 @@ CLIENTS = ("kubectl", "helm")
 EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 """All that an embedded cluster is made of."""
 BUILDERS = ("buildah", "mmdebstrap")
-PROMOTION = ("gcc", "git", "redis-server", "gitea", "argocd", "kustomize")
+PROMOTION = ("gcc", "git", "redis-check-rdb", "gitea", "argocd", "kustomize")
 """What the tests of promotion need besides; nothing else asks for it."""
 SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)
