@@ -295,7 +295,7 @@ def _promotion_table() -> tuple[Tool, ...]:
             release=Release(f"{kustomize}/{archive}", f"{kustomize}/checksums.txt", "kustomize"),
             go=GoProgram("argocd", "sigs.k8s.io/kustomize/kustomize/v5"),
         ),
-        # One program is all of Redis, by the name it is called. Package redis-server adds a service that starts at once.
+        # One program is all of Redis, by the name it is called; package redis-server adds a service, and starts it.
         Tool("redis-check-rdb", debian="redis-tools"),
         Tool("git", accept=r"2\.(3[89]|[4-9]\d)\.\d+", debian="git"),
         Tool("gcc", debian="gcc", debian_with=("libc6-dev",)),
