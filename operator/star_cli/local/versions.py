@@ -30,6 +30,7 @@ GO = (1, 26)
 """What the modules in `gomods/` are written for. Go from 1.21 on brings a newer Go here by itself, where it may."""
 
 _GITHUB = "https://github.com"
+_SQLITE = ("sqlite", "sqlite_unlock_notify")
 _HELM_VARIABLES = (("helm.sh/helm/v4/internal/version.version", f"v{HELM}"),)
 
 
@@ -277,7 +278,7 @@ def _promotion_table() -> tuple[Tool, ...]:
             GITEA,
             r"1\.26\.\d+",
             release=Release(gitea, f"{gitea}.sha256"),
-            go=GoProgram("gitea", "code.gitea.io/gitea", (("main.Version", GITEA),), ("sqlite",), cgo=True),
+            go=GoProgram("gitea", "code.gitea.io/gitea", (("main.Version", GITEA),), _SQLITE, cgo=True),
         ),
         Tool(
             "argocd",
