@@ -62,5 +62,5 @@ def test_actions(tmp_path: Path, kind: Kind) -> None:
 def test_suspending_changes_one_field(tmp_path: Path) -> None:
     kind = next(kind for kind in KINDS if kind.INFO.kind == "StarDeployment")
     said = asked(tmp_path, resource(kind, Phase.READY, suspend=False), "run-action", "suspend")
-    changed = [line for line in said.splitlines() if line[:1] in "<>"]
+    changed = [line for line in said.splitlines() if line.startswith(("<", ">"))]
     assert [line.split() for line in changed] == [["<", "suspend:", "false"], [">", "suspend:", "true"]]

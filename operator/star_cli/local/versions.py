@@ -271,7 +271,7 @@ def _promotion_table() -> tuple[Tool, ...]:
     gitea = f"https://dl.gitea.com/gitea/{GITEA}/gitea-{GITEA}-linux-amd64"
     kustomize = f"{_GITHUB}/kubernetes-sigs/kustomize/releases/download/kustomize%2Fv{KUSTOMIZE}"
     archive = f"kustomize_v{KUSTOMIZE}_linux_amd64.tar.gz"
-    version = (("github.com/argoproj/argo-cd/v3/common.version", f"v{ARGOCD}"),)
+    version = (("github.com/argoproj/argo-cd/v3/common.version", ARGOCD),)
     return (
         Tool(
             "gitea",
