@@ -27,12 +27,12 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain promotions generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration e2e e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain promotions generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
-host: ## Check this machine for NEEDS (demo, tests, images, cluster, programs, setup), and install what is missing
+host: ## Check this machine for NEEDS (demo, tests, promotion, images, cluster, programs, setup), and install what is missing
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not here," \
 	  "or older than 3.11: install it (Debian 12: apt-get install python3), or name another with PYTHON=..." >&2; exit 1; }
 	@$(HOST) $(NEEDS)
@@ -91,6 +91,11 @@ integration: setup binaries ## The operator against real etcd and kube-apiserver
 e2e: NEEDS = tests
 e2e: host setup binaries images ## The whole chain with real pods on the embedded cluster
 	@$(BIN)/pytest -q tests/e2e
+
+e2e-promotion: NEEDS = promotion
+e2e-promotion: host setup binaries images ## Promotion with a real forge (Gitea) and a real Argo CD, built once
+	@$(STARCTL) local binaries gcc git redis-check-rdb gitea argocd kustomize
+	@$(BIN)/pytest -q tests/e2e_promotion
 
 test: NEEDS = tests
 test: host lint types imports unit contract integration e2e ## Everything CI runs

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from star_cli.local.binaries import Binaries
-from star_operator.api import approvals, crd, kustomize, reference, troubleshooting, values
+from star_operator.api import approvals, argocd, crd, kustomize, reference, troubleshooting, values
 from star_operator.api.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,11 @@ def pure_files() -> dict[Path, str]:
         Path("docs/troubleshooting.md"): troubleshooting.render(),
     }
     renaming = {Path("manifests/kustomize") / name: text for name, text in kustomize.files().items()}
-    return crds | schema | guard | pages | renaming
+    gitops = {
+        Path("charts/star-operator/resources/argocd/customizations.yaml"): argocd.render_data(),
+        Path("manifests/gitops/argocd/argocd-cm.yaml"): argocd.render(),
+    }
+    return crds | schema | guard | pages | renaming | gitops
 
 
 def install_manifest() -> str:

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from star_operator.core.errors import Taken
 from star_operator.core.objects import KubeObject
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
@@ -23,6 +24,8 @@ class FakeCluster(Cluster):
         self.objects: dict[Place, KubeObject] = {}
         self.writes: list[str] = []
         """`<verb> <kind>/<name>` of every change, in order."""
+        self.taken: dict[str, tuple[str, ...]] = {}
+        """`<kind>/<name>` -> fields of it that somebody has changed with kubectl since they were applied."""
         self._count = 0
 
     def add(self, obj: KubeObject) -> KubeObject:
@@ -51,6 +54,12 @@ class FakeCluster(Cluster):
     async def apply(self, obj: KubeObject, *, manager: str = "") -> KubeObject:
         self.writes.append(f"apply {obj['kind']}/{obj['metadata']['name']}")
         return self._put(_place(obj), obj)
+
+    async def claim(self, obj: KubeObject) -> None:
+        fields = self.taken.pop(f"{obj['kind']}/{obj['metadata']['name']}", ())
+        if fields:
+            raise Taken("Apply failed with conflicts", fields, ("kubectl-edit",))
+        await self.apply(obj)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
         self.objects[_place(obj)]["status"] = copy.deepcopy(obj["status"])

@@ -19,7 +19,7 @@ from star_contracts.artifact import ArtifactRef, Inventory
 from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.job import JobSpec, LookUp
-from star_contracts.names import LABEL_STEP
+from star_contracts.names import LABEL_KIND, LABEL_STEP
 from star_contracts.proofs import (
     ATTEST_SPEC_PATH,
     CARD,
@@ -51,6 +51,8 @@ As with a real kubelet, a pod with a readiness probe is ready while it asks for 
 
 
 Pods = list[dict[str, Any]]
+Program = Callable[[client.CoreV1Api, dict[str, Any]], JobResult]
+"""(API, pod) -> what it answered."""
 Stuck = Callable[[dict[str, Any]], str]
 """pod -> the waiting message of a container that cannot be configured, or nothing for a pod that starts."""
 
@@ -109,6 +111,8 @@ class FakeKubelet:
         """Job pods that go on when their main container has ended: somebody gave them one that never does."""
         self.source = Inventory(digest=value_hash("week 1"), objects=1, bytes=1)
         """What probes find, and preparations were made from."""
+        self.programs: dict[str, Program] = {}
+        """Kind of the owner, in small letters -> what its job pods run in place of being played."""
         self.sweeps: list[SweepSpec] = []
         """What sweeps of retention were told."""
         self.errors: list[str] = []
@@ -156,6 +160,10 @@ class FakeKubelet:
             return
         job = meta["labels"].get("batch.kubernetes.io/job-name", "")
         self.started[f"{namespace}/{job}"] += new
+        program = self.programs.get(meta["labels"].get(LABEL_KIND, ""))
+        if program is not None:
+            self._end(pod, program(self._core, pod))
+            return
         config_map: Any = self._core.read_namespaced_config_map(job, namespace)
         if SWEEP_FILE in config_map.data:
             self.sweeps.append(SweepSpec.model_validate_json(config_map.data[SWEEP_FILE]))

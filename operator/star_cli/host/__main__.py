@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         shown.note(f"usage: python -m star_cli.host {{{'|'.join(Purpose)}}}")
         return 2
-    cluster = cluster_of_tests() if purpose is Purpose.TESTS else DEFAULT_NAME
+    cluster = cluster_of_tests() if purpose in (Purpose.TESTS, Purpose.PROMOTION) else DEFAULT_NAME
     try:
         prepare_host(purpose, shown, cluster=cluster, repository=Path.cwd())
     except (StarctlError, LocalClusterError) as error:

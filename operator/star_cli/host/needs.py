@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from star_cli.local.ports import REGISTRY_PORT, S3_PORT
-from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, EMBEDDED, GIT, SYSTEM
+from star_cli.local.versions import BUILDERS, CLIENTS, CONTROL_PLANE, CONTROLLERS, EMBEDDED, GIT, PROMOTION, SYSTEM
 
 
 class Purpose(StrEnum):
@@ -18,6 +18,7 @@ class Purpose(StrEnum):
     INSTALL = "install"
     DEMO = "demo"
     TESTS = "tests"
+    PROMOTION = "promotion"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ _CHAIN = replace(
     memory=14,
     disk=Disk(programs=7, images=22, cluster=9, temporary=2),
 )
+# Two modules more, and what compiling the larger of them keeps.
+_PROMOTION = replace(
+    _CHAIN, programs=(*_CHAIN.programs, *PROMOTION), disk=Disk(programs=13, images=22, cluster=9, temporary=3)
+)
 _WITHOUT_DOCKER = {
     Purpose.SETUP: _SETUP,
     Purpose.PROGRAMS: Needs((*SYSTEM, *EMBEDDED), disk=_CONTROL_PLANE.disk),
@@ -87,6 +92,7 @@ _WITHOUT_DOCKER = {
     Purpose.INSTALL: replace(_CHAIN, memory=_CLUSTER.memory),
     Purpose.DEMO: _CHAIN,
     Purpose.TESTS: replace(_CHAIN, programs=(*_CHAIN.programs, *GIT)),
+    Purpose.PROMOTION: _PROMOTION,
 }
 _KIND = Needs(("kind", *CLIENTS), docker=True, ports=_PORTS, cores=2, memory=4, disk=_CLUSTER.disk)
 _WITH_DOCKER = {
@@ -96,6 +102,7 @@ _WITH_DOCKER = {
     Purpose.DEMO: replace(_KIND, memory=_CHAIN.memory, disk=_CHAIN.disk),
     # The tests are about the embedded cluster, on any machine; only their images are made with Docker.
     Purpose.TESTS: replace(_CHAIN, programs=(*_CLUSTER.programs, *GIT), docker=True),
+    Purpose.PROMOTION: replace(_PROMOTION, programs=(*_CLUSTER.programs, *PROMOTION), docker=True),
 }
 
 

@@ -144,19 +144,27 @@ def build_go(programs: Sequence[GoProgram], target: Path, cache: Path, step: Ste
     """Build programs of one committed module (go.mod, go.sum) into folder `target`, each under its package's name.
 
     One `go build` for all: what they share is compiled once, and both compiling and linking use every processor. The
-    programs are static and stripped, with no path of this machine inside.
+    programs are static, but those with C in them, and stripped, with no path of this machine inside.
     """
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise SourceUnavailable(f"no Go compiler is on PATH (Go {GO[0]}.{GO[1]} or newer would build it)")
     folder = _lay_out(programs[0].folder, cache / "gosrc")
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -trimpath -mod=readonly", "GOWORK": "off"}
+    env = {
+        **os.environ,
+        "CGO_ENABLED": str(int(programs[0].cgo)),
+        "GOFLAGS": "-buildvcs=false -trimpath -mod=readonly",
+        "GOWORK": "off",
+    }
     variables = dict.fromkeys(variable for program in programs for variable in program.variables)
     packages = [program.package for program in programs]
     flags = " ".join(["-s -w", *(f"-X {name}={value}" for name, value in variables)])
-    total = len(_run([go, "list", "-deps", *packages], f"modules of {folder.name}", cwd=folder, env=env).splitlines())
+    tags = ["-tags", ",".join(programs[0].tags)] if programs[0].tags else []
+    total = len(
+        _run([go, "list", "-deps", *tags, *packages], f"modules of {folder.name}", cwd=folder, env=env).splitlines()
+    )
     target.mkdir(parents=True, exist_ok=True)
-    command = [go, "build", "-v", "-gcflags=all=-dwarf=false", "-ldflags", flags, "-o", f"{target}/", *packages]
+    command = [go, "build", "-v", *tags, "-gcflags=all=-dwarf=false", "-ldflags", flags, "-o", f"{target}/", *packages]
     _follow_build(["nice", *command], folder, env, (step, total))
 
 

@@ -22,11 +22,15 @@ RUNC = "1.2.8"
 CNI_PLUGINS = "1.8.0"
 PAUSE = "1"
 KIND = "0.31.0"
+GITEA = "1.26.0"
+ARGOCD = "3.3.0"
+KUSTOMIZE = "5.7.1"
 CLUSTER_MODULE = "cluster"
 GO = (1, 26)
 """What the modules in `gomods/` are written for. Go from 1.21 on brings a newer Go here by itself, where it may."""
 
 _GITHUB = "https://github.com"
+_SQLITE = ("sqlite", "sqlite_unlock_notify")
 _HELM_VARIABLES = (("helm.sh/helm/v4/internal/version.version", f"v{HELM}"),)
 
 
@@ -55,12 +59,15 @@ class GoProgram:
     """A program built from one of the modules in `gomods/`: the module's folder, the main package, linker variables.
 
     Everything that the embedded cluster builds is in one module, `cluster`: what two programs share has one version
-    there and is compiled once, and all are built at once.
+    there and is compiled once, and all are built at once. `tags` are build tags; a program with `cgo` needs a C
+    compiler, and the C library of the machine. Both are the same for all programs of a module.
     """
 
     folder: str
     package: str
     variables: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    cgo: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,6 +261,47 @@ def _builder_table() -> tuple[Tool, ...]:
     )
 
 
+def _promotion_table() -> tuple[Tool, ...]:
+    """A forge, Argo CD and what they call: for the tests of promotion alone.
+
+    The forge keeps its data in SQLite, which is C. Argo CD's own archive of a release has its web pages, which nobody
+    looks at here.
+    """
+    argo = f"{_GITHUB}/argoproj/argo-cd/releases/download/v{ARGOCD}"
+    gitea = f"https://dl.gitea.com/gitea/{GITEA}/gitea-{GITEA}-linux-amd64"
+    kustomize = f"{_GITHUB}/kubernetes-sigs/kustomize/releases/download/kustomize%2Fv{KUSTOMIZE}"
+    archive = f"kustomize_v{KUSTOMIZE}_linux_amd64.tar.gz"
+    version = (("github.com/argoproj/argo-cd/v3/common.version", ARGOCD),)
+    return (
+        Tool(
+            "gitea",
+            GITEA,
+            r"1\.26\.\d+",
+            release=Release(gitea, f"{gitea}.sha256"),
+            go=GoProgram("gitea", "code.gitea.io/gitea", (("main.Version", GITEA),), _SQLITE, cgo=True),
+        ),
+        Tool(
+            "argocd",
+            ARGOCD,
+            r"3\.3\.\d+",
+            ("version", "--client", "--short"),
+            release=Release(f"{argo}/argocd-linux-amd64", f"{argo}/cli_checksums.txt"),
+            go=GoProgram("argocd", "./argocd", version),
+        ),
+        Tool(
+            "kustomize",
+            KUSTOMIZE,
+            r"5\.\d+\.\d+",
+            ("version",),
+            release=Release(f"{kustomize}/{archive}", f"{kustomize}/checksums.txt", "kustomize"),
+            go=GoProgram("argocd", "sigs.k8s.io/kustomize/kustomize/v5"),
+        ),
+        # One program is all of Redis, by the name it is called; package redis-server adds a service, and starts it.
+        Tool("redis-check-rdb", debian="redis-tools"),
+        Tool("gcc", debian="gcc", debian_with=("libc6-dev",)),
+    )
+
+
 # Most of these are on every Debian; the smallest containers lack some.
 _SYSTEM_PROGRAMS = {
     "apt": ("apt-get", "apt-config"),
@@ -291,7 +339,7 @@ def _machine_table() -> tuple[Tool, ...]:
     return (*system, *forge, *ours, *_NAMED_PROGRAMS)
 
 
-TOOLS = {tool.name: tool for tool in (*_tool_table(), *_builder_table(), *_machine_table())}
+TOOLS = {tool.name: tool for tool in (*_tool_table(), *_builder_table(), *_promotion_table(), *_machine_table())}
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 NODE = (
@@ -303,4 +351,6 @@ EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 """All that an embedded cluster is made of."""
 BUILDERS = ("buildah", "mmdebstrap")
 GIT = tuple(name for names in _GIT_PROGRAMS.values() for name in names)
+PROMOTION = ("gcc", "git", "redis-check-rdb", "gitea", "argocd", "kustomize")
+"""What the tests of promotion need besides; nothing else asks for it."""
 SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)

@@ -20,6 +20,9 @@ from star_operator.api.schema import Schema, structural
 CATEGORY = "recsys"
 """`kubectl get recsys` lists all kinds. Not `star`: kubectl looks at categories before StarDeployment's short name."""
 
+_UNSEEN = {"observedGeneration": -1}
+"""The status of what no operator has looked at: without it kstatus takes a new resource for done, as Flux' kinds do."""
+
 
 def crd(kind: type[Resource[Any, Any]]) -> dict[str, Any]:
     """Return the CustomResourceDefinition of a kind (apiextensions.k8s.io/v1)."""
@@ -100,7 +103,7 @@ def _schema(kind: type[Resource[Any, Any]]) -> Schema:
             "kind": {"type": "string", "description": f"Always {kind.INFO.kind}."},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": structural(kind.status_type(), status=True),
+            "status": {**structural(kind.status_type(), status=True), "default": _UNSEEN},
         },
     }
 

@@ -408,6 +408,11 @@ RAN = Section(
             "The checkpoint's figures miss a rule of `spec.gates`; what served before goes on serving.",
             "Promote a better checkpoint, or change the rule.",
         ),
+        ConditionReason.DRIFT_CORRECTED: Remedy(
+            (Phase.READY, Phase.RUNNING),
+            "Somebody changed an object that a StarDeployment has made; an Event names the field, and who it was.",
+            "Change the StarDeployment instead, in Git where it comes from there: its objects are put right each time.",
+        ),
         ConditionReason.DEADLINE_EXCEEDED: Remedy(
             _FAILED,
             "The step took longer than `spec.activeDeadlineSeconds`.",

@@ -96,6 +96,13 @@ class NetworkPolicyValues(Model):
     """Let in only probes and metrics (8080) and the progress reports of STAR's own pods (8081)."""
 
 
+class ArgoCDValues(Model):
+    """What Argo CD is told of STAR's kinds."""
+
+    customizations: bool = False
+    """Make a ConfigMap with their health checks and actions, for the data of Argo CD's `argocd-cm`."""
+
+
 class Values(Model):
     """Values of the star-operator chart."""
 
@@ -153,6 +160,8 @@ class Values(Model):
     """Prometheus metrics."""
     network_policy: NetworkPolicyValues = NetworkPolicyValues()
     """A NetworkPolicy for the operator's pods."""
+    argocd: ArgoCDValues = Field(default=ArgoCDValues(), alias="argocd")
+    """What Argo CD is told of STAR's kinds."""
     name_override: str = ""
     """Replaces the chart's name in labels."""
     fullname_override: str = ""

@@ -5,7 +5,8 @@ StarError
 ├── Waiting       something that others bring is not there yet; looked at again when it changes
 ├── Terminal      the work failed and would fail again
 └── Retryable     the work or the API failed in a way that may pass; tried again with back-off
-    └── Refused   others forbid an API call: a quota, a policy, a webhook, a right; the condition tells it meanwhile
+    ├── Refused   others forbid an API call: a quota, a policy, a webhook, a right; the condition tells it meanwhile
+    └── Taken     others have written fields of ours in an object
 """
 
 from star_operator.core.reasons import AnyReason
@@ -48,3 +49,12 @@ class Retryable(StarError):
 
 class Refused(Retryable):
     """Others forbid an API call, and may come to allow it."""
+
+
+class Taken(Retryable):
+    """Others have written fields of ours in an object: `fields` are their paths, `managers` who it was."""
+
+    def __init__(self, message: str, fields: tuple[str, ...], managers: tuple[str, ...]) -> None:
+        super().__init__("Conflict", message)
+        self.fields = fields
+        self.managers = managers

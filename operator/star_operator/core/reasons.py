@@ -103,6 +103,7 @@ class ConditionReason(StrEnum):
     NOT_GOVERNED = "NotGoverned"
     # It ran.
     GATE_FAILED = "GateFailed"
+    DRIFT_CORRECTED = "DriftCorrected"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RESULT_LOST = "ResultLost"
     POD_FAILED = "PodFailed"

@@ -15,7 +15,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from star_contracts.names import FIELD_MANAGER
-from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError
+from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Taken
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
@@ -29,6 +29,8 @@ TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
 NO_WEBHOOK = "failed calling webhook"
 _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
+
+_MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
 class Cluster:
@@ -83,6 +85,10 @@ class Cluster:
         """Server-side apply: create the object or make the fields said here so (KEP-555)."""
         return await self._apply(obj, manager, None)
 
+    async def claim(self, obj: KubeObject) -> None:
+        """Server-side apply that takes no field from others: `Taken` where they have given one another value."""
+        await self._apply(obj, FIELD_MANAGER, None, force=False)
+
     async def apply_status(self, obj: KubeObject) -> KubeObject:
         """Server-side apply of the status subresource."""
         return await self._apply(obj, FIELD_MANAGER, "status")
@@ -125,10 +131,10 @@ class Cluster:
             return False
         return True
 
-    async def _apply(self, obj: KubeObject, manager: str, subresource: str | None) -> KubeObject:
+    async def _apply(self, obj: KubeObject, manager: str, subresource: str | None, *, force: bool = True) -> KubeObject:
         _, _, namespace, name = identity(obj)
         path = _type_of(obj).path(namespace, name, subresource)
-        query = [("fieldManager", manager), ("force", "true")]
+        query = [("fieldManager", manager), ("force", str(force).lower())]
         return await self._call("PATCH", path, query=query, body=obj, content_type=APPLY)
 
     async def _call(
@@ -173,9 +179,22 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
         return NotFound("NotFound", message)
     if status == 403 or NO_WEBHOOK in message:
         return Refused(ConditionReason.REFUSED, _OWN_PORT.sub(r"\1->", message))
+    if status == 409 and (taken := _taken(details, message)) is not None:
+        return taken
     if status in TRANSIENT:
         return Retryable(reason, message)
     return InvalidSpec(ConditionReason.INVALID_OBJECT, message)
+
+
+def _taken(details: dict[str, Any], message: str) -> Taken | None:
+    """Return which fields a server-side apply would have taken from whom (metav1.CauseTypeFieldManagerConflict)."""
+    causes = (details.get("details") or {}).get("causes") or []
+    conflicts = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+    if not conflicts:
+        return None
+    managers = (_MANAGER.search(str(cause.get("message"))) for cause in conflicts)
+    who = tuple(sorted({found[1] for found in managers if found is not None}))
+    return Taken(message, tuple(sorted(str(cause.get("field")) for cause in conflicts)), who)
 
 
 def _selector(wanted: Mapping[str, str] | None) -> str:

@@ -12,9 +12,22 @@ Overridden
           True: a Promotion does, or did, without something that its environment requires, as somebody decided who may.
           Negative polarity; absent otherwise.
 Warnings  True: steps of it succeeded with something that a person should know. Negative polarity; absent otherwise.
+Reconciling
+          True: the operator works on it, or waits for something that comes by itself. Negative polarity; absent
+          otherwise.
+Stalled   True: nothing goes on until a person acts. Negative polarity; absent otherwise.
+
+The last two are those of kstatus, by which Flux, kpt, Argo CD's libraries and `kubectl` plug-ins read any kind:
+https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md. With status.observedGeneration a
+resource is Failed where it is Stalled, InProgress where it is Reconciling, not Ready or not seen yet, else Current.
+kstatus has no word for what is suspended: a run and a StarDeployment then are not Ready, so InProgress, since what
+waits for their result must not go on; a RetrainSchedule is what was asked for, so Current.
 """
 
-from star_operator.api.meta import Condition
+from collections.abc import Set
+
+from star_operator.api.meta import Condition, Phase
+from star_operator.core.reasons import AnyReason, ConditionReason
 
 READY = "Ready"
 FAILED = "Failed"
@@ -22,6 +35,35 @@ IDLE = "ScaledToZero"
 WARNINGS = "Warnings"
 ATTESTED = "Attested"
 OVERRIDDEN = "Overridden"
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+
+_SETTLED: Set[Phase] = {Phase.SUCCEEDED, Phase.READY, Phase.SUSPENDED}
+_STUCK: Set[Phase] = {Phase.FAILED, Phase.GATED, Phase.DEGRADED}
+_NEEDS_A_PERSON: Set[AnyReason] = {
+    ConditionReason.INPUT_FAILED,
+    ConditionReason.INVALID_SPEC,
+    ConditionReason.INVALID_REFERENCE,
+    ConditionReason.DIGEST_MISMATCH,
+    ConditionReason.NO_SUCH_METRIC,
+    ConditionReason.UNKNOWN_STAGE,
+    ConditionReason.IMPOSSIBLE_SCHEDULE,
+    ConditionReason.UNKNOWN_TIME_ZONE,
+    ConditionReason.BUDGET_TOO_SMALL,
+    ConditionReason.OVERRIDES_INVALID,
+    ConditionReason.INVALID_REQUEST,
+    ConditionReason.POLICY_CONFLICT,
+    ConditionReason.ORDER_CYCLE,
+    ConditionReason.NOT_GOVERNED,
+}
+"""Reasons of resources that are not given up, and yet wait for a person alone."""
+
+
+def way(phase: Phase, reason: str) -> str | None:
+    """Return which of kstatus' conditions holds: Reconciling, Stalled, or none."""
+    if phase in _SETTLED:
+        return None
+    return STALLED if phase in _STUCK or reason in _NEEDS_A_PERSON else RECONCILING
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

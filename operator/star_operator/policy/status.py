@@ -16,11 +16,12 @@ from star_operator.api.meta import (
 )
 from star_operator.api.recdataset import RecDatasetStatus
 from star_operator.core.reasons import AnyReason
-from star_operator.policy.conditions import FAILED, READY, WARNINGS, set_condition
+from star_operator.policy.conditions import FAILED, READY, RECONCILING, STALLED, WARNINGS, find, set_condition, way
 
 StatusT = TypeVar("StatusT", bound=Status)
 
 FINISHED = {Phase.SUCCEEDED, Phase.FAILED}
+READY_IN = {Phase.SUCCEEDED, Phase.READY}
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,51 @@ def is_finished(status: Status) -> bool:
     return status.phase in FINISHED
 
 
-def told(status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: str) -> StatusT:
-    """Return the status with this phase, and the Ready condition that explains it."""
-    ready = "True" if phase in (Phase.SUCCEEDED, Phase.READY) else "False"
-    condition = Condition(
-        type=READY, status=ready, reason=reason, message=message[:4096], observed_generation=at.generation
+def told(
+    status: StatusT, at: Moment, phase: Phase, reason: AnyReason, message: str, *, ready: bool | None = None
+) -> StatusT:
+    """Return the status with this phase, and the conditions that explain it.
+
+    `ready` says whether it is Ready where that does not follow from the phase.
+    """
+    return _told(status, at, phase, _explained(at, reason, message, phase in READY_IN if ready is None else ready))
+
+
+def seen_again(status: StatusT, at: Moment) -> StatusT:
+    """Return the status of what has ended, as if it ended now: of this generation, with the conditions of this version.
+
+    What may change of it by then (`suspend`, `ttlSecondsAfterFinished`) changes nothing of how it ended.
+    """
+    old = find(status.conditions, READY)
+    if old is None:
+        return status
+    again = old.model_copy(update={"observed_generation": at.generation})
+    return _told(status, at, status.phase, again)
+
+
+def _explained(at: Moment, reason: str, message: str, ready: bool) -> Condition:
+    return Condition(
+        type=READY,
+        status="True" if ready else "False",
+        reason=reason,
+        message=message[:4096],
+        observed_generation=at.generation,
     )
-    conditions = set_condition(status.conditions, condition, at.now)
-    if phase is Phase.FAILED:
-        failed = condition.model_copy(update={"type": FAILED, "status": "True"})
-        conditions = set_condition(conditions, failed, at.now)
+
+
+def _told(status: StatusT, at: Moment, phase: Phase, ready: Condition) -> StatusT:
+    """Return the status with this phase, its Ready condition, and those that follow from both."""
+    held = {way(phase, ready.reason): True, FAILED: phase is Phase.FAILED}
+    before = status.conditions
+    conditions = tuple(one for one in before if one.type not in (FAILED, RECONCILING, STALLED) or held.get(one.type))
+    conditions = set_condition(conditions, ready, at.now)
+    for type_ in (FAILED, RECONCILING, STALLED):
+        if held.get(type_):
+            condition = ready.model_copy(update={"type": type_, "status": "True"})
+            conditions = set_condition(conditions, condition, at.now)
     if warnings := [warning for step in status.steps for warning in step.warnings]:
         text = "; ".join(warning.message for warning in warnings)
-        warned = condition.model_copy(
+        warned = ready.model_copy(
             update={"type": WARNINGS, "status": "True", "reason": warnings[0].reason, "message": text[:4096]}
         )
         conditions = set_condition(conditions, warned, at.now)

@@ -9,7 +9,7 @@ from star_operator.api.meta import Phase, Resource
 from star_operator.core.objects import KubeObject
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
-from star_operator.policy.status import Moment, is_finished, told
+from star_operator.policy.status import Moment, is_finished, seen_again, told
 from star_operator.reconcilers.write import write_status
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,8 @@ async def parse_or_tell(cluster: Cluster, model: type[ResourceT], body: KubeObje
         text = f"it does not fit this operator's version: {'; '.join(faults)}; apply the CRDs of this version"
         log.error("resource does not fit its model", kind=model.INFO.kind, name=body["metadata"]["name"], faults=faults)
         before = model.parse_status(body)
-        if not is_finished(before):  # what has ended stays as it ended, whatever this operator makes of its spec
-            status = told(before, at, Phase.WAITING, ConditionReason.INVALID_SPEC, text)
-            await write_status(cluster, body, status, at.now)
+        ended = is_finished(before)  # it stays as it ended, whatever this operator makes of its spec
+        invalid = ConditionReason.INVALID_SPEC
+        status = seen_again(before, at) if ended else told(before, at, Phase.WAITING, invalid, text)
+        await write_status(cluster, body, status, at.now)
         return None

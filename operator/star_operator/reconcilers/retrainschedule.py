@@ -193,7 +193,7 @@ def _summed_up(
     following = f"; the next time is {status.next_schedule_time}" if status.next_schedule_time else ""
     if schedule.spec.suspend:
         text = "spec.suspend is true: nothing is started; set it to false to go on"
-        return told(status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text)
+        return told(status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text, ready=True)
     if left_out:
         text = f"{len(left_out)} namespaces too many, from {left_out[0]} on: a schedule has {MAX_TENANTS} at most"
         told_to = f"{text}; divide them among schedules by spec.namespaceSelector"

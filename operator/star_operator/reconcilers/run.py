@@ -89,6 +89,7 @@ class RunReconciler(Generic[ResourceT]):
         if resource is None:
             return
         if state.is_finished(resource.status):
+            await write_status(self._context.cluster, body, state.seen_again(resource.status, at), at.now)
             await self._after(resource)
             return
         try:

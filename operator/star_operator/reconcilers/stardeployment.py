@@ -43,6 +43,7 @@ from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.served import NOTHING, Serving, counted, longest_gap
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
+from star_operator.reconcilers.children import apply_child, end_measuring
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.inputs import dataset_and_signals, model_source
 from star_operator.reconcilers.parse import parse_or_tell
@@ -124,7 +125,7 @@ class StarDeploymentReconciler:
             return
         unseen = resource.status.model_copy(update={"served": self._counted(resource.status, NOTHING)})
         try:
-            status = await self._advance(resource, at)
+            status = await self._advance(resource, body, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
             if waiting.reason in SECRET_REASONS:
@@ -145,17 +146,23 @@ class StarDeploymentReconciler:
         gap = longest_gap(self._context.settings.resync_seconds)
         return counted(status.served, serving, self._context.now(), gap)
 
-    async def _advance(self, resource: StarDeployment, at: Moment) -> StarDeploymentStatus:
+    async def _advance(self, resource: StarDeployment, body: KubeObject, at: Moment) -> StarDeploymentStatus:
         namespace, spec = resource.metadata.namespace, resource.spec
         artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
         source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
         wanted = revision_of(resource, source)
         gate = await self._gate(resource, wanted, Inputs(artifacts))
+        await end_measuring(self._cluster, resource, wanted.artifact.digest)
         revisions = await self._revisions(resource, wanted, gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
         idle = await self._is_idle(resource, revisions)
-        gateways = await self._apply(resource, revisions, Inputs(artifacts), hold=idle) if revisions else []
+        gateways: list[KubeObject] = []
+        if revisions:
+            objects = serving_objects(resource, revisions, Inputs(artifacts), self._context.settings, hold=idle)
+            for obj in objects:
+                await apply_child(self._cluster, body, obj, at.now)
+            gateways = await self._clear(resource, objects)
         conditions = with_idle(resource.status.conditions, idle, spec, at.generation, at.now)
         resource = resource.model_copy(update={"status": resource.status.model_copy(update={"conditions": conditions})})
         served = Served(resource, at, revisions, gate, gateways)
@@ -242,13 +249,8 @@ class StarDeploymentReconciler:
         views = [await view_server(self._cluster, resource.metadata.namespace, name) for name in names]
         return is_idle(resource.spec, resource.status.conditions, ready=any(view.ready for view in views))
 
-    async def _apply(
-        self, resource: StarDeployment, revisions: list[Revision], inputs: Inputs, *, hold: bool
-    ) -> list[KubeObject]:
-        """Make it so, and return the gateway's pods."""
-        objects = serving_objects(resource, revisions, inputs, self._context.settings, hold=hold)
-        for obj in objects:
-            await self._cluster.apply(obj)
+    async def _clear(self, resource: StarDeployment, objects: list[KubeObject]) -> list[KubeObject]:
+        """Remove what is not among the objects that have been applied, and return the gateway's pods."""
         keep = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
         namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
         for rtype in SERVER_TYPES:

@@ -22,7 +22,7 @@ from star_operator.core.times import timestamp
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy import pipeline as policy
 from star_operator.policy.conditions import READY, find
-from star_operator.policy.status import Moment, is_finished, told
+from star_operator.policy.status import Moment, is_finished, seen_again, told
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
@@ -51,6 +51,7 @@ class StarPipelineReconciler:
             return
         asked = pipeline.metadata.annotations.get(RETRY_ANNOTATION, "")
         if is_finished(pipeline.status) and not asked and not pipeline.status.retrying:
+            await write_status(self._cluster, body, seen_again(pipeline.status, at), at.now)
             return
         if (asked or pipeline.status.phase is Phase.SUSPENDED) and await self._waits_for_its_schedule(pipeline):
             pipeline = pipeline.model_copy(update={"spec": pipeline.spec.model_copy(update={"suspend": True})})

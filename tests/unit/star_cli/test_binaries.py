@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +16,17 @@ from star_cli.local.binaries import Binaries
 from star_cli.local.errors import LocalClusterError
 from star_cli.local.progress import Silent, Step
 from star_cli.local.sources import Downloader, SourceUnavailable, expected_checksum, extract
-from star_cli.local.versions import CLIENTS, CONTROL_PLANE, CONTROLLERS, NODE, TOOLS, GoProgram, Release, Tool
+from star_cli.local.versions import (
+    CLIENTS,
+    CONTROL_PLANE,
+    CONTROLLERS,
+    NODE,
+    PROMOTION,
+    TOOLS,
+    GoProgram,
+    Release,
+    Tool,
+)
 
 
 def script(path: Path, text: str) -> Path:
@@ -50,7 +61,7 @@ def test_program_fits_by_what_it_prints(tool: str, output: str, fits: bool) -> N
 
 
 def test_every_program_has_a_way_to_it_and_every_module_is_committed() -> None:
-    for name in (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE):
+    for name in (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE, *PROMOTION):
         tool = TOOLS[name]
         assert tool.go or tool.wheel or tool.debian, name
         if tool.go:
@@ -67,6 +78,9 @@ def test_committed_modules_have_the_versions_of_the_table() -> None:
         "coredns": f"github.com/coredns/coredns v{TOOLS['coredns'].version}",
         "helm": f"helm.sh/helm/v4 v{TOOLS['helm'].version}",
         "kind": f"sigs.k8s.io/kind v{TOOLS['kind'].version}",
+        "gitea": f"code.gitea.io/gitea v{TOOLS['gitea'].version}",
+        "argocd": f"github.com/argoproj/argo-cd/v3 v{TOOLS['argocd'].version}",
+        "kustomize": f"sigs.k8s.io/kustomize/kustomize/v5 v{TOOLS['kustomize'].version}",
     }.items():
         module = TOOLS[name].go
         assert module is not None
@@ -145,7 +159,7 @@ def test_programs_of_one_module_are_built_together(tmp_path: Path, monkeypatch: 
 
 def test_a_package_is_built_under_its_programs_name() -> None:
     for tool in TOOLS.values():
-        assert tool.go is None or tool.go.package.rpartition("/")[2] == tool.name
+        assert tool.go is None or re.sub(r"/v\d+$", "", tool.go.package).rpartition("/")[2] == tool.name
 
 
 def test_the_whole_module_is_laid_out_for_the_compiler(tmp_path: Path) -> None:

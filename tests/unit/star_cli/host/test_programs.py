@@ -19,6 +19,7 @@ DECLARED = {
     "jobs/star_jobs/training/process.py:run": "runs in a pod: the engine's program, of the image's lock",
     "jobs/star_jobs/grpo/verl/ray_cluster.py:_must": "runs in a pod: ray, of the image's lock",
     "jobs/star_jobs/llm/server.py:main": "runs in a pod: vllm, of the image's lock",
+    "tests/support/argocd.py:_redis": "redis-check-rdb, by the name that makes it the server",
     "tests/support/programs/helm.py:<module>": "the path is that of Binaries.ensure",
     "tests/support/programs/kubectl.py:<module>": "the path is that of Binaries.ensure",
     "tests/support/programs/star-job.py:<module>": "the development environment's own",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError
+from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Taken
 from star_operator.kube.cluster import NotFound, _refusal
 
 QUOTA = 'jobs.batch "d" is forbidden: exceeded quota: objects, requested: count/jobs.batch=1'
@@ -41,3 +41,17 @@ def test_what_differs_each_time_is_no_part_of_a_refusal() -> None:
     one, other = (_refusal(500, body, "PATCH", "/apis/batch/v1/jobs").message for body in bodies)
     assert one == other
     assert "10.0.0.5->10.1.2.3:443" in one
+
+
+def test_fields_that_others_have_written_are_named_with_them() -> None:
+    """The API server's answer to a server-side apply without force, as of 1.35."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f'conflict with "{who}" using apps/v1', "field": field}
+        for who, field in (("kubectl-edit", ".spec.template.spec.containers"), ("kubectl", ".spec.replicas"))
+    ]
+    message = "Apply failed with 2 conflicts"
+    body = {"reason": "Conflict", "message": message, "details": {"causes": causes}}
+    found = _refusal(409, json.dumps(body), "PATCH", "/apis/apps/v1/deployments/x")
+    assert isinstance(found, Taken)
+    assert found.fields == (".spec.replicas", ".spec.template.spec.containers")
+    assert found.managers == ("kubectl", "kubectl-edit")

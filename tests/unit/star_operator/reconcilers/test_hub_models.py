@@ -124,7 +124,7 @@ def test_a_model_that_is_not_there_fails_before_anything_starts(status: int, hub
     hub.replies = [Reply(status, "{}", "application/json")]
     run = world("hf://org/name")
     run.passes(1)
-    (ready, _) = run.status["conditions"]
+    ready = next(one for one in run.status["conditions"] if one["type"] == "Ready")
     assert (run.status["phase"], ready["reason"]) == ("Failed", "ModelNotFound")
     assert "spec.model" in ready["message"]
     assert "has no org/name" in ready["message"]
@@ -138,7 +138,7 @@ def test_a_hub_that_gives_no_answer_is_waited_for(reply: Reply, hub: Stub) -> No
     hub.replies = [reply]
     run = world("hf://org/name")
     run.passes(1)
-    (ready,) = run.status["conditions"]
+    ready = next(one for one in run.status["conditions"] if one["type"] == "Ready")
     assert (run.status["phase"], ready["reason"]) == ("Waiting", "HubUnreachable")
     assert "@<40 hex digits>" in ready["message"]
     hub.replies = [says(ONE)]

@@ -308,3 +308,91 @@ def test_the_shares_of_a_roll_out_are_counted_apart() -> None:
     world.change(checkpoint={"checkpoint": "new"})
     world.passes(12, seconds=30)
     assert {row["weight"] for row in world.status["served"] if row["digest"] == DIGESTS["new"]} == {20, 50, 100}
+
+
+class TestARolledBackPin:
+    """The commit that pinned the new checkpoint is reverted, wherever its roll-out is: the incumbent stays for good."""
+
+    def served(self) -> World:
+        world = World(gates=None)
+        world.change(gates=world.gate(0.4))
+        world.passes(1)
+        world.measured()
+        world.passes()
+        assert (world.weights, world.status["phase"]) == ({"old": 100}, "Ready")
+        return world
+
+    def stays(self, world: World) -> None:
+        """Nothing is measured, moved or written from now on, whatever time passes."""
+        world.passes(2, seconds=DRAIN.total_seconds())
+        evaluations = {one["metadata"]["uid"] for one in world.cluster.of("Evaluation")}
+        world.cluster.writes.clear()
+        world.passes(20, seconds=3600)
+        assert (world.weights, world.servers, world.status["phase"]) == ({"old": 100}, 1, "Ready")
+        assert {one["metadata"]["uid"] for one in world.cluster.of("Evaluation")} == evaluations
+        assert [write for write in world.cluster.writes if write.startswith(("status", "delete"))] == []
+        assert [write for write in world.cluster.writes if "Evaluation" in write] == []
+        assert [one["digest"] for one in world.status["revisions"]] == [DIGESTS["old"]]
+
+    @pytest.mark.parametrize("steps", [0, 1, 2, 3])
+    def test_half_way(self, steps: int) -> None:
+        world = self.served()
+        world.change(checkpoint={"checkpoint": "new"})
+        world.passes(1)
+        world.measured()
+        world.passes(2 + steps, seconds=60)
+        reached = world.weights["new"]
+        assert reached > 0
+        world.change(checkpoint={"checkpoint": "old"})
+        world.passes(1)
+        assert world.weights["old"] == 100 or reached == 100, "one that has everything is taken over from by steps"
+        world.passes(6, seconds=60)
+        self.stays(world)
+
+    def test_while_it_is_measured(self) -> None:
+        world = self.served()
+        world.change(checkpoint={"checkpoint": "new"})
+        world.passes(2)
+        assert len(world.cluster.of("Evaluation")) == 2
+        world.change(checkpoint={"checkpoint": "old"})
+        world.passes(1)
+        assert (world.weights, world.status["phase"]) == ({"old": 100}, "Ready")
+        assert len(world.cluster.of("Evaluation")) == 1, "what nobody asks for is not measured to its end"
+        self.stays(world)
+
+    def test_after_it_had_failed_its_gates(self) -> None:
+        world = self.served()
+        world.change(checkpoint={"checkpoint": "new"})
+        world.passes(2)
+        bad = next(one for one in world.cluster.of("Evaluation") if "phase" not in one.get("status", {}))
+        bad["status"] = {"phase": "Succeeded", "metrics": {"hrAvg": 0.1}}
+        world.passes(2)
+        assert (world.weights, world.status["phase"]) == ({"old": 100}, "Gated")
+        world.change(checkpoint={"checkpoint": "old"})
+        self.stays(world)
+        assert len(world.cluster.of("Evaluation")) == 2, "what was measured stays known"
+
+    def test_and_an_operator_that_dies_in_between(self) -> None:
+        world = self.served()
+        world.change(checkpoint={"checkpoint": "new"})
+        world.passes(2)
+        world.change(checkpoint={"checkpoint": "old"})
+        world.dies_in_a_pass()
+        world.passes(1)
+        self.stays(world)
+
+
+def test_what_somebody_has_changed_by_hand_is_put_right_and_told(rolling: World) -> None:
+    name = next(one["metadata"]["name"] for one in rolling.cluster.of("Deployment"))
+    rolling.cluster.taken[f"Deployment/{name}"] = (".spec.replicas", ".spec.template.spec.containers")
+    rolling.cluster.writes.clear()
+    rolling.passes(1)
+    assert f"apply Deployment/{name}" in rolling.cluster.writes
+    [event] = [one for one in rolling.cluster.of("Event") if one["reason"] == "DriftCorrected"]
+    assert event["type"] == "Warning"
+    assert event["message"] == (
+        f"Deployment {name}: kubectl-edit had changed .spec.replicas, .spec.template.spec.containers; "
+        "it is as this resource says again"
+    )
+    rolling.passes(3)
+    assert len([one for one in rolling.cluster.of("Event") if one["reason"] == "DriftCorrected"]) == 1

@@ -1,0 +1,49 @@
+"""The promotion's Job as a process of this machine: the very program, with what its pod would have mounted.
+
+Its pod is played, its work is not: it asks the real Git server and the real forge.
+"""
+
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+
+from star_contracts.result import JobResult
+
+SPEC_FILE = "promotion.json"
+
+
+def promote_here(core: client.CoreV1Api, pod: dict[str, Any]) -> JobResult:
+    """Run `star-job promote` with the ConfigMap and the Secret that the pod mounts; its answer."""
+    namespace = pod["metadata"]["namespace"]
+    volumes = pod["spec"]["volumes"]
+    with tempfile.TemporaryDirectory(prefix="star-promote-") as name:
+        folder = Path(name)
+        (folder / "git").mkdir(mode=0o700)
+        (folder / "work").mkdir()
+        for volume in volumes:
+            if "configMap" in volume:
+                found: Any = core.read_namespaced_config_map(volume["configMap"]["name"], namespace)
+                if SPEC_FILE in (found.data or {}):
+                    (folder / SPEC_FILE).write_text(found.data[SPEC_FILE])
+            elif "secret" in volume:
+                secret: Any = core.read_namespaced_secret(volume["secret"]["secretName"], namespace)
+                for key, value in (secret.data or {}).items():
+                    (folder / "git" / key).write_bytes(base64.b64decode(value))
+        env = {
+            **os.environ,
+            "STAR_PROMOTION_SPEC": str(folder / SPEC_FILE),
+            "STAR_GIT_DIR": str(folder / "git"),
+            "STAR_WORK_DIR": str(folder / "work"),
+            "STAR_TERMINATION_LOG": str(folder / "answer"),
+        }
+        command = [sys.executable, "-m", "star_jobs", "promote"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        answer = folder / "answer"
+        assert answer.exists(), f"star-job promote said nothing: {done.stdout}{done.stderr}"
+        return JobResult.model_validate_json(answer.read_text())
