@@ -27,7 +27,7 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain promotions generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration e2e e2e-retraining e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain promotions generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -91,6 +91,10 @@ integration: setup binaries ## The operator against real etcd and kube-apiserver
 e2e: NEEDS = tests
 e2e: host setup binaries images ## The whole chain with real pods on the embedded cluster
 	@$(BIN)/pytest -q tests/e2e
+
+e2e-retraining: NEEDS = tests
+e2e-retraining: host setup binaries images ## Two tenants retrained by a schedule with real pods: new data, kills, retention
+	@$(BIN)/pytest -q -s tests/e2e/proof_retraining.py
 
 e2e-promotion: NEEDS = promotion
 e2e-promotion: host setup binaries images ## Promotion with a real forge (Gitea) and a real Argo CD, built once

@@ -20,9 +20,13 @@ from star_cli.local.objectstore import load_credentials
 from star_cli.local.progress import Terminal
 from star_contracts.data import Trajectory
 from star_contracts.names import LABEL_KIND, LABEL_NAME, LABEL_STEP
+from star_operator.api.chain import INFO, OF_THE_PIPELINE, STAGES
+from star_operator.core.times import to_seconds
 from tests.support.chaos import Disturbance, disturbance
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.pace import stretched, tiny
+from tests.support.podwatch import PodWatch, gpus, is_server
+from tests.support.star import star, status
 from tests.support.traffic import USERS, traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -228,6 +232,34 @@ def test_equal_work_under_another_name_starts_no_server(ran: Ran, kubectl: Kubec
     assert status()["artifact"] == done["status"]["artifact"]
     assert server_pods() <= before
     kubectl.run("delete", "evaluation", "again", "-n", NAMESPACE)
+
+
+def test_the_same_chain_as_a_pipeline_reuses_every_stage_and_starts_no_server(ran: Ran, kubectl: Kubectl) -> None:
+    made = {one.kind: one.metadata.name for one in ran.result.resources}
+    stages = {}
+    for stage in STAGES[:5]:  # what the demo evaluates and serves is not what a pipeline would
+        info = INFO[stage]
+        spec = kubectl.get(info.kind.lower(), made[info.kind], NAMESPACE)["spec"]
+        stages[str(stage)] = {"template": {k: v for k, v in spec.items() if k not in (*info.wired, *OF_THE_PIPELINE)}}
+    with PodWatch(kubectl) as watch:
+        kubectl.apply(star("StarPipeline", NAMESPACE, "again", stages))
+
+        def done() -> bool:
+            found = status(kubectl, "StarPipeline", NAMESPACE, "again")
+            assert found.get("phase") != "Failed", found
+            return bool(found.get("phase") == "Succeeded")
+
+        eventually(done, "every stage is found done", seconds=stretched(180))
+        again = kubectl.get("starpipeline", "again", NAMESPACE)
+        begin, end = again["metadata"]["creationTimestamp"], again["status"]["completionTime"]
+        pods = watch.of(NAMESPACE, begin, end)
+    print(f"again_s {to_seconds(end) - to_seconds(begin)}, {len(pods)} pods")
+    assert {row["name"]: row["reused"] for row in again["status"]["stages"]} == dict.fromkeys(stages, True)
+    assert again["status"]["checkpoint"]["digest"] == digest_of(ran, "GRPOJob")
+    assert pods
+    assert not [pod["metadata"]["name"] for pod in pods if is_server(pod) or gpus(pod)]
+    kubectl.run("delete", "starpipeline", "again", "-n", NAMESPACE, "--cascade=foreground", "--timeout=100s")
+    kubectl.run("delete", "checkpoint", "again-sft", "again-grpo", "-n", NAMESPACE)
 
 
 def test_a_second_run_finds_everything_done(ran: Ran, cluster: LocalCluster) -> None:

@@ -25,10 +25,14 @@ class Kubectl:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run one command and return what it prints; its error output is in the exception's message."""
-        done = subprocess.run([*self._command, *arguments], input=stdin, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line, for a process that goes on while the test does."""
+        return [*self._command, *arguments]
 
     def apply(self, *manifests: dict[str, Any]) -> None:
         """Server-side apply of some objects."""
