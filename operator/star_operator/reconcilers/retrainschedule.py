@@ -23,6 +23,7 @@ from star_operator.policy.schedule.requests import back_fill, run_now
 from star_operator.policy.schedule.rows import remembered, rows
 from star_operator.policy.schedule.types import Decision, Memory, Run, Tenant
 from star_operator.policy.status import Moment, told
+from star_operator.reconcilers.adoption import with_records
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.schedruns import ScheduleRuns, Seen, side_by_side
@@ -55,6 +56,7 @@ class RetrainScheduleReconciler:
         schedule = await parse_or_tell(self._cluster, RetrainSchedule, body, at)
         if schedule is None:
             return
+        schedule = await with_records(self._cluster, schedule, body, at.now)
         now, before = int(moment.timestamp()), schedule.status
         try:
             status, going_on = await self._advance(schedule, body, at, now)
@@ -183,8 +185,8 @@ def _at_fault(tenant: Tenant, faults: Mapping[str, tuple[ConditionReason, str]])
 
 def _pairs(status: RetrainScheduleStatus, before: RetrainScheduleStatus) -> list[tuple[RunRecord, RunRecord]]:
     """Return the runs' records after and before a pass."""
-    old = {one.uid: one for one in before.runs if one.uid}
-    return [(one, old[one.uid]) for one in status.runs if one.uid in old]
+    old = {one.uid: one for one in before.runs or () if one.uid}
+    return [(one, old[one.uid]) for one in status.runs or () if one.uid in old]
 
 
 def _summed_up(
