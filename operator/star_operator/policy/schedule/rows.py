@@ -69,7 +69,6 @@ def rows(
         ).model_copy(update={"under_since": _text(under.get(one.namespace))})
         for one in tenants
     )
-    live = [run for run in runs if run.live and run.holds]
     waiting = [wait for wait in decision.waits if wait.reason not in NOT_WAITING]
     update = {
         "tenants": found,
@@ -78,12 +77,20 @@ def rows(
         "next_look_time": _text(kept.next_look),
         "away_from": _text(kept.down[0] if kept.down else None),
         "away_until": _text(kept.down[1] if kept.down else None),
-        "running": len(live),
         "waiting": len(waiting),
-        "gpus_held": sum(run.gpus for run in live),
-        "progress_text": f"{len(live)} running, {len(waiting)} waiting",
     }
-    return before.model_copy(update=update)
+    return counted(before.model_copy(update=update), runs)
+
+
+def counted(status: RetrainScheduleStatus, runs: Sequence[Run]) -> RetrainScheduleStatus:
+    """Return the status with what these runs hold."""
+    live = [run for run in runs if run.live and run.holds]
+    update = {
+        "running": len(live),
+        "gpus_held": sum(run.gpus for run in live),
+        "progress_text": f"{len(live)} running, {status.waiting} waiting",
+    }
+    return status.model_copy(update=update)
 
 
 def _row(

@@ -213,6 +213,60 @@ def test_a_schedule_that_cannot_be_followed(spec: dict[str, Any], says: str) -> 
     assert world.status["phase"] == "Waiting"
 
 
+UNFOLLOWED = [{"schedule": "0 0 31 4-4 *"}, {"timeZone": "Europe/Atlantis"}, {"gpuBudget": 1}]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", UNFOLLOWED)
+def test_a_schedule_that_cannot_be_followed_is_not_looked_at_again_and_again(spec: dict[str, Any]) -> None:
+    world = World(tenants=1)
+    world.look()
+    world.schedule["spec"] |= spec
+    world.look(2 * 86400)
+    queue = world.context.queue
+    queue.later = None  # type: ignore[attr-defined]
+    world.look(1)
+    later = queue.later  # type: ignore[attr-defined]
+    assert later is None or later > 1
+    assert world.status["phase"] == "Waiting"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", UNFOLLOWED)
+def test_the_runs_of_a_schedule_that_cannot_be_followed_are_looked_after(spec: dict[str, Any]) -> None:
+    """One is suspended and goes on, one has ended and goes, one has run for too long."""
+    world = World(failedRunsHistoryLimit=0, activeDeadlineSeconds=3600)
+    world.look()
+    world.schedule["spec"] |= spec
+    resting, failed, slow = world.runs
+    pipelines = world.cluster.objects
+    pipelines["StarPipeline", *resting.split("/")]["status"] = {"phase": "Suspended"}
+    pipelines["StarPipeline", *resting.split("/")]["spec"]["suspend"] = True
+    world.end(failed, "Failed")
+    world.look(60)
+    assert world.runs == [resting, slow]
+    assert world.status["runs"][0]["setAside"] is True
+    pipelines["StarPipeline", *resting.split("/")]["spec"]["suspend"] = False
+    world.schedule["spec"] |= {key: 4 for key in spec if key == "gpuBudget"}  # who goes on needs room as well
+    world.look(60)
+    assert not world.status["runs"][0].get("setAside", False)
+    assert world.status["gpusHeld"] == 4
+    world.look(3600)
+    assert pipelines["StarPipeline", *slow.split("/")]["spec"]["cancel"] is True
+
+
+@pytest.mark.bad_input
+def test_a_schedule_that_is_corrected_makes_up_for_the_last_time() -> None:
+    world = World(tenants=1)
+    zone = world.schedule["spec"].pop("timeZone", "Etc/UTC")
+    world.schedule["spec"]["timeZone"] = "Europe/Atlantis"
+    world.look()
+    assert world.runs == []
+    world.schedule["spec"]["timeZone"] = zone
+    world.look(7200)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+
+
 @pytest.mark.parametrize(
     "error",
     [
