@@ -89,6 +89,10 @@ class World:
     def runs(self) -> list[str]:
         return sorted(f"{namespace}/{name}" for kind, namespace, name in self.cluster.objects if kind == "StarPipeline")
 
+    def pipeline(self, run: str) -> dict[str, Any]:
+        namespace, name = run.split("/")
+        return self.cluster.objects["StarPipeline", namespace, name]
+
     def row(self, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = next(row for row in self.status["tenants"] if row["namespace"] == namespace)
         return found

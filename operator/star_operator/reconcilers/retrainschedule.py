@@ -20,7 +20,7 @@ from star_operator.policy.schedule import decide as policy
 from star_operator.policy.schedule.clock import clock
 from star_operator.policy.schedule.proof import bounded, resumed
 from star_operator.policy.schedule.requests import back_fill, run_now
-from star_operator.policy.schedule.rows import counted, remembered, rows
+from star_operator.policy.schedule.rows import counted, noted, remembered, rows
 from star_operator.policy.schedule.types import Decision, Memory, Run, Tenant
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.adoption import with_records
@@ -60,10 +60,12 @@ class RetrainScheduleReconciler:
         now, before = int(moment.timestamp()), schedule.status
         some = await self._tenants.of(schedule)
         this = _Pass(schedule, body, at, now, await self._runs.look(schedule, now), some)
+        request = await self._take_down(this)
         try:
             status, going_on = await self._advance(this)
         except InvalidSpec as error:
             status, going_on = await self._look_after(this, error)
+        status = status.model_copy(update={"request": request})
         await write_status(self._cluster, body, status, at.now)
         if status.request:
             taken_off = {"metadata": {"annotations": {RUN_NOW_ANNOTATION: None, BACKFILL_ANNOTATION: None}}}
@@ -83,11 +85,10 @@ class RetrainScheduleReconciler:
 
         Raises InvalidSpec for a schedule that cannot be followed.
         """
-        schedule, body, at, now, seen = this.schedule, this.body, this.at, this.now, this.seen
-        spec, uid = schedule.spec, schedule.metadata.uid
+        spec, uid = this.schedule.spec, this.schedule.metadata.uid
         clock(spec.schedule, spec.time_zone)  # raises, before anything is made
-        some, names = this.tenants[:MAX_TENANTS], this.names
-        memory, request = await self._requested(schedule, body, names, at, now)
+        schedule, now, seen = this.schedule, this.now, this.seen
+        some, memory = this.tenants[:MAX_TENANTS], remembered(schedule.status)
         basic = Wanted(pipeline_spec(schedule, {}))
         basic = replace(basic, gpus=gpus_needed(schedule, basic.spec))
         due = policy.due(spec, uid, memory, some, seen.runs, now)
@@ -96,10 +97,10 @@ class RetrainScheduleReconciler:
         some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in news.tenants]
         decision = await self._carry_out(this, memory, some, wanted)
         await self._runs.cancel([*decision.cancels, *seen.overdue])
-        await self._runs.tidy_up(schedule, seen, names)
+        await self._runs.tidy_up(schedule, seen, this.names)
         await self._triggers.tidy_up(news.probes, decision.memory)
         status = rows(schedule.status, decision, some, seen.runs, seen.outcomes, news.under)
-        status = status.model_copy(update={"request": request, "runs": this.records(decision.resumes)})
+        status = status.model_copy(update={"runs": this.records(decision.resumes)})
         return _summed_up(this, status, basic.gpus), [*decision.resumes, *seen.stuck]
 
     async def _look_after(self, this: "_Pass", error: InvalidSpec) -> tuple[RetrainScheduleStatus, list[Run]]:
@@ -113,15 +114,14 @@ class RetrainScheduleReconciler:
         status = counted(schedule.status, runs).model_copy(update={"runs": this.records(resumes)})
         return told(status, this.at, Phase.WAITING, error.reason, error.message), [*resumes, *seen.stuck]
 
-    async def _requested(
-        self, schedule: RetrainSchedule, body: KubeObject, names: set[str], at: Moment, now: int
-    ) -> tuple[Memory, str]:
-        """Take down what an annotation asks for, once: it stands in status until the annotation is gone."""
+    async def _take_down(self, this: "_Pass") -> str:
+        """Write down what an annotation asks for, once: it stands in status until the annotation is gone."""
+        schedule, names, now = this.schedule, this.names, this.now
         memory, annotations = remembered(schedule.status), schedule.metadata.annotations
         found = [(key, annotations[key]) for key in (RUN_NOW_ANNOTATION, BACKFILL_ANNOTATION) if key in annotations]
         request = "; ".join(f"{key}={value}" for key, value in found)[:1024]
-        if request == schedule.status.request:
-            return memory, request
+        if not request or request == schedule.status.request:
+            return request
         try:
             for key, value in found:
                 if key == RUN_NOW_ANNOTATION:
@@ -130,8 +130,12 @@ class RetrainScheduleReconciler:
                     one = clock(schedule.spec.schedule, schedule.spec.time_zone)
                     memory = back_fill(memory, value, names, one, now)
         except InvalidSpec as error:
-            await post_event(self._cluster, body, error.reason, error.message, at.now)
-        return memory, request
+            await post_event(self._cluster, this.body, error.reason, error.message, this.at.now)
+        status = noted(schedule.status, memory, names, request)
+        await write_status(self._cluster, this.body, status, this.at.now)
+        this.body["status"] = status.to_json_dict()
+        this.schedule = schedule.model_copy(update={"status": status})
+        return request
 
     async def _carry_out(self, one: "_Pass", memory: Memory, some: list[Tenant], wanted: dict[str, Wanted]) -> Decision:
         """Decide and start. Who cannot have a run takes nobody's place: it is decided once more without."""
@@ -172,7 +176,7 @@ class RetrainScheduleReconciler:
         await side_by_side(partial(tell, row.namespace, row.reason, row.message) for row in news)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pass:
     """One look at a schedule."""
 

@@ -1,7 +1,8 @@
 """What is remembered, as it stands in a schedule's status, and the rows that say who runs and who waits for what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from star_operator.api.meta import Phase
 from star_operator.api.retrainschedule import MAX_MESSAGE, RetrainScheduleStatus, TenantStatus
@@ -124,12 +125,32 @@ def _row(
             "message": _cut(message),
             "run": last.name if last is not None else row.run,
             "gpus": sum(run.gpus for run in live if run.holds),
-            "decided": of_seconds(kept.decided),
-            "waiting_since": _text(kept.since),
-            "asked": _text(kept.asked),
-            "owed": tuple(of_seconds(tick) for tick in kept.owed),
+            **_remembers(kept),
         }
     )
+
+
+def noted(
+    status: RetrainScheduleStatus, memory: Memory, namespaces: Collection[str], request: str
+) -> RetrainScheduleStatus:
+    """Return the status with a request as it was understood, before anything comes of it."""
+    old = {row.namespace: row for row in status.tenants}
+    found = []
+    for namespace in sorted(namespaces):
+        row, kept = old.get(namespace), memory.tenants.get(namespace)
+        if kept is not None:
+            row = (row or TenantStatus(namespace=namespace)).model_copy(update=_remembers(kept))
+        found += [row] if row is not None else []
+    return status.model_copy(update={"tenants": tuple(found), "request": request})
+
+
+def _remembers(kept: Remembered) -> dict[str, Any]:
+    return {
+        "decided": of_seconds(kept.decided),
+        "waiting_since": _text(kept.since),
+        "asked": _text(kept.asked),
+        "owed": tuple(of_seconds(tick) for tick in kept.owed),
+    }
 
 
 def _cut(text: str) -> str:
