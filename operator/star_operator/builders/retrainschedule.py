@@ -32,6 +32,7 @@ MAX_TEXT = 16_384
 MAX_DEPTH = 32
 SHOWN = 3
 """Faults of overrides that are told."""
+_HASHED = re.compile(r".+-[0-9a-f]{8}")
 _NAME = re.compile(r"(.+)-([0-9]{8}-[0-9]{4}(?:[0-9]{2})?)")
 
 
@@ -53,6 +54,15 @@ def parts_of(name: str) -> tuple[str, int] | None:
         return None
     tick = int(moment.replace(tzinfo=UTC).timestamp())
     return (schedule, tick) if run_name(schedule, tick) == name else None
+
+
+def may_be_run(name: str) -> bool:
+    """Say whether a name has the shape of a run's: it tells the time, or is one that was changed or cut (dns_label)."""
+    if parts_of(name) is not None:
+        return True
+    return _HASHED.fullmatch(name) is not None and (
+        parts_of(name[:-9]) is not None or len(name) in (MAX_NAME - 1, MAX_NAME)
+    )
 
 
 def patch_of(config_map: KubeObject) -> Mapping[str, Any]:
