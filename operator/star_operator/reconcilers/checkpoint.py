@@ -7,6 +7,8 @@ from star_contracts.proofs import Measured
 from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
+from star_operator.core.errors import StarError
+from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
@@ -58,10 +60,18 @@ class CheckpointReconciler:
             "headline": "" if best is None else f"hrAvg {best:.3f}",
         }
         first = checkpoint.status.phase is not Phase.READY
-        status = await with_proof(self._context, checkpoint, status.model_copy(update=update), reports, at)
-        await write_status(cluster, body, status, at.now)
+        status = status.model_copy(update=update)
+        try:
+            proven = await with_proof(self._context, checkpoint, status, reports, at)
+        except StarError:  # a record is usable without a proof
+            await self._write(body, status, at, first=first)
+            raise
+        await self._write(body, proven, at, first=first)
+
+    async def _write(self, body: KubeObject, status: CheckpointStatus, at: Moment, *, first: bool) -> None:
+        await write_status(self._context.cluster, body, status, at.now)
         if first:
-            self._context.wake_waiting(key.namespace)
+            self._context.wake_waiting(body["metadata"]["namespace"])
 
 
 def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:

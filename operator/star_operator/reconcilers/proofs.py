@@ -20,9 +20,10 @@ from star_operator.api.references import named
 from star_operator.api.schema import json_schema
 from star_operator.builders.errand import errand_name, errand_objects
 from star_operator.builders.proofs import ProofPlan, attest_errand, checkpoint_owner, proofs_of
-from star_operator.core.errors import InvalidSpec, Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import ATTEST, resource_labels
 from star_operator.core.objects import KubeObject
+from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.namespaces import let_go, require_living
@@ -38,13 +39,18 @@ from star_operator.reconcilers.errand import clear_others
 
 MAX_SOURCES = 32
 """Resources of a lineage that are told of."""
+REFUSED_SECONDS = 300.0
+"""How soon to look again whether what others forbade is allowed."""
 FILES = (CARD, PROVENANCE, bundle_of(PROVENANCE))
 
 
 async def with_proof(
     context: Context, checkpoint: Checkpoint, status: CheckpointStatus, reports: Sequence[Measured], at: Moment
 ) -> CheckpointStatus:
-    """Return the status with what is to be said of the checkpoint's proof, and bring that one step further."""
+    """Return the status with what is to be said of the checkpoint's proof, and bring that one step further.
+
+    Raises Retryable where the API is in trouble; what others forbid is told.
+    """
     settings, cluster = context.settings, context.cluster
     if not settings.proofs.enabled:
         return status
@@ -53,8 +59,8 @@ async def with_proof(
         return attested(status, at)
     owner = checkpoint_owner(checkpoint)
     name = errand_name(owner, ATTEST, facts)
-    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
     try:
+        view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
         await let_go(cluster, owner.namespace, view)
         match look(view, name, ATTEST):
             case Begin():
@@ -75,6 +81,10 @@ async def with_proof(
         return not_attested(status, at, waiting.reason, f"its card and provenance wait: {waiting.message}")
     except InvalidSpec as error:
         return not_attested(status, at, error.reason, f"its card and provenance cannot be written: {error.message}")
+    except Refused as refused:
+        context.queue.add_after(Key(owner.kind, owner.namespace, owner.name), REFUSED_SECONDS)
+        text = f"its card and provenance wait: {refused.message}"
+        return not_attested(status, at, ConditionReason.REFUSED, text)
 
 
 async def _recorded(

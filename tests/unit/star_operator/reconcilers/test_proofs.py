@@ -12,11 +12,14 @@ from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.proofs import AttestSpec, PublicKey
 from star_contracts.result import ErrorClass, JobError, JobResult
+from star_operator.core.errors import Refused, Retryable, StarError
 from star_operator.core.labels import ATTEST_ANNOTATION
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import ProofSettings, Settings
 from star_operator.policy.verification import AGAIN
 from star_operator.reconcilers.checkpoint import CheckpointReconciler
+from star_operator.reconcilers.proofs import REFUSED_SECONDS
 from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
 from tests.support.clock import Clock, Recorder
 from tests.support.fakecluster import FakeCluster
@@ -33,10 +36,11 @@ DENIED = JobError(error_class=ErrorClass.TERMINAL, reason=Reason.PROOF_ALTERED, 
 class World:
     """A training job with its Checkpoint, and a kubelet for small Jobs."""
 
-    def __init__(self, proofs: ProofSettings | None = None) -> None:
-        self.cluster = FakeCluster()
+    def __init__(self, proofs: ProofSettings | None = None, cluster: FakeCluster | None = None) -> None:
+        self.cluster = cluster or FakeCluster()
         found: Settings = settings().model_copy(update={"proofs": proofs or ProofSettings()})
-        self.context = Clock(self.cluster, found, Recorder(time.monotonic))
+        self.queue = Recorder(time.monotonic)
+        self.context = Clock(self.cluster, found, self.queue)
         self.checkpoints = CheckpointReconciler(self.context)
         self.deployments = StarDeploymentReconciler(self.context)
         self.answers: dict[str, JobResult] = {}
@@ -243,6 +247,44 @@ def test_an_answer_of_another_place_is_not_taken() -> None:
     world.passes(1)
     assert "proofs" not in world.status()
     assert world.jobs == []
+
+
+class Refusing(FakeCluster):
+    """A cluster that makes no Job."""
+
+    error: StarError | None = None
+
+    async def apply(self, obj: dict[str, Any], *, manager: str = "") -> dict[str, Any]:
+        if self.error is not None and obj["kind"] == "Job":
+            raise self.error
+        return await super().apply(obj, manager=manager)
+
+
+@pytest.mark.bad_input
+def test_a_quota_on_jobs_is_told_and_the_checkpoint_is_usable() -> None:
+    world = World(cluster=Refusing())
+    assert isinstance(world.cluster, Refusing)
+    world.cluster.error = Refused(ConditionReason.REFUSED, "exceeded quota: jobs")
+    world.evaluate("first")
+    world.passes(1)
+    assert world.status()["phase"] == "Ready"
+    assert [one["evaluation"] for one in world.status()["verdicts"]] == ["first"]
+    assert world.condition() == ("False", "Refused", "its card and provenance wait: exceeded quota: jobs")
+    assert world.queue.later == REFUSED_SECONDS
+    world.cluster.error = None
+    world.passes(2)
+    assert world.condition()[:2] == ("True", "Attested")
+
+
+def test_verdicts_are_written_down_whatever_the_api_does() -> None:
+    world = World(cluster=Refusing())
+    assert isinstance(world.cluster, Refusing)
+    world.cluster.error = Retryable("Http500", "etcd is in trouble")
+    world.evaluate("first")
+    with pytest.raises(Retryable):
+        world.passes(1)
+    assert world.status()["phase"] == "Ready"
+    assert [one["evaluation"] for one in world.status()["verdicts"]] == ["first"]
 
 
 class TestServing:
