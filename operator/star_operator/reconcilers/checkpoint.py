@@ -16,7 +16,7 @@ from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
-from star_operator.reconcilers.proofs import with_proof
+from star_operator.reconcilers.proofs import leave, with_proof
 from star_operator.reconcilers.write import write_status
 
 
@@ -31,10 +31,12 @@ class CheckpointReconciler:
         cluster = self._context.cluster
         body = await cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
+            leave(self._context, key)
             return
         at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
         checkpoint = await parse_or_tell(cluster, Checkpoint, body, at)
         if checkpoint is None:
+            leave(self._context, key)
             return
         verdicts, reports = [], []
         for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
