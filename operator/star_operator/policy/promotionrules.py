@@ -106,12 +106,17 @@ def _verdict(name: str, rule: VerdictRule, rules: PromotionPolicySpec, facts: Fa
     text = f"{verdict.message} (Evaluation {best.name} on {best.dataset})"
     if not verdict.passed:
         return Requirement(name, FAILED, text, ConditionReason.VERDICT_FAILED)
+    data = facts.datasets.get(best.dataset, Dataset(best.dataset)).digest
+    if rule.dataset is not None and data is None:
+        text = f"{verdict.message}, but which data RecDataset {rule.dataset} stands for is not known"
+        remedy = "it is not there, or has no status.artifact yet: prepare it, or correct the verdict's dataset"
+        return Requirement(name, WAITING, f"{text}: {remedy}", ConditionReason.NOT_MEASURED)
     used = {metric for metric in (rule.metric, rule.baseline) if metric is not None}
     claim = ReportClaim(
         evaluation=best.name,
         report=best.report,
         checkpoint=facts.digest,
-        dataset=facts.datasets[best.dataset].digest if best.dataset in facts.datasets else None,
+        dataset=data,
         settings=best.settings,
         metrics={metric: best.metrics[metric] for metric in sorted(used)},
     )
