@@ -206,7 +206,7 @@ class PromotionStatus(Status):
     requirements: tuple[RequirementStatus, ...] = Field(
         default=(), max_length=MAX_REQUIREMENTS, json_schema_extra=list_map("name")
     )
-    """What has to hold; as it was when the Job began, from then on."""
+    """What has to hold; as it was when the last Job began, as long as that runs."""
     approvals: tuple[ApprovalStatus, ...] = Field(
         default=(), max_length=MAX_APPROVALS, json_schema_extra=list_map("user")
     )

@@ -1,7 +1,8 @@
 """One pass over a Promotion: what must hold -> its Job -> what that answered -> the pull request, followed.
 
 What begins stands in status before there is a Job, with the requirements as they were; the Job's orders stand in a
-ConfigMap before that. So an operator that dies between two writes finds where it was, and no Job is made twice.
+ConfigMap before that. So an operator that dies between two writes finds where it was, and no Job is made twice. Before
+each further Job it is decided once more: a commit of an earlier one is found by its trailer, and is not made again.
 """
 
 import asyncio
@@ -142,7 +143,7 @@ class PromotionReconciler:
         await self._jobs.require(promotion, reports=bool(proofs.claims))
         wish = orders(promotion, status, PROMOTE, proofs, self._context.settings)
         await self._cluster.apply(orders_map(promotion, wish, PROMOTE, self._context.settings))
-        begun = status.model_copy(update={"begun": at.now, "attempt": 1})
+        begun = status.model_copy(update={"begun": at.now, "attempt": max(1, status.attempt)})
         text = "all that is required holds: the commit is being made"
         return told(begun, at, Phase.RUNNING, ConditionReason.COMMITTING, text)
 

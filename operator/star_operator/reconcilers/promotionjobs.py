@@ -42,6 +42,8 @@ from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 
 CREDENTIALS = (GitFile.USERNAME, GitFile.PASSWORD)
 SIDE_CAR_GRACE_SECONDS = 30
+DECIDED_SECONDS = 60
+"""How long a decision holds until its Job is made; after that it is decided once more."""
 
 
 class PromotionJobs:
@@ -79,23 +81,27 @@ class PromotionJobs:
             view=view,
         )
         seconds = deadline_seconds(spec)
-        match runs.decide(RunSpec(suspend=spec.suspend, retries=spec.retries, active_deadline_seconds=seconds), step):
+        suspend = spec.suspend and not spec.cancel
+        match runs.decide(RunSpec(suspend=suspend, retries=spec.retries, active_deadline_seconds=seconds), step):
             case runs.Start():
                 if spec.cancel:
                     return cancelled(promotion, status, at)
+                if _is_old(status.begun, at.now):  # no Job came of it: decide once more
+                    return status.model_copy(update={"begun": None})
                 await self.require(promotion, reports=bool(told_to and told_to.reports))
                 await self._make(promotion, PROMOTE, status.attempt, reports=bool(told_to and told_to.reports))
                 return told(status, at, Phase.RUNNING, ConditionReason.COMMITTING, "the commit is being made")
+            case runs.Hold(Phase.SUSPENDED, reason, message) if step.job is None:
+                return told(status.model_copy(update={"begun": None}), at, Phase.SUSPENDED, reason, message)
             case runs.Hold(phase, reason, message):
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
                 running = reason is ConditionReason.RUNNING
                 text = "the commit is being made" if running else message
                 return told(status, at, phase, ConditionReason.COMMITTING if running else reason, text)
-            case runs.SetSuspended(suspended):
-                job = view.job(status.attempt, PROMOTE)
-                assert job is not None
-                await self._cluster.merge(JOB, key.namespace, job.name, {"spec": {"suspend": suspended}})
-                return status
+            case runs.SetSuspended():  # what holds may change meanwhile: the Job goes, and it is decided once more
+                gone = state.step_failed(status, PROMOTE).model_copy(update={"retry_at": None})
+                text = "spec.suspend is true: its Job is taken away; set it to false to decide once more"
+                return told(gone, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text)
             case runs.Finish(result):
                 return self._finished(promotion, status, result, at)
             case runs.Retry(reason, message):
@@ -152,7 +158,7 @@ class PromotionJobs:
         if left > 0:
             self._context.queue.add_after(key_of(promotion), left)
             return status
-        return state.next_attempt(status, PROMOTE).model_copy(update={"retry_at": None})
+        return state.next_attempt(status, PROMOTE).model_copy(update={"retry_at": None, "begun": None})
 
     async def _follow(
         self, promotion: Promotion, status: PromotionStatus, view: RunView, at: Moment
@@ -236,6 +242,11 @@ def cancelled(promotion: Promotion, status: PromotionStatus, at: Moment) -> Prom
         text = f"Promotion {later}, which was made later, has moved this place on"
         return failed(status, at, ConditionReason.SUPERSEDED, text)
     return failed(status, at, ConditionReason.CANCELLED, "spec.cancel is true: nothing was committed")
+
+
+def _is_old(begun: str | None, now: str) -> bool:
+    """Say whether what was decided then need not hold any more."""
+    return begun is not None and (parse_timestamp(now) - parse_timestamp(begun)).total_seconds() > DECIDED_SECONDS
 
 
 def _waits(status: PromotionStatus, at: Moment) -> PromotionStatus:

@@ -246,6 +246,70 @@ def test_a_suspended_one_begins_nothing() -> None:
     assert world.jobs
 
 
+HOLD = {"digest": OTHER, "reason": "incident 7"}
+
+
+@pytest.mark.bad_input
+def test_one_that_is_suspended_after_it_began_is_decided_once_more() -> None:
+    world = World(environment(requires={"approvals": 1}), promotion(approvals=[{"user": "ann", "digest": DIGEST}]))
+    world.passes()
+    assert world.jobs == ["p-promo-1-promote"]
+    world.body()["spec"]["suspend"] = True
+    world.passes()
+    assert world.jobs == []
+    assert world.ready()[:2] == ("Suspended", "Suspended")
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.body()["spec"] |= {"suspend": False, "approvals": []}
+    world.passes()
+    assert world.jobs == []
+    assert {one["name"]: one["state"] for one in world.status()["requirements"]} == {
+        "approvals": "Waiting",
+        "hold": "Waiting",
+    }
+    del world.body("prod", "PromotionPolicy")["spec"]["hold"]
+    world.body()["spec"]["approvals"] = [{"user": "ann", "digest": DIGEST}]
+    world.passes()
+    assert world.jobs == ["p-promo-2-promote"], "a name is not used twice"
+    world.ends(answer(PromotionState.COMMITTED, commit=COMMIT))
+    world.passes()
+    assert world.ready()[0] == "Succeeded"
+
+
+@pytest.mark.bad_input
+def test_one_that_is_suspended_before_its_job_is_made_is_decided_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes(1)
+    assert world.status()["begun"]
+    world.body()["spec"]["suspend"] = True
+    world.passes()
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.body()["spec"]["suspend"] = False
+    world.passes()
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
+@pytest.mark.bad_input
+def test_an_operator_that_was_away_decides_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes(1, seconds=3600)
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.passes()
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
+@pytest.mark.bad_input
+def test_a_further_attempt_is_decided_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes()
+    world.ends(failure("GitUnreachable", terminal=False))
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.passes(5, seconds=60)
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
 def evaluation(digest: str = DIGEST) -> KubeObject:
     model = {"uri": "s3://star/models/new", "digest": digest}
     body = star("Evaluation", NAMESPACE, "e", {"dataset": {"name": "d"}, "llm": {"server": {"model": model}}})
