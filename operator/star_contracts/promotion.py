@@ -6,7 +6,8 @@ Job itself read in Git and in the store. Secrets are never in here: they are fil
 
     action Promote   edit the place, commit, push; with mode PullRequest onto a branch of its own, and open the request
     action Follow    look where the pull request stands, once
-    action Close     close the pull request, if it is still open, and say why
+    action Close     close the pull request, if it is still open, and say why; where there is none, look whether a
+                     commit of this promotion is in the branch. Nothing is ever pushed
 """
 
 from datetime import datetime
@@ -306,8 +307,8 @@ class PromotionSpec(Model):
     def _complete(self) -> "PromotionSpec":
         if self.mode is PromotionMode.PULL_REQUEST and self.forge is None:
             raise ValueError("mode PullRequest needs forge: whose API the pull request is opened with")
-        if self.mode is PromotionMode.COMMIT and self.action is not PromotionAction.PROMOTE:
-            raise ValueError(f"action {self.action} needs mode PullRequest: a commit is neither followed nor closed")
+        if self.mode is PromotionMode.COMMIT and self.action is PromotionAction.FOLLOW:
+            raise ValueError("action Follow needs mode PullRequest: a commit is not followed")
         if self.reports and self.store is None:
             raise ValueError("reports are verified in the store: give store")
         return self
@@ -334,7 +335,8 @@ class PromotionState(StrEnum):
     """It waits for somebody to merge it."""
     MERGED = "Merged"
     CLOSED = "Closed"
-    """It was closed without being merged."""
+    """It was closed without being merged. Without a pull request: none was opened, and the branch has no commit of this
+    promotion."""
 
 
 class PullRequest(PullRequestRef):

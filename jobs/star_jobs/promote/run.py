@@ -104,8 +104,11 @@ def run_promotion(
 def act(spec: PromotionSpec, tools: Tools) -> PromotionOutcome:
     """Do what the spec says with these tools. Raises JobFailure."""
     if tools.forge is None:
-        return _Commit(spec, tools, spec.target.branch).run()
+        commit = _Commit(spec, tools, spec.target.branch)
+        return commit.look() if spec.action is PromotionAction.CLOSE else commit.run()
     request = _known_request(spec, tools.forge)
+    if spec.action is PromotionAction.CLOSE and request is None:
+        return _Commit(spec, tools, spec.target.branch).look()
     if spec.action is PromotionAction.CLOSE and request is not None and request.state is PromotionState.OPEN:
         request = tools.forge.close(request.ref.number, spec.reason)
         tools.log.info("closed the pull request", number=request.ref.number)
@@ -197,6 +200,15 @@ class _Commit:
             f"{self._branch} moved {self._spec.limits.retries + 1} times between its fetch and the push; "
             "it is tried again later",
         )
+
+    def look(self) -> PromotionOutcome:
+        """Return the outcome without a push: Committed by an earlier run, or Closed. Raises JobFailure."""
+        history = _fetch(self._git, self._spec)
+        tip, mine = history[0], self._find_own(history)
+        if mine is not None:
+            return self._committed(mine, self._branch, tip)
+        standing = _standing(self._git, tip, self._spec)
+        return self._outcome(PromotionState.CLOSED, None, self._branch, Standing(None, None), standing)
 
     def _attempt(self) -> PromotionOutcome:
         spec, git = self._spec, self._git

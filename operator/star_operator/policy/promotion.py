@@ -88,6 +88,9 @@ def answered(status: PromotionStatus, outcome: PromotionOutcome, *, closing: boo
             found = short(outcome.standing or "")
             text = f"{page} was merged, and {found} stands there instead of {short(digest)}: it was changed in review"
             return Step(Phase.FAILED, ConditionReason.NOT_STANDING, f"{text}, or by a later commit")
+        case PromotionState.CLOSED if request is None:
+            text = f"spec.cancel is true: no commit of this Promotion is on {outcome.branch}"
+            return Step(Phase.FAILED, ConditionReason.CANCELLED, text)
         case PromotionState.CLOSED if closing:
             return Step(Phase.FAILED, ConditionReason.CANCELLED, f"spec.cancel is true: {page} was closed")
         case PromotionState.CLOSED:

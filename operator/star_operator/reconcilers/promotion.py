@@ -86,7 +86,7 @@ class PromotionReconciler:
 
     async def _advance(self, promotion: Promotion, at: Moment) -> PromotionStatus:
         status = promotion.status
-        if status.begun is not None:
+        if status.begun is not None or (promotion.spec.cancel and status.attempt > 0):
             return await self._jobs.go_on(promotion, at)
         if promotion.spec.cancel:
             return cancelled(promotion, status, at)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from star_contracts.promotion import GitFile
 from star_contracts.promotion import PromotionSpec as Orders
-from star_contracts.result import JobResult
+from star_contracts.result import ErrorClass, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase
 from star_operator.api.promotion import Promotion, PromotionStatus
@@ -27,7 +27,7 @@ from star_operator.core.labels import SUPERSEDED_ANNOTATION
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
-from star_operator.core.views import RunView
+from star_operator.core.views import PodView, RunView
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB
@@ -60,7 +60,8 @@ class PromotionJobs:
         await let_go(self._cluster, meta.namespace, view)
         credentials = SecretUse("spec.git.secretRef", promotion.spec.git.secret_ref.name, CREDENTIALS)
         view = explain_run(view, meta.namespace, (credentials, *secret_uses(promotion.spec, self._context.settings)))
-        if status.pull_request is None:
+        left = any(one.step == PROMOTE for one in view.jobs) or any(one.step == PROMOTE for one in view.pods)
+        if status.pull_request is None and (left or not promotion.spec.cancel):
             return await self._promote(promotion, status, view, at)
         return await self._follow(promotion, status, view, at)
 
@@ -84,8 +85,6 @@ class PromotionJobs:
         suspend = spec.suspend and not spec.cancel
         match runs.decide(RunSpec(suspend=suspend, retries=spec.retries, active_deadline_seconds=seconds), step):
             case runs.Start():
-                if spec.cancel:
-                    return cancelled(promotion, status, at)
                 if _is_old(status.begun, at.now):  # no Job came of it: decide once more
                     return status.model_copy(update={"begun": None})
                 await self.require(promotion, reports=bool(told_to and told_to.reports))
@@ -118,7 +117,8 @@ class PromotionJobs:
             case runs.NextAttempt():
                 return self._next_attempt(promotion, status, at)
             case runs.Fail(reason, message):
-                return failed(status, at, reason, message)
+                certain = status.attempt == 1 and any(_is_terminal(pod) for pod in step.pods)
+                return failed(status, at, reason, message if certain else f"{message}; {unknown(promotion)}")
             case runs.SetDeadline():  # it never changes
                 return status
 
@@ -142,8 +142,8 @@ class PromotionJobs:
     def _retry(
         self, promotion: Promotion, status: PromotionStatus, reason: AnyReason, message: str, at: Moment
     ) -> PromotionStatus:
-        if promotion.spec.cancel:
-            return cancelled(promotion, status, at)
+        if promotion.spec.cancel:  # once it is gone, it is looked whether it has committed
+            return told(state.step_failed(status, PROMOTE), at, Phase.RUNNING, reason, _CANCELLING)
         delay = runs.retry_delay(status.attempt)
         due = timestamp(self._context.now() + timedelta(seconds=delay))
         self._context.queue.add_after(key_of(promotion), delay)
@@ -152,8 +152,6 @@ class PromotionJobs:
         return told(failed, at, Phase.WAITING, reason, text)
 
     def _next_attempt(self, promotion: Promotion, status: PromotionStatus, at: Moment) -> PromotionStatus:
-        if promotion.spec.cancel:
-            return cancelled(promotion, status, at)
         left = (parse_timestamp(status.retry_at or at.now) - self._context.now()).total_seconds()
         if left > 0:
             self._context.queue.add_after(key_of(promotion), left)
@@ -187,6 +185,9 @@ class PromotionJobs:
         match runs.decide(run, seen):
             case runs.Finish(result):
                 return self._finished(promotion, status, result, at)
+            case runs.Fail(reason, message) | runs.Retry(reason, message) if status.pull_request is None:
+                text = f"spec.cancel is true; {unknown(promotion)} ({reason}: {message})"
+                return failed(status, at, ConditionReason.CANCELLED, text)
             case runs.Fail(reason, message) | runs.Retry(reason, message):
                 due = self._context.now() + timedelta(seconds=spec.poll_seconds)
                 self._context.queue.add_after(key, float(spec.poll_seconds))
@@ -244,6 +245,22 @@ def cancelled(promotion: Promotion, status: PromotionStatus, at: Moment) -> Prom
     return failed(status, at, ConditionReason.CANCELLED, "spec.cancel is true: nothing was committed")
 
 
+_CANCELLING = "spec.cancel is true: it is looked whether a Job of this Promotion has committed"
+
+
+def unknown(promotion: Promotion) -> str:
+    """Return that nobody knows whether something was committed, and how to find out."""
+    meta, where = promotion.metadata, promotion.spec.target.branch
+    trailer = f"Star-Promotion: {meta.namespace}/{meta.name}/{meta.uid}"
+    return f"whether an attempt has committed is not known: look on {where} for a commit with the trailer {trailer}"
+
+
+def _is_terminal(pod: PodView) -> bool:
+    """Say whether a Job has said itself that it made nothing."""
+    error = pod.result.error if pod.result is not None else None
+    return error is not None and error.error_class is ErrorClass.TERMINAL
+
+
 def _is_old(begun: str | None, now: str) -> bool:
     """Say whether what was decided then need not hold any more."""
     return begun is not None and (parse_timestamp(now) - parse_timestamp(begun)).total_seconds() > DECIDED_SECONDS
@@ -261,5 +278,5 @@ def _waits(status: PromotionStatus, at: Moment) -> PromotionStatus:
 
 
 def _closing(status: PromotionStatus, at: Moment) -> PromotionStatus:
-    text = "spec.cancel is true: the pull request is being closed"
+    text = "spec.cancel is true: the pull request is being closed" if status.pull_request is not None else _CANCELLING
     return told(status, at, Phase.RUNNING, ConditionReason.CLOSING_PULL_REQUEST, text)

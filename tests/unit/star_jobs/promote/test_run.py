@@ -107,6 +107,24 @@ def test_closed_by_the_promotion_or_by_others(forge: LocalForge, act: Act) -> No
     assert act(PromotionAction.CLOSE).state is PromotionState.CLOSED
 
 
+def test_closing_what_was_never_opened_looks_and_pushes_nothing(server: BareRepository, act: Act) -> None:
+    closed = act(PromotionAction.CLOSE)
+    assert (closed.state, closed.commit, closed.pull_request) == (PromotionState.CLOSED, None, None)
+    assert server.branches() == {"main"}
+
+
+def test_a_commit_that_nobody_heard_of_is_found_and_none_is_made(server: BareRepository, tmp_path: Path) -> None:
+    look = promotion_spec(server.url, action=PromotionAction.CLOSE)
+    before = server.tip()
+    absent = run_on(look, tmp_path / "look")
+    assert (absent.state, absent.commit, absent.standing) == (PromotionState.CLOSED, None, OLD)
+    assert server.tip() == before
+    made = run_on(promotion_spec(server.url), tmp_path / "made")
+    found = run_on(look, tmp_path / "again")
+    assert (found.state, found.commit, found.standing) == (PromotionState.COMMITTED, made.commit, digest(1))
+    assert server.tip() == made.commit
+
+
 def test_a_place_that_says_it_already_needs_no_request(server: BareRepository, forge: LocalForge, act: Act) -> None:
     text = FILE.replace(OLD, digest(1)).replace("s3://models/old", "s3://models/checkpoint-1")
     server.commit({PATH: text}, "by hand")

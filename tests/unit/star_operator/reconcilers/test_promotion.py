@@ -246,6 +246,52 @@ def test_a_suspended_one_begins_nothing() -> None:
     assert world.jobs
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("looks", "phase", "says"),
+    [
+        (answer(PromotionState.COMMITTED, commit=COMMIT), "Succeeded", f"commit {COMMIT} pins"),
+        (answer(PromotionState.CLOSED, standing=OTHER), "Failed", "no commit of this Promotion is on main"),
+        (failure("GitUnreachable", terminal=False), "Failed", "whether an attempt has committed is not known"),
+    ],
+)
+@pytest.mark.parametrize("suspended", [False, True])
+def test_one_that_is_cancelled_after_a_lost_answer_is_looked_for(
+    looks: JobResult, phase: str, says: str, suspended: bool
+) -> None:
+    world = World(promotion())
+    world.passes()
+    if suspended:
+        world.body()["spec"]["suspend"] = True
+        world.passes()
+        assert world.jobs == []
+    else:
+        world.ends(failure("GitUnreachable", terminal=False))
+        world.passes(1)
+    world.body()["spec"]["cancel"] = True
+    world.passes()
+    [job] = world.jobs
+    assert job.endswith("-close")
+    assert (world.orders("close")["action"], world.orders("close")["mode"]) == ("Close", "Commit")
+    assert world.ready()[0] == "Running"
+    world.ends(looks)
+    world.passes(3, seconds=600)
+    assert world.ready()[0] == phase
+    assert says in world.ready()[2]
+    assert "nothing was committed" not in world.ready()[2]
+
+
+@pytest.mark.bad_input
+def test_one_that_gives_up_says_what_is_not_known() -> None:
+    world = World(promotion(retries=0))
+    world.passes()
+    world.ends(failure("GitUnreachable", terminal=False))
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Failed", "GitUnreachable")
+    assert "look on main for a commit with the trailer Star-Promotion: team/p/" in message
+
+
 HOLD = {"digest": OTHER, "reason": "incident 7"}
 
 
