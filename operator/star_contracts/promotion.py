@@ -22,6 +22,8 @@ from star_contracts.job import Store
 
 PROMOTION_SPEC_PATH = "/etc/star/promotion.json"
 """The file of the spec; STAR_PROMOTION_SPEC names another."""
+PROMOTION_DIGEST_ENV = "STAR_PROMOTION_DIGEST"
+"""Digest (`sha256:…`) of the file's bytes, as it was when everything that is required held. Another file is refused."""
 GIT_DIR = "/var/run/star/git"
 """Folder that the Secret of the Git credentials is mounted at; STAR_GIT_DIR names another."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kubernetes import client
 
+from star_contracts.promotion import PROMOTION_DIGEST_ENV as DIGEST_ENV
 from star_contracts.result import JobResult
 
 SPEC_FILE = "promotion.json"
@@ -40,6 +41,7 @@ def promote_here(core: client.CoreV1Api, pod: dict[str, Any]) -> JobResult:
             "STAR_PROMOTION_SPEC": str(folder / SPEC_FILE),
             "STAR_GIT_DIR": str(folder / "git"),
             "STAR_WORK_DIR": str(folder / "work"),
+            **{one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == DIGEST_ENV},
             "STAR_TERMINATION_LOG": str(folder / "answer"),
         }
         command = [sys.executable, "-m", "star_jobs", "promote"]

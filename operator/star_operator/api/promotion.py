@@ -213,6 +213,8 @@ class PromotionStatus(Status):
     """Who approved this digest, and when that was seen."""
     begun: str | None = None
     """RFC 3339, UTC: when all requirements were met and the Job was about to be made."""
+    orders: str = ""
+    """Digest of what the Job is told, fixed when it began."""
     polls: int = 0
     """How often the pull request was looked at, or is about to be closed."""
     next_poll: str | None = None

@@ -7,9 +7,10 @@ is told stands in the ConfigMap, which is written before the Job: a later change
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from star_contracts.base import canonical_json
+from star_contracts.base import canonical_json, value_hash
 from star_contracts.promotion import (
     GIT_DIR,
+    PROMOTION_DIGEST_ENV,
     PROMOTION_SPEC_PATH,
     ApprovalFact,
     CheckpointFacts,
@@ -105,6 +106,11 @@ def orders(
     )
 
 
+def orders_digest(told: PromotionSpec) -> str:
+    """Return the digest of the file that a Job is told by, as `orders_map` writes it."""
+    return value_hash(told.to_json_dict())
+
+
 def _merged(claims: Sequence[ReportClaim]) -> list[ReportClaim]:
     """Return one claim for each report, with all figures that were held against rules."""
     found: dict[str, ReportClaim] = {}
@@ -137,14 +143,18 @@ def _meta(owner: Owner, step: str, number: int | None) -> KubeObject:
     }
 
 
-def promotion_job(promotion: Promotion, step: str, number: int, settings: Settings, *, reports: bool) -> KubeObject:
+def promotion_job(
+    promotion: Promotion, step: str, number: int, settings: Settings, *, digest: str, reports: bool
+) -> KubeObject:
     """Return the Job of one try of a step; `reports` says that it reads any from the store.
+
+    `digest` is that of its orders: it refuses others.
 
     Raises InvalidSpec: unknown pool, or a pool without images.
     """
     owner, spec = owner_of(promotion), promotion.spec
     meta = _meta(owner, step, number)
-    env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH}
+    env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH, **({PROMOTION_DIGEST_ENV: digest} if digest else {})}
     plan = PodPlan(
         main=Container(role="git", command=("star-job",), args=("promote",), env=env, store_access=reports),
         compute=Compute(pool=spec.pool, pod_template=spec.pod_template),

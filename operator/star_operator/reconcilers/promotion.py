@@ -15,6 +15,7 @@ from star_operator.builders.promotion import (
     PROMOTE,
     Proofs,
     orders,
+    orders_digest,
     orders_map,
 )
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
@@ -143,7 +144,9 @@ class PromotionReconciler:
         await self._jobs.require(promotion, reports=bool(proofs.claims))
         wish = orders(promotion, status, PROMOTE, proofs, self._context.settings)
         await self._cluster.apply(orders_map(promotion, wish, PROMOTE, self._context.settings))
-        begun = status.model_copy(update={"begun": at.now, "attempt": max(1, status.attempt)})
+        begun = status.model_copy(
+            update={"begun": at.now, "attempt": max(1, status.attempt), "orders": orders_digest(wish)}
+        )
         text = "all that is required holds: the commit is being made"
         return told(begun, at, Phase.RUNNING, ConditionReason.COMMITTING, text)
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
+from star_contracts.base import sha256_digest
 from star_contracts.promotion import GitFile
 from star_contracts.promotion import PromotionSpec as Orders
 from star_contracts.result import ErrorClass, JobResult
@@ -19,6 +20,7 @@ from star_operator.builders.promotion import (
     Proofs,
     deadline_seconds,
     orders,
+    orders_digest,
     orders_map,
     orders_name,
     promotion_job,
@@ -88,7 +90,9 @@ class PromotionJobs:
                 if _is_old(status.begun, at.now):  # no Job came of it: decide once more
                     return status.model_copy(update={"begun": None})
                 await self.require(promotion, reports=bool(told_to and told_to.reports))
-                await self._make(promotion, PROMOTE, status.attempt, reports=bool(told_to and told_to.reports))
+                await self._make(
+                    promotion, PROMOTE, status.attempt, status.orders, reports=bool(told_to and told_to.reports)
+                )
                 return told(status, at, Phase.RUNNING, ConditionReason.COMMITTING, "the commit is being made")
             case runs.Hold(Phase.SUSPENDED, reason, message) if step.job is None:
                 return told(status.model_copy(update={"begun": None}), at, Phase.SUSPENDED, reason, message)
@@ -179,7 +183,7 @@ class PromotionJobs:
             await require_living(self._cluster, key.namespace)
             wish = orders(promotion, status, step, Proofs(), self._context.settings)
             await self._cluster.apply(orders_map(promotion, wish, step, self._context.settings))
-            await self._make(promotion, step, status.polls, reports=False)
+            await self._make(promotion, step, status.polls, orders_digest(wish), reports=False)
             return _waits(status, at) if step == FOLLOW else _closing(status, at)
         run = RunSpec(retries=0, active_deadline_seconds=deadline_seconds(spec))
         match runs.decide(run, seen):
@@ -201,15 +205,18 @@ class PromotionJobs:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
                 return _waits(status, at) if step == FOLLOW else _closing(status, at)
 
-    async def _make(self, promotion: Promotion, step: str, number: int, *, reports: bool) -> None:
-        await self._cluster.apply(promotion_job(promotion, step, number, self._context.settings, reports=reports))
+    async def _make(self, promotion: Promotion, step: str, number: int, digest: str, *, reports: bool) -> None:
+        settings = self._context.settings
+        await self._cluster.apply(promotion_job(promotion, step, number, settings, digest=digest, reports=reports))
 
     async def _orders(self, promotion: Promotion, step: str) -> Orders | None:
-        """Return what the Job is told; None where nothing stands there that could be read."""
+        """Return what the Job is told; None where nothing stands there that could be read, or others' orders do."""
         body = await self._cluster.get(CONFIG_MAP, promotion.metadata.namespace, orders_name(promotion, step))
         try:
-            return Orders.model_validate(json.loads(body["data"][ORDERS_FILE])) if body is not None else None
-        except (KeyError, TypeError, ValueError, ValidationError):
+            text = body["data"][ORDERS_FILE] if body is not None else ""
+            exchanged = promotion.status.orders not in ("", sha256_digest(text.encode()))
+            return None if exchanged else Orders.model_validate(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError, ValidationError):
             return None
 
     async def _clear(self, view: RunView, attempt: int, namespace: str) -> None:

@@ -196,3 +196,16 @@ def test_a_spec_that_cannot_be_used(job: Callable[[str], tuple[int, JobResult]])
     assert result.error is not None
     assert result.error.reason == Reason.INVALID_JOB_SPEC
     assert "STAR_PROMOTION_SPEC" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_spec_that_somebody_exchanged(
+    server: BareRepository, job: Callable[[str], tuple[int, JobResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = server.tip()
+    monkeypatch.setenv("STAR_PROMOTION_DIGEST", digest(7))
+    code, result = job(json.dumps(promotion_spec("https://git.example.com/o/r").to_json_dict()))
+    assert (code, server.tip()) == (65, before)
+    assert result.error is not None
+    assert result.error.reason == Reason.INVALID_JOB_SPEC
+    assert "somebody has exchanged its ConfigMap" in result.error.message

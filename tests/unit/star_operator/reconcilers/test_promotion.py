@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from star_contracts.base import sha256_digest
 from star_contracts.promotion import PromotionState
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.core.errors import Retryable
@@ -595,6 +596,24 @@ def test_orders_that_somebody_spoiled_are_written_anew(data: dict[str, str] | No
     world.passes()
     assert world.jobs == ["p-promo-1-promote"]
     assert world.orders()["digest"] == DIGEST
+
+
+@pytest.mark.bad_input
+def test_orders_that_somebody_exchanged_are_not_followed() -> None:
+    world = World(promotion())
+    world.passes(1)
+    data = world.cluster.objects["ConfigMap", NAMESPACE, "p-promo-promote"]["data"]
+    data["promotion.json"] = data["promotion.json"].replace(DIGEST, OTHER)
+    world.passes()
+    assert world.orders()["digest"] == DIGEST
+    env = {one["name"]: one.get("value") for one in containers(world)[0]["env"]}
+    told = world.cluster.objects["ConfigMap", NAMESPACE, "p-promo-promote"]["data"]["promotion.json"]
+    assert env["STAR_PROMOTION_DIGEST"] == sha256_digest(told.encode()) == world.status()["orders"]
+
+
+def containers(world: World) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.cluster.of("Job")[0]["spec"]["template"]["spec"]["containers"]
+    return found
 
 
 def lives() -> Iterator[int]:
