@@ -18,7 +18,7 @@ from star_operator.core.times import timestamp
 from star_operator.policy.gates import judge
 from star_operator.policy.promotionfacts import FAILED, MET, WAITING, Dataset, Facts, Measured, Requirement
 from star_operator.policy.promotiontimes import times
-from star_operator.policy.served import soak
+from star_operator.policy.served import ALL, soak
 
 
 def requirements(spec: PromotionSpec, facts: Facts) -> tuple[Requirement, ...]:
@@ -84,9 +84,11 @@ def _order(after: str, facts: Facts) -> Requirement:
     if before.fault is not None:
         return Requirement("order", WAITING, before.fault.message, before.fault.reason)
     if before.serves:
-        if any(row.digest == facts.digest for row in before.history):
-            return Requirement("order", MET, f"{short(facts.digest)} has served in {after} ({before.serves})")
-        text = f"{short(facts.digest)} has not served in {after} yet ({before.serves} tells in status.served)"
+        if any(row.digest == facts.digest and row.weight >= ALL for row in before.history):
+            text = f"{short(facts.digest)} has served in {after} with all of the traffic ({before.serves})"
+            return Requirement("order", MET, text)
+        yet = f"has not served in {after} with all of the traffic yet ({before.serves} tells in status.served)"
+        text = f"{short(facts.digest)} {yet}"
     elif facts.digest in before.promoted:
         return Requirement("order", MET, f"{short(facts.digest)} was promoted to {after}")
     else:

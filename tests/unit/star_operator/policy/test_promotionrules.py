@@ -202,6 +202,8 @@ def test_who_may_not_look_is_told() -> None:
         (Environment("dev", frozenset({DIGEST})), "Met"),
         (Environment("dev", frozenset({DIGEST}), serves="StarDeployment live"), "Waiting"),
         (served(0, serving=False), "Met"),
+        (served(600, weight=50), "Waiting"),
+        (served(600, serving=False, weight=10), "Waiting"),
     ],
 )
 def test_a_digest_arrives_in_one_environment_after_the_other(environment: Environment, state: str) -> None:
