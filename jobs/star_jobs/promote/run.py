@@ -91,9 +91,9 @@ def run_promotion(
     """Run one promotion with the Secret's files and the real git program. Raises JobFailure."""
     secrets = Secrets(git_dir())
     log = structlog.get_logger().bind(promotion=spec.promotion.trailer(), action=spec.action)
-    if spec.store is not None and spec.reports and spec.action is PromotionAction.PROMOTE:
+    if spec.store is not None and spec.action is PromotionAction.PROMOTE:
         verify(spec, ObjectStore(spec.store))
-        log.info("the proofs are what they are said to be", reports=len(spec.reports))
+        log.info("checkpoint and proofs are what they are said to be", reports=len(spec.reports))
     root = work_dir() / "promotion"
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

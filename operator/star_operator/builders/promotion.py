@@ -95,7 +95,7 @@ def orders(
         override=OverrideFact(user=spec.override.user, reason=spec.override.reason)
         if spec.override is not None and overridden
         else None,
-        store=settings.store.connection,
+        store=settings.store.connection if step == PROMOTE and status.environment else None,
         reports=tuple(_merged(proofs.claims)),
         author=spec.git.author,
         signing=spec.git.signing,
@@ -144,9 +144,9 @@ def _meta(owner: Owner, step: str, number: int | None) -> KubeObject:
 
 
 def promotion_job(
-    promotion: Promotion, step: str, number: int, settings: Settings, *, digest: str, reports: bool
+    promotion: Promotion, step: str, number: int, settings: Settings, *, digest: str, reads_store: bool
 ) -> KubeObject:
-    """Return the Job of one try of a step; `reports` says that it reads any from the store.
+    """Return the Job of one try of a step; `reads_store` says that it looks there at checkpoint and reports.
 
     `digest` is that of its orders: it refuses others.
 
@@ -156,7 +156,7 @@ def promotion_job(
     meta = _meta(owner, step, number)
     env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH, **({PROMOTION_DIGEST_ENV: digest} if digest else {})}
     plan = PodPlan(
-        main=Container(role="git", command=("star-job",), args=("promote",), env=env, store_access=reports),
+        main=Container(role="git", command=("star-job",), args=("promote",), env=env, store_access=reads_store),
         compute=Compute(pool=spec.pool, pod_template=spec.pod_template),
         labels=meta["labels"],
         config_map=orders_name(promotion, step),

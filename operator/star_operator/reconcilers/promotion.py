@@ -97,7 +97,7 @@ class PromotionReconciler:
     async def _resolved(self, promotion: Promotion, status: PromotionStatus, at: Moment) -> PromotionStatus:
         """Return the status with the digest pinned: what a name stands for is decided once.
 
-        Raises Waiting, or InvalidSpec(DigestMismatch) where the name has come to stand for another digest.
+        Raises Waiting, or InvalidSpec(DigestMismatch) where the name has come to stand for another digest or uri.
         """
         asked = promotion.spec.checkpoint
         if asked.name is None:
@@ -117,6 +117,12 @@ class PromotionReconciler:
             raise InvalidSpec(
                 ConditionReason.DIGEST_MISMATCH,
                 f"{text} as {found.spec.digest}; create a new Promotion to move that one",
+            )
+        if status.uri and found.spec.uri != status.uri:
+            text = f"Checkpoint {asked.name} was at {status.uri} when this Promotion was seen first"
+            raise InvalidSpec(
+                ConditionReason.DIGEST_MISMATCH,
+                f"{text}, and was created anew at {found.spec.uri}; create a new Promotion to move that one",
             )
         update = {"uri": found.spec.uri, "digest": found.spec.digest, "start_time": status.start_time or at.now}
         return status.model_copy(update=update)
@@ -141,7 +147,7 @@ class PromotionReconciler:
             self._context.queue.add_after(key_of(promotion), min(decision.seconds or LOOK_SECONDS, LOOK_SECONDS))
             return told(status, at, decision.phase, decision.reason, decision.message)
         proofs = Proofs(checkpoint_facts(found, look), _claims(required))
-        await self._jobs.require(promotion, reports=bool(proofs.claims))
+        await self._jobs.require(promotion, reads_store=bool(status.environment))
         wish = orders(promotion, status, PROMOTE, proofs, self._context.settings)
         await self._cluster.apply(orders_map(promotion, wish, PROMOTE, self._context.settings))
         begun = status.model_copy(

@@ -89,10 +89,9 @@ class PromotionJobs:
             case runs.Start():
                 if _is_old(status.begun, at.now):  # no Job came of it: decide once more
                     return status.model_copy(update={"begun": None})
-                await self.require(promotion, reports=bool(told_to and told_to.reports))
-                await self._make(
-                    promotion, PROMOTE, status.attempt, status.orders, reports=bool(told_to and told_to.reports)
-                )
+                reads = told_to is not None and told_to.store is not None
+                await self.require(promotion, reads_store=reads)
+                await self._make(promotion, PROMOTE, status.attempt, status.orders, reads_store=reads)
                 return told(status, at, Phase.RUNNING, ConditionReason.COMMITTING, "the commit is being made")
             case runs.Hold(Phase.SUSPENDED, reason, message) if step.job is None:
                 return told(status.model_copy(update={"begun": None}), at, Phase.SUSPENDED, reason, message)
@@ -183,7 +182,7 @@ class PromotionJobs:
             await require_living(self._cluster, key.namespace)
             wish = orders(promotion, status, step, Proofs(), self._context.settings)
             await self._cluster.apply(orders_map(promotion, wish, step, self._context.settings))
-            await self._make(promotion, step, status.polls, orders_digest(wish), reports=False)
+            await self._make(promotion, step, status.polls, orders_digest(wish), reads_store=False)
             return _waits(status, at) if step == FOLLOW else _closing(status, at)
         run = RunSpec(retries=0, active_deadline_seconds=deadline_seconds(spec))
         match runs.decide(run, seen):
@@ -205,9 +204,10 @@ class PromotionJobs:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
                 return _waits(status, at) if step == FOLLOW else _closing(status, at)
 
-    async def _make(self, promotion: Promotion, step: str, number: int, digest: str, *, reports: bool) -> None:
+    async def _make(self, promotion: Promotion, step: str, number: int, digest: str, *, reads_store: bool) -> None:
         settings = self._context.settings
-        await self._cluster.apply(promotion_job(promotion, step, number, settings, digest=digest, reports=reports))
+        job = promotion_job(promotion, step, number, settings, digest=digest, reads_store=reads_store)
+        await self._cluster.apply(job)
 
     async def _orders(self, promotion: Promotion, step: str) -> Orders | None:
         """Return what the Job is told; None where nothing stands there that could be read, or others' orders do."""
@@ -224,11 +224,11 @@ class PromotionJobs:
             if job.attempt == attempt and not job.deleting:
                 await self._cluster.delete(JOB, namespace, job.name, foreground=True)
 
-    async def require(self, promotion: Promotion, *, reports: bool) -> None:
+    async def require(self, promotion: Promotion, *, reads_store: bool) -> None:
         """Raise Waiting unless a Job could work here."""
         namespace = promotion.metadata.namespace
         await require_living(self._cluster, namespace)
-        if reports:
+        if reads_store:
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from star_contracts.errors import Reason
-from star_contracts.promotion import Forge, ForgeKind, PromotionAction, PromotionMode, PromotionOutcome, PromotionState
+from star_contracts.job import Store
+from star_contracts.promotion import (
+    Forge,
+    ForgeKind,
+    PromotionAction,
+    PromotionMode,
+    PromotionOutcome,
+    PromotionSpec,
+    PromotionState,
+)
 from star_contracts.result import JobResult
 from star_jobs import __main__ as command
 from star_jobs.errors import TerminalFailure
@@ -209,3 +218,21 @@ def test_a_spec_that_somebody_exchanged(
     assert result.error is not None
     assert result.error.reason == Reason.INVALID_JOB_SPEC
     assert "somebody has exchanged its ConfigMap" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_checkpoint_is_verified_where_no_report_is_claimed(
+    server: BareRepository, job: Callable[[str], tuple[int, JobResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = server.tip(), []
+
+    def differs(spec: PromotionSpec, _store: object) -> None:
+        asked.append(spec.uri)
+        raise TerminalFailure(Reason.PROOF_DIFFERS, "it is another one")
+
+    monkeypatch.setattr("star_jobs.promote.run.verify", differs)
+    spec = promotion_spec("https://git.example.com/o/r", store=Store())
+    code, result = job(json.dumps(spec.to_json_dict()))
+    assert (code, server.tip(), asked) == (65, before, [spec.uri])
+    assert result.error is not None
+    assert result.error.reason == Reason.PROOF_DIFFERS

@@ -463,6 +463,34 @@ def test_a_checkpoint_that_is_created_anew_as_another_one_is_refused() -> None:
     assert "was created anew" in message
 
 
+@pytest.mark.bad_input
+def test_a_checkpoint_that_is_created_anew_elsewhere_is_refused() -> None:
+    world = World(environment(requires={"approvals": 1}), promotion())
+    world.passes()
+    world.body("new", "Checkpoint")["spec"]["uri"] = "s3://star/models/elsewhere"
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Failed", "DigestMismatch")
+    assert "created anew at s3://star/models/elsewhere" in message
+
+
+def test_a_checkpoint_is_looked_at_in_the_store_where_a_policy_governs() -> None:
+    governed, free = World(environment(), promotion()), World(promotion())
+    for world in (governed, free):
+        world.passes()
+        assert any(one["name"] == "AWS_ACCESS_KEY_ID" for one in containers(world)[0]["env"]) is (world is governed)
+        assert ("store" in world.orders() and world.orders()["store"] is not None) is (world is governed)
+
+
+@pytest.mark.bad_input
+def test_the_stores_secret_is_needed_where_a_policy_governs() -> None:
+    world = World(environment(), promotion())
+    del world.cluster.objects["Secret", NAMESPACE, settings().store.secret_name]
+    world.passes()
+    assert world.ready()[:2] == ("Waiting", "SecretMissing")
+    assert world.jobs == []
+
+
 def test_a_checkpoint_that_is_created_anew_as_the_same_one_goes_on() -> None:
     world = World(environment(requires={"approvals": 1}), promotion())
     world.passes()
