@@ -6,7 +6,8 @@ Job itself read in Git and in the store. Secrets are never in here: they are fil
 
     action Promote   edit the place, commit, push; with mode PullRequest onto a branch of its own, and open the request
     action Follow    look where the pull request stands, once
-    action Close     close the pull request, if it is still open, and say why
+    action Close     close the pull request, if it is still open, and say why; where there is none, look whether a
+                     commit of this promotion is in the branch. Nothing is ever pushed
 """
 
 from datetime import datetime
@@ -21,6 +22,8 @@ from star_contracts.job import Store
 
 PROMOTION_SPEC_PATH = "/etc/star/promotion.json"
 """The file of the spec; STAR_PROMOTION_SPEC names another."""
+PROMOTION_DIGEST_ENV = "STAR_PROMOTION_DIGEST"
+"""Digest (`sha256:…`) of the file's bytes, as it was when everything that is required held. Another file is refused."""
 GIT_DIR = "/var/run/star/git"
 """Folder that the Secret of the Git credentials is mounted at; STAR_GIT_DIR names another."""
 
@@ -52,7 +55,8 @@ FORGE_PATTERN = rf"^https://{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]*)?$"
 BRANCH_PATTERN = r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?(/[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?)*$"
 FILE_PATTERN = r"^[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]*(/[A-Za-z0-9_@+=-][A-Za-z0-9._@+=-]*)*$"
 """Path from the repository's root, with `/`; no part begins with a dot."""
-FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*(\[[^\[\]]{1,200}\])*(\.[A-Za-z_][A-Za-z0-9_-]*(\[[^\[\]]{1,200}\])*)*$"
+_PICK = r"(\[([0-9]{1,9}|[^\[\]=]{1,200}=[^\[\]]{1,200})\])*"
+FIELD_PATTERN = rf"^[A-Za-z_][A-Za-z0-9_-]*{_PICK}(\.[A-Za-z_][A-Za-z0-9_-]*{_PICK})*$"
 """Keys with dots between them; `[3]` picks an item of a list by its place, `[name=student]` by what it says."""
 MARKER_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 PERSON_PATTERN = r"^[^<>\x00-\x1f]+$"
@@ -305,8 +309,8 @@ class PromotionSpec(Model):
     def _complete(self) -> "PromotionSpec":
         if self.mode is PromotionMode.PULL_REQUEST and self.forge is None:
             raise ValueError("mode PullRequest needs forge: whose API the pull request is opened with")
-        if self.mode is PromotionMode.COMMIT and self.action is not PromotionAction.PROMOTE:
-            raise ValueError(f"action {self.action} needs mode PullRequest: a commit is neither followed nor closed")
+        if self.mode is PromotionMode.COMMIT and self.action is PromotionAction.FOLLOW:
+            raise ValueError("action Follow needs mode PullRequest: a commit is not followed")
         if self.reports and self.store is None:
             raise ValueError("reports are verified in the store: give store")
         return self
@@ -333,7 +337,8 @@ class PromotionState(StrEnum):
     """It waits for somebody to merge it."""
     MERGED = "Merged"
     CLOSED = "Closed"
-    """It was closed without being merged."""
+    """It was closed without being merged. Without a pull request: none was opened, and the branch has no commit of this
+    promotion."""
 
 
 class PullRequest(PullRequestRef):

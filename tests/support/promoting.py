@@ -4,6 +4,7 @@ Its pod is played, its work is not: it asks the real Git server and the real for
 """
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,20 @@ from typing import Any
 
 from kubernetes import client
 
+from star_contracts.base import sha256_digest
+from star_contracts.promotion import PROMOTION_DIGEST_ENV
 from star_contracts.result import JobResult
 
 SPEC_FILE = "promotion.json"
+
+
+def _without_store(text: str, pod: dict[str, Any]) -> str:
+    """The orders, which are those that were decided, but for the store: there is none where pods are played."""
+    (wanted,) = (one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == PROMOTION_DIGEST_ENV)
+    assert sha256_digest(text.encode()) == wanted
+    told = json.loads(text)
+    assert not told.get("reports")
+    return json.dumps({name: value for name, value in told.items() if name not in ("store", "reports")})
 
 
 def promote_here(core: client.CoreV1Api, pod: dict[str, Any]) -> JobResult:
@@ -30,7 +42,7 @@ def promote_here(core: client.CoreV1Api, pod: dict[str, Any]) -> JobResult:
             if "configMap" in volume:
                 found: Any = core.read_namespaced_config_map(volume["configMap"]["name"], namespace)
                 if SPEC_FILE in (found.data or {}):
-                    (folder / SPEC_FILE).write_text(found.data[SPEC_FILE])
+                    (folder / SPEC_FILE).write_text(_without_store(found.data[SPEC_FILE], pod))
             elif "secret" in volume:
                 secret: Any = core.read_namespaced_secret(volume["secret"]["secretName"], namespace)
                 for key, value in (secret.data or {}).items():

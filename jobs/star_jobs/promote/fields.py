@@ -4,59 +4,15 @@ The path goes on into the text of a literal block, and through a JSON patch (RFC
 `patches[0].patch.spec.checkpoint` is the block that the first patch of a kustomization sets, of either sort.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from star_contracts.fieldpath import Item, Key, Steps, parse_path
 from star_jobs.promote.places import DIGEST, URI, Absent, At, Place, literal
 from star_jobs.promote.yamltext import get, not_found, refused, text_of
 
-_PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[([^\[\]]+)\]")
 _KIND = "StarDeployment"
-
-
-@dataclass(frozen=True)
-class Key:
-    """A step of a path: into a mapping."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """A step of a path: to the item of a list at `index`, or to the only one that says `value` at `path`."""
-
-    text: str
-    index: int | None = None
-    path: tuple[str, ...] = ()
-    value: str = ""
-
-    def fits(self, node: Node) -> bool:
-        """Whether an item of the list says so."""
-        found: Node | None = node
-        for key in self.path:
-            found = get(found, key) if found is not None else None
-        return bool(self.path) and text_of(found) == self.value
-
-
-Steps = tuple[Key | Item, ...]
-
-
-def parse_path(field: str) -> Steps:
-    """Return the steps of a field's path, whose characters FIELD_PATTERN has checked."""
-    steps: list[Key | Item] = []
-    for match in _PART.finditer(field):
-        name, text = match.groups()
-        if name is not None:
-            steps.append(Key(name))
-        elif text.isdecimal():
-            steps.append(Item(text, int(text)))
-        else:
-            path, equals, value = text.partition("=")
-            steps.append(Item(text, None, tuple(path.strip().split(".")) if equals else (), value.strip().strip("'\"")))
-    return tuple(steps)
 
 
 def by_field(documents: Sequence[At], field: str) -> Place:
@@ -104,7 +60,7 @@ def _item(at: At, step: Item) -> At:
     if step.index is not None:
         fitting = [step.index] if step.index < len(items) else []
     else:
-        fitting = [index for index, item in enumerate(items) if step.fits(item)]
+        fitting = [index for index, item in enumerate(items) if _fits(step, item)]
     if not fitting:
         raise Absent(f"the list at line {at.line} has no item [{step.text}]")
     if len(fitting) > 1:
@@ -112,16 +68,25 @@ def _item(at: At, step: Item) -> At:
     return At(at.fragment, items[fitting[0]])
 
 
+def _fits(step: Item, node: Node) -> bool:
+    """Whether an item of the list says so."""
+    found: Node | None = node
+    for key in step.path:
+        found = get(found, key) if found is not None else None
+    return bool(step.path) and text_of(found) == step.value
+
+
 def _through_patch(at: At, operations: list[At], steps: Steps) -> Place:
     """Find the place behind a JSON patch: an operation that sets it, or what is around it, or one for each value."""
-    names = [step.name if isinstance(step, Key) else str(step.index) for step in steps]
+    names = _pointed(steps)
     pointer = "".join(f"/{name}" for name in names)
     hits = [
         resolve(operation.child("value"), steps[cut:])
         for cut in range(len(names) + 1)
         for operation in _setting(operations, "".join(f"/{name}" for name in names[:cut]))
     ]
-    uris, digests = (list(_setting(operations, f"{pointer}/{name}")) for name in (URI, DIGEST))
+    whole = len(names) == len(steps)
+    uris, digests = (list(_setting(operations, f"{pointer}/{name}")) if whole else [] for name in (URI, DIGEST))
     if len(uris) == 1 and len(digests) == 1:
         hits.append(Place(uris[0].child("value").scalar(URI), digests[0].child("value").scalar(DIGEST)))
     if len(hits) > 1 or len(uris) > 1 or len(digests) > 1:
@@ -129,6 +94,16 @@ def _through_patch(at: At, operations: list[At], steps: Steps) -> Place:
     if not hits:
         raise Absent(f"line {at.line} is a JSON patch, and none of its operations sets {pointer}")
     return hits[0]
+
+
+def _pointed(steps: Steps) -> list[str]:
+    """Return what a JSON pointer says of the steps: all before the first item that is picked by what it says."""
+    names: list[str] = []
+    for step in steps:
+        if isinstance(step, Item) and step.index is None:
+            break
+        names.append(step.name if isinstance(step, Key) else str(step.index))
+    return names
 
 
 def _operations(at: At) -> list[At]:

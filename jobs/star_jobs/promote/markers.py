@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
+from star_jobs.errors import TerminalFailure
 from star_jobs.promote.places import DIGEST, URI, Absent, At, Place, Scalar, children, literal
 from star_jobs.promote.yamltext import Fragment, end, get, not_found, parse_literal, refused, start, walk
 
@@ -47,7 +48,8 @@ class _Hit:
 def by_marker(documents: Sequence[At], marker: str) -> Place:
     """Return the place that the marker of this name stands at. Raises TerminalFailure(PlaceNotFound, PlaceRefused)."""
     path = documents[0].fragment.path
-    hits = [hit for document in documents for hit in _hits(document, marker)]
+    marks = [hit for document in documents for hit in _hits(document)]
+    hits = [hit for hit in marks if hit.name in {marker + suffix for suffix in _SUFFIXES}]
     by_name = {hit.name: hit for hit in hits}
     for name in by_name:
         lines = [str(hit.line) for hit in hits if hit.name == name]
@@ -57,9 +59,9 @@ def by_marker(documents: Sequence[At], marker: str) -> Place:
     if whole is not None and (uri or digest):
         raise refused(f"{path} has the marker {marker} at a block and at single values: leave one of both")
     if whole is not None:
-        return _block(whole)
+        return _alone(_block(whole), marker, marks)
     if uri is not None and digest is not None:
-        return Place(_value(uri, URI), _value(digest, DIGEST))
+        return _alone(Place(_value(uri, URI), _value(digest, DIGEST)), marker, marks)
     half = uri or digest
     if half is not None:
         raise not_found(f"{path} has the marker {half.name} alone: mark the other value as well")
@@ -69,16 +71,42 @@ def by_marker(documents: Sequence[At], marker: str) -> Place:
     )
 
 
-def _hits(document: At, marker: str) -> Iterator[_Hit]:
-    """Yield a document's comments that are markers of this name."""
+def _alone(place: Place, marker: str, marks: Sequence[_Hit]) -> Place:
+    """Return the place. Raises TerminalFailure(PlaceRefused) where another marker marks it, too.
+
+    So two markers are two places, and who names the one gets nowhere that is the other's.
+    """
+    mine = {_index(place.uri), _index(place.digest)}
+    for hit in marks:
+        name, _, single = hit.name.partition(":")
+        if name == marker or single not in ("", URI, DIGEST):
+            continue
+        try:
+            if single:
+                values = {_index(_value(hit, single))}
+            else:
+                block = _block(hit)
+                values = {_index(block.uri), _index(block.digest)}
+        except TerminalFailure:  # it marks nothing that could be edited
+            continue
+        if mine & values:
+            raise refused(f"{hit.where}: the place has the markers {marker} and {name}: leave one")
+    return place
+
+
+def _index(scalar: Scalar) -> int:
+    return scalar.fragment.offset(scalar.begin)
+
+
+def _hits(document: At) -> Iterator[_Hit]:
+    """Yield a document's comments that are markers."""
     fragment, pairs = document.fragment, sorted(_pairs(document), key=lambda pair: start(pair.key))
     scalars = [node for node, _ in walk(document.node) if isinstance(node, ScalarNode)]
-    names = {marker + suffix for suffix in _SUFFIXES}
     starts = [start(each) for each in fragment.documents]
     place = starts.index(start(document.node))
     begin, stop = (0, *starts[1:])[place], (*starts[1:], len(fragment.text))[place]
     for match in _MARKER.finditer(fragment.text, begin, stop):
-        if match.group(1) in names and not any(_within(match.start(), fragment, each) for each in scalars):
+        if not any(_within(match.start(), fragment, each) for each in scalars):
             line_begin = fragment.text.rfind("\n", 0, match.start()) + 1
             on_line = tuple(pair for pair in pairs if line_begin <= start(pair.key) < match.start())
             line = fragment.line(match.start())
@@ -88,7 +116,7 @@ def _hits(document: At, marker: str) -> Iterator[_Hit]:
             At(fragment, node).require_unshared()
             inner = parse_literal(fragment, node)
             for root in inner.documents:
-                yield from _hits(At(inner, root), marker)
+                yield from _hits(At(inner, root))
 
 
 def _within(index: int, fragment: Fragment, scalar: ScalarNode) -> bool:

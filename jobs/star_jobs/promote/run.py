@@ -19,8 +19,10 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
+from star_contracts.base import sha256_digest
 from star_contracts.errors import Reason
 from star_contracts.promotion import (
+    PROMOTION_DIGEST_ENV,
     PROMOTION_SPEC_PATH,
     PromotionAction,
     PromotionMode,
@@ -65,11 +67,18 @@ def promote(stopping: threading.Event) -> JobResult:
     """Do what the promotion's spec says. Raises JobFailure."""
     path = Path(os.environ.get("STAR_PROMOTION_SPEC", PROMOTION_SPEC_PATH))
     try:
-        spec = PromotionSpec.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
+        spec = PromotionSpec.model_validate_json(data)
     except (OSError, ValidationError) as error:
         raise TerminalFailure(
             Reason.INVALID_JOB_SPEC, f"the promotion's spec {path} cannot be used ({error}); set STAR_PROMOTION_SPEC"
         ) from error
+    wanted, found = os.environ.get(PROMOTION_DIGEST_ENV), sha256_digest(data)
+    if wanted and wanted != found:
+        text = f"the promotion's spec {path} is {found}, and {wanted} was decided: somebody has exchanged its ConfigMap"
+        raise TerminalFailure(
+            Reason.INVALID_JOB_SPEC, f"{text}; nothing was committed. See who may write ConfigMaps, and promote again"
+        )
     return JobResult(promotion=run_promotion(spec, stopping))
 
 
@@ -82,9 +91,9 @@ def run_promotion(
     """Run one promotion with the Secret's files and the real git program. Raises JobFailure."""
     secrets = Secrets(git_dir())
     log = structlog.get_logger().bind(promotion=spec.promotion.trailer(), action=spec.action)
-    if spec.store is not None and spec.reports and spec.action is PromotionAction.PROMOTE:
+    if spec.store is not None and spec.action is PromotionAction.PROMOTE:
         verify(spec, ObjectStore(spec.store))
-        log.info("the proofs are what they are said to be", reports=len(spec.reports))
+        log.info("checkpoint and proofs are what they are said to be", reports=len(spec.reports))
     root = work_dir() / "promotion"
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -104,8 +113,11 @@ def run_promotion(
 def act(spec: PromotionSpec, tools: Tools) -> PromotionOutcome:
     """Do what the spec says with these tools. Raises JobFailure."""
     if tools.forge is None:
-        return _Commit(spec, tools, spec.target.branch).run()
+        commit = _Commit(spec, tools, spec.target.branch)
+        return commit.look() if spec.action is PromotionAction.CLOSE else commit.run()
     request = _known_request(spec, tools.forge)
+    if spec.action is PromotionAction.CLOSE and request is None:
+        return _Commit(spec, tools, spec.target.branch).look()
     if spec.action is PromotionAction.CLOSE and request is not None and request.state is PromotionState.OPEN:
         request = tools.forge.close(request.ref.number, spec.reason)
         tools.log.info("closed the pull request", number=request.ref.number)
@@ -197,6 +209,15 @@ class _Commit:
             f"{self._branch} moved {self._spec.limits.retries + 1} times between its fetch and the push; "
             "it is tried again later",
         )
+
+    def look(self) -> PromotionOutcome:
+        """Return the outcome without a push: Committed by an earlier run, or Closed. Raises JobFailure."""
+        history = _fetch(self._git, self._spec)
+        tip, mine = history[0], self._find_own(history)
+        if mine is not None:
+            return self._committed(mine, self._branch, tip)
+        standing = _standing(self._git, tip, self._spec)
+        return self._outcome(PromotionState.CLOSED, None, self._branch, Standing(None, None), standing)
 
     def _attempt(self) -> PromotionOutcome:
         spec, git = self._spec, self._git

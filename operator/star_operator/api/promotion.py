@@ -206,13 +206,15 @@ class PromotionStatus(Status):
     requirements: tuple[RequirementStatus, ...] = Field(
         default=(), max_length=MAX_REQUIREMENTS, json_schema_extra=list_map("name")
     )
-    """What has to hold; as it was when the Job began, from then on."""
+    """What has to hold; as it was when the last Job began, as long as that runs."""
     approvals: tuple[ApprovalStatus, ...] = Field(
         default=(), max_length=MAX_APPROVALS, json_schema_extra=list_map("user")
     )
     """Who approved this digest, and when that was seen."""
     begun: str | None = None
     """RFC 3339, UTC: when all requirements were met and the Job was about to be made."""
+    orders: str = ""
+    """Digest of what the Job is told, fixed when it began."""
     polls: int = 0
     """How often the pull request was looked at, or is about to be closed."""
     next_poll: str | None = None

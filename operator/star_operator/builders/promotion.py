@@ -7,9 +7,10 @@ is told stands in the ConfigMap, which is written before the Job: a later change
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from star_contracts.base import canonical_json
+from star_contracts.base import canonical_json, value_hash
 from star_contracts.promotion import (
     GIT_DIR,
+    PROMOTION_DIGEST_ENV,
     PROMOTION_SPEC_PATH,
     ApprovalFact,
     CheckpointFacts,
@@ -94,7 +95,7 @@ def orders(
         override=OverrideFact(user=spec.override.user, reason=spec.override.reason)
         if spec.override is not None and overridden
         else None,
-        store=settings.store.connection,
+        store=settings.store.connection if step == PROMOTE and status.environment else None,
         reports=tuple(_merged(proofs.claims)),
         author=spec.git.author,
         signing=spec.git.signing,
@@ -103,6 +104,11 @@ def orders(
         reason="the Promotion was cancelled" if step == CLOSE else "",
         limits=spec.limits,
     )
+
+
+def orders_digest(told: PromotionSpec) -> str:
+    """Return the digest of the file that a Job is told by, as `orders_map` writes it."""
+    return value_hash(told.to_json_dict())
 
 
 def _merged(claims: Sequence[ReportClaim]) -> list[ReportClaim]:
@@ -137,16 +143,20 @@ def _meta(owner: Owner, step: str, number: int | None) -> KubeObject:
     }
 
 
-def promotion_job(promotion: Promotion, step: str, number: int, settings: Settings, *, reports: bool) -> KubeObject:
-    """Return the Job of one try of a step; `reports` says that it reads any from the store.
+def promotion_job(
+    promotion: Promotion, step: str, number: int, settings: Settings, *, digest: str, reads_store: bool
+) -> KubeObject:
+    """Return the Job of one try of a step; `reads_store` says that it looks there at checkpoint and reports.
+
+    `digest` is that of its orders: it refuses others.
 
     Raises InvalidSpec: unknown pool, or a pool without images.
     """
     owner, spec = owner_of(promotion), promotion.spec
     meta = _meta(owner, step, number)
-    env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH}
+    env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH, **({PROMOTION_DIGEST_ENV: digest} if digest else {})}
     plan = PodPlan(
-        main=Container(role="git", command=("star-job",), args=("promote",), env=env, store_access=reports),
+        main=Container(role="git", command=("star-job",), args=("promote",), env=env, store_access=reads_store),
         compute=Compute(pool=spec.pool, pod_template=spec.pod_template),
         labels=meta["labels"],
         config_map=orders_name(promotion, step),

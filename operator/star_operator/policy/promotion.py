@@ -78,6 +78,11 @@ def answered(status: PromotionStatus, outcome: PromotionOutcome, *, closing: boo
     page = f"pull request {request.url or request.number}" if request is not None else "the pull request"
     stands = outcome.standing is None or outcome.standing == digest
     match outcome.state:
+        case PromotionState.COMMITTED | PromotionState.ALREADY_THERE if not stands:
+            what = f"commit {outcome.commit}" if outcome.commit else "no commit"
+            text = f"{what} was made on {outcome.branch}, and {short(outcome.standing or '')} stands there"
+            why = "it was reverted or changed by a later commit, or the Job was told otherwise"
+            return Step(Phase.FAILED, ConditionReason.NOT_STANDING, f"{text} instead of {short(digest)}: {why}")
         case PromotionState.COMMITTED:
             return _landed(f"commit {outcome.commit} pins {short(digest)} on {outcome.branch}")
         case PromotionState.ALREADY_THERE:
@@ -88,6 +93,9 @@ def answered(status: PromotionStatus, outcome: PromotionOutcome, *, closing: boo
             found = short(outcome.standing or "")
             text = f"{page} was merged, and {found} stands there instead of {short(digest)}: it was changed in review"
             return Step(Phase.FAILED, ConditionReason.NOT_STANDING, f"{text}, or by a later commit")
+        case PromotionState.CLOSED if request is None:
+            text = f"spec.cancel is true: no commit of this Promotion is on {outcome.branch}"
+            return Step(Phase.FAILED, ConditionReason.CANCELLED, text)
         case PromotionState.CLOSED if closing:
             return Step(Phase.FAILED, ConditionReason.CANCELLED, f"spec.cancel is true: {page} was closed")
         case PromotionState.CLOSED:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from star_contracts.fieldpath import Steps, may_meet, parse_path
 from star_contracts.promotion import DEFAULT_FIELD, PromotionTarget
 from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.core.reasons import ConditionReason
@@ -32,7 +33,7 @@ class Place:
     """`host/path`, in lower case: on GitHub, GitLab and Gitea paths are equal whatever their case."""
     branch: str
     path: str
-    field: str | None
+    field: Steps | None
     marker: str | None
     kind: str | None
     name: str | None
@@ -44,7 +45,7 @@ class Place:
         if not (same_file and same_document):
             return False
         if self.field is not None and other.field is not None:
-            return _is_within(self.field, other.field) or _is_within(other.field, self.field)
+            return may_meet(self.field, other.field)
         return _may_be(self.marker, other.marker)
 
     def __str__(self) -> str:
@@ -61,7 +62,7 @@ def place(target: PromotionTarget) -> Place:
         repository(target.repository),
         target.branch.removeprefix(HEADS),
         posixpath.normpath(target.path.lstrip("/")),
-        re.sub(r"\[\s*(.*?)\s*\]", r"[\1]", field) if field is not None else None,
+        parse_path(field) if field is not None else None,
         target.marker,
         document.kind if document is not None else None,
         document.name if document is not None else None,
@@ -80,11 +81,6 @@ def repository(url: str) -> str:
 
 def _may_be(one: str | None, other: str | None) -> bool:
     return one is None or other is None or one == other
-
-
-def _is_within(inner: str, outer: str) -> bool:
-    """Say whether a field is another one, or below it."""
-    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
 
 
 def governing(target: PromotionTarget, policies: Sequence[PromotionPolicy]) -> list[PromotionPolicy]:

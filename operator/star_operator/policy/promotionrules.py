@@ -18,7 +18,7 @@ from star_operator.core.times import timestamp
 from star_operator.policy.gates import judge
 from star_operator.policy.promotionfacts import FAILED, MET, WAITING, Dataset, Facts, Measured, Requirement
 from star_operator.policy.promotiontimes import times
-from star_operator.policy.served import soak
+from star_operator.policy.served import ALL, soak
 
 
 def requirements(spec: PromotionSpec, facts: Facts) -> tuple[Requirement, ...]:
@@ -84,9 +84,11 @@ def _order(after: str, facts: Facts) -> Requirement:
     if before.fault is not None:
         return Requirement("order", WAITING, before.fault.message, before.fault.reason)
     if before.serves:
-        if any(row.digest == facts.digest for row in before.history):
-            return Requirement("order", MET, f"{short(facts.digest)} has served in {after} ({before.serves})")
-        text = f"{short(facts.digest)} has not served in {after} yet ({before.serves} tells in status.served)"
+        if any(row.digest == facts.digest and row.weight >= ALL for row in before.history):
+            text = f"{short(facts.digest)} has served in {after} with all of the traffic ({before.serves})"
+            return Requirement("order", MET, text)
+        yet = f"has not served in {after} with all of the traffic yet ({before.serves} tells in status.served)"
+        text = f"{short(facts.digest)} {yet}"
     elif facts.digest in before.promoted:
         return Requirement("order", MET, f"{short(facts.digest)} was promoted to {after}")
     else:
@@ -106,12 +108,17 @@ def _verdict(name: str, rule: VerdictRule, rules: PromotionPolicySpec, facts: Fa
     text = f"{verdict.message} (Evaluation {best.name} on {best.dataset})"
     if not verdict.passed:
         return Requirement(name, FAILED, text, ConditionReason.VERDICT_FAILED)
+    data = facts.datasets.get(best.dataset, Dataset(best.dataset)).digest
+    if rule.dataset is not None and data is None:
+        text = f"{verdict.message}, but which data RecDataset {rule.dataset} stands for is not known"
+        remedy = "it is not there, or has no status.artifact yet: prepare it, or correct the verdict's dataset"
+        return Requirement(name, WAITING, f"{text}: {remedy}", ConditionReason.NOT_MEASURED)
     used = {metric for metric in (rule.metric, rule.baseline) if metric is not None}
     claim = ReportClaim(
         evaluation=best.name,
         report=best.report,
         checkpoint=facts.digest,
-        dataset=facts.datasets[best.dataset].digest if best.dataset in facts.datasets else None,
+        dataset=data,
         settings=best.settings,
         metrics={metric: best.metrics[metric] for metric in sorted(used)},
     )

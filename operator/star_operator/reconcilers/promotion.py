@@ -1,7 +1,8 @@
 """One pass over a Promotion: what must hold -> its Job -> what that answered -> the pull request, followed.
 
 What begins stands in status before there is a Job, with the requirements as they were; the Job's orders stand in a
-ConfigMap before that. So an operator that dies between two writes finds where it was, and no Job is made twice.
+ConfigMap before that. So an operator that dies between two writes finds where it was, and no Job is made twice. Before
+each further Job it is decided once more: a commit of an earlier one is found by its trailer, and is not made again.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from star_operator.builders.promotion import (
     PROMOTE,
     Proofs,
     orders,
+    orders_digest,
     orders_map,
 )
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
@@ -85,7 +87,7 @@ class PromotionReconciler:
 
     async def _advance(self, promotion: Promotion, at: Moment) -> PromotionStatus:
         status = promotion.status
-        if status.begun is not None:
+        if status.begun is not None or (promotion.spec.cancel and status.attempt > 0):
             return await self._jobs.go_on(promotion, at)
         if promotion.spec.cancel:
             return cancelled(promotion, status, at)
@@ -95,7 +97,7 @@ class PromotionReconciler:
     async def _resolved(self, promotion: Promotion, status: PromotionStatus, at: Moment) -> PromotionStatus:
         """Return the status with the digest pinned: what a name stands for is decided once.
 
-        Raises Waiting, or InvalidSpec(DigestMismatch) where the name has come to stand for another digest.
+        Raises Waiting, or InvalidSpec(DigestMismatch) where the name has come to stand for another digest or uri.
         """
         asked = promotion.spec.checkpoint
         if asked.name is None:
@@ -115,6 +117,12 @@ class PromotionReconciler:
             raise InvalidSpec(
                 ConditionReason.DIGEST_MISMATCH,
                 f"{text} as {found.spec.digest}; create a new Promotion to move that one",
+            )
+        if status.uri and found.spec.uri != status.uri:
+            text = f"Checkpoint {asked.name} was at {status.uri} when this Promotion was seen first"
+            raise InvalidSpec(
+                ConditionReason.DIGEST_MISMATCH,
+                f"{text}, and was created anew at {found.spec.uri}; create a new Promotion to move that one",
             )
         update = {"uri": found.spec.uri, "digest": found.spec.digest, "start_time": status.start_time or at.now}
         return status.model_copy(update=update)
@@ -139,10 +147,12 @@ class PromotionReconciler:
             self._context.queue.add_after(key_of(promotion), min(decision.seconds or LOOK_SECONDS, LOOK_SECONDS))
             return told(status, at, decision.phase, decision.reason, decision.message)
         proofs = Proofs(checkpoint_facts(found, look), _claims(required))
-        await self._jobs.require(promotion, reports=bool(proofs.claims))
+        await self._jobs.require(promotion, reads_store=bool(status.environment))
         wish = orders(promotion, status, PROMOTE, proofs, self._context.settings)
         await self._cluster.apply(orders_map(promotion, wish, PROMOTE, self._context.settings))
-        begun = status.model_copy(update={"begun": at.now, "attempt": 1})
+        begun = status.model_copy(
+            update={"begun": at.now, "attempt": max(1, status.attempt), "orders": orders_digest(wish)}
+        )
         text = "all that is required holds: the commit is being made"
         return told(begun, at, Phase.RUNNING, ConditionReason.COMMITTING, text)
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
+from star_contracts.base import sha256_digest
 from star_contracts.promotion import GitFile
 from star_contracts.promotion import PromotionSpec as Orders
-from star_contracts.result import JobResult
+from star_contracts.result import ErrorClass, JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase
 from star_operator.api.promotion import Promotion, PromotionStatus
@@ -19,6 +20,7 @@ from star_operator.builders.promotion import (
     Proofs,
     deadline_seconds,
     orders,
+    orders_digest,
     orders_map,
     orders_name,
     promotion_job,
@@ -27,7 +29,7 @@ from star_operator.core.labels import SUPERSEDED_ANNOTATION
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
-from star_operator.core.views import RunView
+from star_operator.core.views import PodView, RunView
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB
@@ -42,6 +44,8 @@ from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 
 CREDENTIALS = (GitFile.USERNAME, GitFile.PASSWORD)
 SIDE_CAR_GRACE_SECONDS = 30
+DECIDED_SECONDS = 60
+"""How long a decision holds until its Job is made; after that it is decided once more."""
 
 
 class PromotionJobs:
@@ -58,7 +62,8 @@ class PromotionJobs:
         await let_go(self._cluster, meta.namespace, view)
         credentials = SecretUse("spec.git.secretRef", promotion.spec.git.secret_ref.name, CREDENTIALS)
         view = explain_run(view, meta.namespace, (credentials, *secret_uses(promotion.spec, self._context.settings)))
-        if status.pull_request is None:
+        left = any(one.step == PROMOTE for one in view.jobs) or any(one.step == PROMOTE for one in view.pods)
+        if status.pull_request is None and (left or not promotion.spec.cancel):
             return await self._promote(promotion, status, view, at)
         return await self._follow(promotion, status, view, at)
 
@@ -79,23 +84,26 @@ class PromotionJobs:
             view=view,
         )
         seconds = deadline_seconds(spec)
-        match runs.decide(RunSpec(suspend=spec.suspend, retries=spec.retries, active_deadline_seconds=seconds), step):
+        suspend = spec.suspend and not spec.cancel
+        match runs.decide(RunSpec(suspend=suspend, retries=spec.retries, active_deadline_seconds=seconds), step):
             case runs.Start():
-                if spec.cancel:
-                    return cancelled(promotion, status, at)
-                await self.require(promotion, reports=bool(told_to and told_to.reports))
-                await self._make(promotion, PROMOTE, status.attempt, reports=bool(told_to and told_to.reports))
+                if _is_old(status.begun, at.now):  # no Job came of it: decide once more
+                    return status.model_copy(update={"begun": None})
+                reads = told_to is not None and told_to.store is not None
+                await self.require(promotion, reads_store=reads)
+                await self._make(promotion, PROMOTE, status.attempt, status.orders, reads_store=reads)
                 return told(status, at, Phase.RUNNING, ConditionReason.COMMITTING, "the commit is being made")
+            case runs.Hold(Phase.SUSPENDED, reason, message) if step.job is None:
+                return told(status.model_copy(update={"begun": None}), at, Phase.SUSPENDED, reason, message)
             case runs.Hold(phase, reason, message):
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
                 running = reason is ConditionReason.RUNNING
                 text = "the commit is being made" if running else message
                 return told(status, at, phase, ConditionReason.COMMITTING if running else reason, text)
-            case runs.SetSuspended(suspended):
-                job = view.job(status.attempt, PROMOTE)
-                assert job is not None
-                await self._cluster.merge(JOB, key.namespace, job.name, {"spec": {"suspend": suspended}})
-                return status
+            case runs.SetSuspended():  # what holds may change meanwhile: the Job goes, and it is decided once more
+                gone = state.step_failed(status, PROMOTE).model_copy(update={"retry_at": None})
+                text = "spec.suspend is true: its Job is taken away; set it to false to decide once more"
+                return told(gone, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text)
             case runs.Finish(result):
                 return self._finished(promotion, status, result, at)
             case runs.Retry(reason, message):
@@ -112,7 +120,8 @@ class PromotionJobs:
             case runs.NextAttempt():
                 return self._next_attempt(promotion, status, at)
             case runs.Fail(reason, message):
-                return failed(status, at, reason, message)
+                certain = status.attempt == 1 and any(_is_terminal(pod) for pod in step.pods)
+                return failed(status, at, reason, message if certain else f"{message}; {unknown(promotion)}")
             case runs.SetDeadline():  # it never changes
                 return status
 
@@ -136,8 +145,8 @@ class PromotionJobs:
     def _retry(
         self, promotion: Promotion, status: PromotionStatus, reason: AnyReason, message: str, at: Moment
     ) -> PromotionStatus:
-        if promotion.spec.cancel:
-            return cancelled(promotion, status, at)
+        if promotion.spec.cancel:  # once it is gone, it is looked whether it has committed
+            return told(state.step_failed(status, PROMOTE), at, Phase.RUNNING, reason, _CANCELLING)
         delay = runs.retry_delay(status.attempt)
         due = timestamp(self._context.now() + timedelta(seconds=delay))
         self._context.queue.add_after(key_of(promotion), delay)
@@ -146,13 +155,11 @@ class PromotionJobs:
         return told(failed, at, Phase.WAITING, reason, text)
 
     def _next_attempt(self, promotion: Promotion, status: PromotionStatus, at: Moment) -> PromotionStatus:
-        if promotion.spec.cancel:
-            return cancelled(promotion, status, at)
         left = (parse_timestamp(status.retry_at or at.now) - self._context.now()).total_seconds()
         if left > 0:
             self._context.queue.add_after(key_of(promotion), left)
             return status
-        return state.next_attempt(status, PROMOTE).model_copy(update={"retry_at": None})
+        return state.next_attempt(status, PROMOTE).model_copy(update={"retry_at": None, "begun": None})
 
     async def _follow(
         self, promotion: Promotion, status: PromotionStatus, view: RunView, at: Moment
@@ -175,12 +182,15 @@ class PromotionJobs:
             await require_living(self._cluster, key.namespace)
             wish = orders(promotion, status, step, Proofs(), self._context.settings)
             await self._cluster.apply(orders_map(promotion, wish, step, self._context.settings))
-            await self._make(promotion, step, status.polls, reports=False)
+            await self._make(promotion, step, status.polls, orders_digest(wish), reads_store=False)
             return _waits(status, at) if step == FOLLOW else _closing(status, at)
         run = RunSpec(retries=0, active_deadline_seconds=deadline_seconds(spec))
         match runs.decide(run, seen):
             case runs.Finish(result):
                 return self._finished(promotion, status, result, at)
+            case runs.Fail(reason, message) | runs.Retry(reason, message) if status.pull_request is None:
+                text = f"spec.cancel is true; {unknown(promotion)} ({reason}: {message})"
+                return failed(status, at, ConditionReason.CANCELLED, text)
             case runs.Fail(reason, message) | runs.Retry(reason, message):
                 due = self._context.now() + timedelta(seconds=spec.poll_seconds)
                 self._context.queue.add_after(key, float(spec.poll_seconds))
@@ -194,15 +204,19 @@ class PromotionJobs:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
                 return _waits(status, at) if step == FOLLOW else _closing(status, at)
 
-    async def _make(self, promotion: Promotion, step: str, number: int, *, reports: bool) -> None:
-        await self._cluster.apply(promotion_job(promotion, step, number, self._context.settings, reports=reports))
+    async def _make(self, promotion: Promotion, step: str, number: int, digest: str, *, reads_store: bool) -> None:
+        settings = self._context.settings
+        job = promotion_job(promotion, step, number, settings, digest=digest, reads_store=reads_store)
+        await self._cluster.apply(job)
 
     async def _orders(self, promotion: Promotion, step: str) -> Orders | None:
-        """Return what the Job is told; None where nothing stands there that could be read."""
+        """Return what the Job is told; None where nothing stands there that could be read, or others' orders do."""
         body = await self._cluster.get(CONFIG_MAP, promotion.metadata.namespace, orders_name(promotion, step))
         try:
-            return Orders.model_validate(json.loads(body["data"][ORDERS_FILE])) if body is not None else None
-        except (KeyError, TypeError, ValueError, ValidationError):
+            text = body["data"][ORDERS_FILE] if body is not None else ""
+            exchanged = promotion.status.orders not in ("", sha256_digest(text.encode()))
+            return None if exchanged else Orders.model_validate(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError, ValidationError):
             return None
 
     async def _clear(self, view: RunView, attempt: int, namespace: str) -> None:
@@ -210,11 +224,11 @@ class PromotionJobs:
             if job.attempt == attempt and not job.deleting:
                 await self._cluster.delete(JOB, namespace, job.name, foreground=True)
 
-    async def require(self, promotion: Promotion, *, reports: bool) -> None:
+    async def require(self, promotion: Promotion, *, reads_store: bool) -> None:
         """Raise Waiting unless a Job could work here."""
         namespace = promotion.metadata.namespace
         await require_living(self._cluster, namespace)
-        if reports:
+        if reads_store:
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
 
 
@@ -238,6 +252,27 @@ def cancelled(promotion: Promotion, status: PromotionStatus, at: Moment) -> Prom
     return failed(status, at, ConditionReason.CANCELLED, "spec.cancel is true: nothing was committed")
 
 
+_CANCELLING = "spec.cancel is true: it is looked whether a Job of this Promotion has committed"
+
+
+def unknown(promotion: Promotion) -> str:
+    """Return that nobody knows whether something was committed, and how to find out."""
+    meta, where = promotion.metadata, promotion.spec.target.branch
+    trailer = f"Star-Promotion: {meta.namespace}/{meta.name}/{meta.uid}"
+    return f"whether an attempt has committed is not known: look on {where} for a commit with the trailer {trailer}"
+
+
+def _is_terminal(pod: PodView) -> bool:
+    """Say whether a Job has said itself that it made nothing."""
+    error = pod.result.error if pod.result is not None else None
+    return error is not None and error.error_class is ErrorClass.TERMINAL
+
+
+def _is_old(begun: str | None, now: str) -> bool:
+    """Say whether what was decided then need not hold any more."""
+    return begun is not None and (parse_timestamp(now) - parse_timestamp(begun)).total_seconds() > DECIDED_SECONDS
+
+
 def _waits(status: PromotionStatus, at: Moment) -> PromotionStatus:
     """Return the status of a Promotion whose pull request is open, as it was told last."""
     ready = find(status.conditions, READY)
@@ -250,5 +285,5 @@ def _waits(status: PromotionStatus, at: Moment) -> PromotionStatus:
 
 
 def _closing(status: PromotionStatus, at: Moment) -> PromotionStatus:
-    text = "spec.cancel is true: the pull request is being closed"
+    text = "spec.cancel is true: the pull request is being closed" if status.pull_request is not None else _CANCELLING
     return told(status, at, Phase.RUNNING, ConditionReason.CLOSING_PULL_REQUEST, text)

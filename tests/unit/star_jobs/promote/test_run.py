@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from star_contracts.errors import Reason
-from star_contracts.promotion import Forge, ForgeKind, PromotionAction, PromotionMode, PromotionOutcome, PromotionState
+from star_contracts.job import Store
+from star_contracts.promotion import (
+    Forge,
+    ForgeKind,
+    PromotionAction,
+    PromotionMode,
+    PromotionOutcome,
+    PromotionSpec,
+    PromotionState,
+)
 from star_contracts.result import JobResult
 from star_jobs import __main__ as command
 from star_jobs.errors import TerminalFailure
@@ -107,6 +116,24 @@ def test_closed_by_the_promotion_or_by_others(forge: LocalForge, act: Act) -> No
     assert act(PromotionAction.CLOSE).state is PromotionState.CLOSED
 
 
+def test_closing_what_was_never_opened_looks_and_pushes_nothing(server: BareRepository, act: Act) -> None:
+    closed = act(PromotionAction.CLOSE)
+    assert (closed.state, closed.commit, closed.pull_request) == (PromotionState.CLOSED, None, None)
+    assert server.branches() == {"main"}
+
+
+def test_a_commit_that_nobody_heard_of_is_found_and_none_is_made(server: BareRepository, tmp_path: Path) -> None:
+    look = promotion_spec(server.url, action=PromotionAction.CLOSE)
+    before = server.tip()
+    absent = run_on(look, tmp_path / "look")
+    assert (absent.state, absent.commit, absent.standing) == (PromotionState.CLOSED, None, OLD)
+    assert server.tip() == before
+    made = run_on(promotion_spec(server.url), tmp_path / "made")
+    found = run_on(look, tmp_path / "again")
+    assert (found.state, found.commit, found.standing) == (PromotionState.COMMITTED, made.commit, digest(1))
+    assert server.tip() == made.commit
+
+
 def test_a_place_that_says_it_already_needs_no_request(server: BareRepository, forge: LocalForge, act: Act) -> None:
     text = FILE.replace(OLD, digest(1)).replace("s3://models/old", "s3://models/checkpoint-1")
     server.commit({PATH: text}, "by hand")
@@ -178,3 +205,34 @@ def test_a_spec_that_cannot_be_used(job: Callable[[str], tuple[int, JobResult]])
     assert result.error is not None
     assert result.error.reason == Reason.INVALID_JOB_SPEC
     assert "STAR_PROMOTION_SPEC" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_spec_that_somebody_exchanged(
+    server: BareRepository, job: Callable[[str], tuple[int, JobResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = server.tip()
+    monkeypatch.setenv("STAR_PROMOTION_DIGEST", digest(7))
+    code, result = job(json.dumps(promotion_spec("https://git.example.com/o/r").to_json_dict()))
+    assert (code, server.tip()) == (65, before)
+    assert result.error is not None
+    assert result.error.reason == Reason.INVALID_JOB_SPEC
+    assert "somebody has exchanged its ConfigMap" in result.error.message
+
+
+@pytest.mark.bad_input
+def test_a_checkpoint_is_verified_where_no_report_is_claimed(
+    server: BareRepository, job: Callable[[str], tuple[int, JobResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = server.tip(), []
+
+    def differs(spec: PromotionSpec, _store: object) -> None:
+        asked.append(spec.uri)
+        raise TerminalFailure(Reason.PROOF_DIFFERS, "it is another one")
+
+    monkeypatch.setattr("star_jobs.promote.run.verify", differs)
+    spec = promotion_spec("https://git.example.com/o/r", store=Store())
+    code, result = job(json.dumps(spec.to_json_dict()))
+    assert (code, server.tip(), asked) == (65, before, [spec.uri])
+    assert result.error is not None
+    assert result.error.reason == Reason.PROOF_DIFFERS

@@ -20,6 +20,8 @@ STATUS = PromotionStatus(digest=DIGEST)
     [
         (PromotionState.COMMITTED, {"commit": COMMIT}, Phase.SUCCEEDED, ConditionReason.PROMOTED, False),
         (PromotionState.ALREADY_THERE, {}, Phase.SUCCEEDED, ConditionReason.PROMOTED, False),
+        (PromotionState.COMMITTED, {"standing": OTHER}, Phase.FAILED, ConditionReason.NOT_STANDING, False),
+        (PromotionState.ALREADY_THERE, {"standing": OTHER}, Phase.FAILED, ConditionReason.NOT_STANDING, False),
         (PromotionState.OPENED, {"number": 7}, Phase.WAITING, ConditionReason.PULL_REQUEST_OPEN, True),
         (PromotionState.OPEN, {"number": 7}, Phase.WAITING, ConditionReason.PULL_REQUEST_OPEN, True),
         (PromotionState.MERGED, {"number": 7}, Phase.SUCCEEDED, ConditionReason.PROMOTED, False),

@@ -97,6 +97,15 @@ def test_a_verdict_that_does_not_count(
     assert says in one.message
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize("datasets", [{}, {"d": Dataset("d")}])
+def test_a_verdict_on_data_that_nobody_knows_is_not_met(datasets: dict[str, Dataset]) -> None:
+    one = found(facts(spec=VERDICT, measured=[measured()], datasets=datasets))["verdict hrAvg"]
+    assert told(one) == ("Waiting", ConditionReason.NOT_MEASURED)
+    assert "which data RecDataset d stands for is not known" in one.message
+    assert not one.claims
+
+
 def test_the_evaluation_that_ended_last_speaks() -> None:
     worse = measured("later", completed="2026-03-02T00:00:00Z", metrics={"hrAvg": 0.1})
     assert found(facts(spec=VERDICT, measured=[worse, measured()]))["verdict hrAvg"].state == "Failed"
@@ -193,6 +202,8 @@ def test_who_may_not_look_is_told() -> None:
         (Environment("dev", frozenset({DIGEST})), "Met"),
         (Environment("dev", frozenset({DIGEST}), serves="StarDeployment live"), "Waiting"),
         (served(0, serving=False), "Met"),
+        (served(600, weight=50), "Waiting"),
+        (served(600, serving=False, weight=10), "Waiting"),
     ],
 )
 def test_a_digest_arrives_in_one_environment_after_the_other(environment: Environment, state: str) -> None:

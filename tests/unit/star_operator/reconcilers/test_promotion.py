@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from star_contracts.base import sha256_digest
 from star_contracts.promotion import PromotionState
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.core.errors import Retryable
@@ -246,6 +247,116 @@ def test_a_suspended_one_begins_nothing() -> None:
     assert world.jobs
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("looks", "phase", "says"),
+    [
+        (answer(PromotionState.COMMITTED, commit=COMMIT), "Succeeded", f"commit {COMMIT} pins"),
+        (answer(PromotionState.CLOSED, standing=OTHER), "Failed", "no commit of this Promotion is on main"),
+        (failure("GitUnreachable", terminal=False), "Failed", "whether an attempt has committed is not known"),
+    ],
+)
+@pytest.mark.parametrize("suspended", [False, True])
+def test_one_that_is_cancelled_after_a_lost_answer_is_looked_for(
+    looks: JobResult, phase: str, says: str, suspended: bool
+) -> None:
+    world = World(promotion())
+    world.passes()
+    if suspended:
+        world.body()["spec"]["suspend"] = True
+        world.passes()
+        assert world.jobs == []
+    else:
+        world.ends(failure("GitUnreachable", terminal=False))
+        world.passes(1)
+    world.body()["spec"]["cancel"] = True
+    world.passes()
+    [job] = world.jobs
+    assert job.endswith("-close")
+    assert (world.orders("close")["action"], world.orders("close")["mode"]) == ("Close", "Commit")
+    assert world.ready()[0] == "Running"
+    world.ends(looks)
+    world.passes(3, seconds=600)
+    assert world.ready()[0] == phase
+    assert says in world.ready()[2]
+    assert "nothing was committed" not in world.ready()[2]
+
+
+@pytest.mark.bad_input
+def test_one_that_gives_up_says_what_is_not_known() -> None:
+    world = World(promotion(retries=0))
+    world.passes()
+    world.ends(failure("GitUnreachable", terminal=False))
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Failed", "GitUnreachable")
+    assert "look on main for a commit with the trailer Star-Promotion: team/p/" in message
+
+
+HOLD = {"digest": OTHER, "reason": "incident 7"}
+
+
+@pytest.mark.bad_input
+def test_one_that_is_suspended_after_it_began_is_decided_once_more() -> None:
+    world = World(environment(requires={"approvals": 1}), promotion(approvals=[{"user": "ann", "digest": DIGEST}]))
+    world.passes()
+    assert world.jobs == ["p-promo-1-promote"]
+    world.body()["spec"]["suspend"] = True
+    world.passes()
+    assert world.jobs == []
+    assert world.ready()[:2] == ("Suspended", "Suspended")
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.body()["spec"] |= {"suspend": False, "approvals": []}
+    world.passes()
+    assert world.jobs == []
+    assert {one["name"]: one["state"] for one in world.status()["requirements"]} == {
+        "approvals": "Waiting",
+        "hold": "Waiting",
+    }
+    del world.body("prod", "PromotionPolicy")["spec"]["hold"]
+    world.body()["spec"]["approvals"] = [{"user": "ann", "digest": DIGEST}]
+    world.passes()
+    assert world.jobs == ["p-promo-2-promote"], "a name is not used twice"
+    world.ends(answer(PromotionState.COMMITTED, commit=COMMIT))
+    world.passes()
+    assert world.ready()[0] == "Succeeded"
+
+
+@pytest.mark.bad_input
+def test_one_that_is_suspended_before_its_job_is_made_is_decided_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes(1)
+    assert world.status()["begun"]
+    world.body()["spec"]["suspend"] = True
+    world.passes()
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.body()["spec"]["suspend"] = False
+    world.passes()
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
+@pytest.mark.bad_input
+def test_an_operator_that_was_away_decides_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes(1, seconds=3600)
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.passes()
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
+@pytest.mark.bad_input
+def test_a_further_attempt_is_decided_once_more() -> None:
+    world = World(environment(), promotion())
+    world.passes()
+    world.ends(failure("GitUnreachable", terminal=False))
+    world.body("prod", "PromotionPolicy")["spec"]["hold"] = HOLD
+    world.passes(5, seconds=60)
+    assert world.ready()[1] == "Held"
+    assert world.jobs == []
+
+
 def evaluation(digest: str = DIGEST) -> KubeObject:
     model = {"uri": "s3://star/models/new", "digest": digest}
     body = star("Evaluation", NAMESPACE, "e", {"dataset": {"name": "d"}, "llm": {"server": {"model": model}}})
@@ -350,6 +461,34 @@ def test_a_checkpoint_that_is_created_anew_as_another_one_is_refused() -> None:
     phase, reason, message = world.ready()
     assert (phase, reason) == ("Failed", "DigestMismatch")
     assert "was created anew" in message
+
+
+@pytest.mark.bad_input
+def test_a_checkpoint_that_is_created_anew_elsewhere_is_refused() -> None:
+    world = World(environment(requires={"approvals": 1}), promotion())
+    world.passes()
+    world.body("new", "Checkpoint")["spec"]["uri"] = "s3://star/models/elsewhere"
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Failed", "DigestMismatch")
+    assert "created anew at s3://star/models/elsewhere" in message
+
+
+def test_a_checkpoint_is_looked_at_in_the_store_where_a_policy_governs() -> None:
+    governed, free = World(environment(), promotion()), World(promotion())
+    for world in (governed, free):
+        world.passes()
+        assert any(one["name"] == "AWS_ACCESS_KEY_ID" for one in containers(world)[0]["env"]) is (world is governed)
+        assert ("store" in world.orders() and world.orders()["store"] is not None) is (world is governed)
+
+
+@pytest.mark.bad_input
+def test_the_stores_secret_is_needed_where_a_policy_governs() -> None:
+    world = World(environment(), promotion())
+    del world.cluster.objects["Secret", NAMESPACE, settings().store.secret_name]
+    world.passes()
+    assert world.ready()[:2] == ("Waiting", "SecretMissing")
+    assert world.jobs == []
 
 
 def test_a_checkpoint_that_is_created_anew_as_the_same_one_goes_on() -> None:
@@ -485,6 +624,24 @@ def test_orders_that_somebody_spoiled_are_written_anew(data: dict[str, str] | No
     world.passes()
     assert world.jobs == ["p-promo-1-promote"]
     assert world.orders()["digest"] == DIGEST
+
+
+@pytest.mark.bad_input
+def test_orders_that_somebody_exchanged_are_not_followed() -> None:
+    world = World(promotion())
+    world.passes(1)
+    data = world.cluster.objects["ConfigMap", NAMESPACE, "p-promo-promote"]["data"]
+    data["promotion.json"] = data["promotion.json"].replace(DIGEST, OTHER)
+    world.passes()
+    assert world.orders()["digest"] == DIGEST
+    env = {one["name"]: one.get("value") for one in containers(world)[0]["env"]}
+    told = world.cluster.objects["ConfigMap", NAMESPACE, "p-promo-promote"]["data"]["promotion.json"]
+    assert env["STAR_PROMOTION_DIGEST"] == sha256_digest(told.encode()) == world.status()["orders"]
+
+
+def containers(world: World) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.cluster.of("Job")[0]["spec"]["template"]["spec"]["containers"]
+    return found
 
 
 def lives() -> Iterator[int]:
