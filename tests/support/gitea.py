@@ -21,6 +21,7 @@ from star_cli.local.pki import KeyPair
 from star_cli.local.processes import Processes, ProcessSpec
 from star_cli.local.versions import GITEA
 from tests.support.gomodule import module_folder
+from tests.support.kubectl import eventually
 
 _READY_SECONDS = 120.0
 _CONFIG = """\
@@ -67,9 +68,6 @@ PROVIDER = memory
 
 [actions]
 ENABLED = false
-
-[picture]
-DISABLE_GRAVATAR = true
 
 [log]
 MODE = console
@@ -122,6 +120,8 @@ class Gitea:
         url = f"{self.url}/{owner.name}/{name}.git"
         if folder is not None:
             self.push(owner, url, folder)
+            described = f"/repos/{owner.name}/{name}"  # a push is answered before the forge has taken note of it
+            eventually(lambda: not self.call("GET", described, owner)["empty"], f"{name} has its first commit")
         return url
 
     def push(self, user: User, url: str, folder: Path) -> str:
