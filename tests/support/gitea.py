@@ -6,6 +6,7 @@ https://docs.gitea.com/api/1.26/
 import base64
 import os
 import secrets
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,11 @@ class Gitea:
     """The certificate authority in PEM that its certificate is from."""
     root: User | None = None
 
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client of it trusts: that authority alone."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
     def create_user(self, name: str) -> User:
         """A user with a token for everything that is theirs."""
         password = secrets.token_urlsafe(16)
@@ -182,9 +188,7 @@ class Gitea:
 
     def _client(self, user: User | None = None, **options: Any) -> httpx.Client:
         headers = {"Authorization": f"token {user.token}"} if user is not None else {}
-        return httpx.Client(
-            base_url=f"{self.url}/api/v1", headers=headers, verify=str(self.authority), timeout=60, **options
-        )
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, verify=self.trust, timeout=60, **options)
 
 
 def _checked(answer: httpx.Response) -> Any:
@@ -243,6 +247,6 @@ def _administrator(environment: dict[str, str], config: Path) -> User:
 
 def _answers(forge: Gitea) -> bool:
     try:
-        return httpx.get(f"{forge.url}/api/healthz", verify=str(forge.authority), timeout=5).status_code == 200
+        return httpx.get(f"{forge.url}/api/healthz", verify=forge.trust, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
