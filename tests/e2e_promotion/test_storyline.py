@@ -98,7 +98,8 @@ class Story:
         text = f"{environment} is pinned to {digest}"
         eventually(lambda: self.site.pinned(environment) == digest, text, seconds=WAIT_SECONDS)
         commits = self.site.forge.commits(self.site.owner, self.site.repository)
-        (found,) = (one for one in commits if f"Star-Digest: {digest}" in one["commit"]["message"])
+        trailers = {f"Star-Digest: {digest}", f"Star-Environment: {environment}"}
+        (found,) = (one for one in commits if trailers <= set(one["commit"]["message"].splitlines()))
         return dict(found)
 
     def asked(self, digest: str) -> dict[str, Any]:
@@ -119,6 +120,7 @@ def _impatient(policy: Any) -> None:
     policy["spec"]["pollSeconds"] = 30
 
 
+@pytest.mark.parametrize("server_side_diff", [False], ids=["three-way-diff"], indirect=True)
 def test_from_a_pipeline_to_production_and_back(
     site: Site, kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet
 ) -> None:
