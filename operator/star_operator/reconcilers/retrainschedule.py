@@ -72,7 +72,7 @@ class RetrainScheduleReconciler:
             await self._cluster.merge(rtype, "", key.name, taken_off)
         for one in going_on:
             self._context.queue.add(Key("StarPipeline", one.namespace, one.name))
-        if any(new.set_aside and not old.set_aside for new, old in _pairs(status, before)):
+        if this.seen.freed:
             self._context.queue.add_after(key, 1)  # the place that was given back is another's from now on
         elif status.next_look_time is not None:
             wake = (parse_timestamp(status.next_look_time) - moment).total_seconds()
@@ -204,12 +204,6 @@ def _at_fault(tenant: Tenant, faults: Mapping[str, tuple[ConditionReason, str]])
         return tenant
     reason, text = faults[tenant.namespace]
     return replace(tenant, fault=text, fault_reason=reason)
-
-
-def _pairs(status: RetrainScheduleStatus, before: RetrainScheduleStatus) -> list[tuple[RunRecord, RunRecord]]:
-    """Return the runs' records after and before a pass."""
-    old = {one.uid: one for one in before.runs or () if one.uid}
-    return [(one, old[one.uid]) for one in status.runs or () if one.uid in old]
 
 
 def _summed_up(this: _Pass, status: RetrainScheduleStatus, gpus: int) -> RetrainScheduleStatus:

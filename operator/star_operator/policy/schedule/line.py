@@ -40,7 +40,7 @@ class Line:
     def __init__(self, spec: RetrainScheduleSpec, one: Clock, runs: Sequence[Run], now: int) -> None:
         self._spec, self._clock, self._now = spec, one, now
         self._claims: list[tuple[float, int, Claim, Sequence[Run]]] = []
-        holding = [run for run in runs if run.live and run.holds]
+        holding = [run for run in runs if run.holds and (run.live or run.leaving)]
         self._running, self._held = len(holding), sum(run.gpus for run in holding)
         self._before = 0
         """How many stand in the line before the next one: none while there is room."""

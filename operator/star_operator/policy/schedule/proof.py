@@ -69,9 +69,11 @@ def look(spec: RetrainScheduleSpec, record: RunRecord, name: str, found: Found, 
     tick, cancelling = to_seconds(record.tick), found.cancelling
     ended = found.phase in FINISHED or found.deleting
     since = to_seconds(record.since) if record.since else now
-    run = Run(record.namespace, name, tick, 0, live=False, cancelling=cancelling)
     if ended:
-        return Look(record.model_copy(update={"set_aside": True, "since": ""}), run, freed=not record.set_aside)
+        freed = not record.set_aside
+        gpus = record.gpus if freed else 0
+        run = Run(record.namespace, name, tick, gpus, live=False, cancelling=cancelling, leaving=freed)
+        return Look(record.model_copy(update={"set_aside": True, "since": ""}), run, freed=freed)
     run = Run(record.namespace, name, tick, record.gpus, cancelling=cancelling)
     if found.phase is Phase.SUSPENDED and record.set_aside:
         return _set_aside(record, run, found, now)

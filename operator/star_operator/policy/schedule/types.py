@@ -47,6 +47,8 @@ class Run:
     cancelling: bool = False
     holds: bool = True
     """It takes its place among the runs and its GPUs, as long as it lives."""
+    leaving: bool = False
+    """It has ended, and holds its place until that is written down: a retry in between would hold it as well."""
     resumes: int | None = None
     """Since when it wants to go on, where it has given its place back; None where it does not."""
     lapses: int | None = None

@@ -180,6 +180,7 @@ def test_a_suspended_run_gives_its_place_to_others_and_takes_it_again_in_its_tur
     [second] = [name for name in started(world) if name != first]
     world.end(f"{second}/{RUN}")
     world.look(60)
+    world.look(1)
     record = next(one for one in world.status["runs"] if one["namespace"] == first)
     assert not record.get("setAside", False), "it waited longest"
     assert len(started(world)) == 2
@@ -215,6 +216,7 @@ def test_labels_and_owners_that_a_tenant_takes_off_change_nothing() -> None:
     world.end(f"{first}/{RUN}")
     of(world, first)["metadata"] |= {"labels": {}, "annotations": {}}
     world.look(60)
+    world.look(1)
     assert len(started(world)) == 2
 
 
@@ -225,6 +227,7 @@ def test_a_run_that_its_tenant_deletes_makes_room_also_when_a_finalizer_keeps_it
     of(world, first)["metadata"] |= {"deletionTimestamp": "2026-06-01T00:01:00Z", "finalizers": ["mine/stays"]}
     of(world, first)["status"] = {"phase": "Running"}
     world.look(60)
+    world.look(1)
     assert len(started(world)) == 2
     assert world.status["gpusHeld"] == 2
 
@@ -307,6 +310,17 @@ def test_a_retry_of_a_run_that_has_ended_begins_suspended() -> None:
     assert not world.status["runs"][0].get("setAside", False)
     goes_on(world)
     assert of(world, "team-0")["status"]["phase"] != "Suspended"
+
+
+def test_a_retry_that_begins_while_the_end_is_seen_leaves_no_two_runs_in_one_place() -> None:
+    world = World(tenants=2, gpuBudget=2)
+    world.look()
+    [first] = started(world)
+    world.end(f"{first}/{RUN}", "Failed")
+    world.look(60)
+    of(world, first)["status"] = {"phase": "Running"}
+    world.look(1)
+    assert (started(world), world.status["gpusHeld"]) == ([first], 2)
 
 
 def goes_on(world: World) -> None:

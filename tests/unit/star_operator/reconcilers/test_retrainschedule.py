@@ -74,6 +74,9 @@ def test_the_end_of_a_run_makes_room() -> None:
     [first] = world.runs
     world.end(first)
     world.look(600)
+    assert world.runs == [first], "it is written down first: a retry may have begun in between"
+    assert world.context.queue.later == 1  # type: ignore[attr-defined]
+    world.look(1)
     assert len(world.runs) == 2
     assert world.row(first.split("/")[0])["phase"] == "Succeeded"
     assert world.row(first.split("/")[0])["message"] == "StarPipeline nightly-20260601-0000: all stages are done"
@@ -283,6 +286,7 @@ def test_whom_the_api_server_refuses_a_run_takes_nobodys_place(error: Exception)
     world.end(world.runs[0])
     del world.cluster.refuses["team-0"]
     world.look(60)
+    world.look(1)
     assert "team-0/nightly-20260601-0000" in world.runs
 
 

@@ -60,6 +60,17 @@ def test_what_a_run_holds(
     assert seen.overdue == (after == 3600)
 
 
+def test_what_has_ended_holds_its_place_until_that_is_written_down() -> None:
+    ends = look(SPEC, RECORD, "x", Found("u-1", "", Phase.FAILED), TICK + 5)
+    assert (ends.run.live, ends.run.leaving, ends.run.gpus, ends.freed) == (False, True, 4, True)
+    some = tenants(2, gpus=1)[1:]
+    assert decided(spec(gpuBudget=4), some, runs=[ends.run]).starts == ()
+    assert decided(spec(maxConcurrentRuns=1), some, runs=[ends.run]).starts == ()
+    after = look(SPEC, ends.record, "x", Found("u-1", "", Phase.FAILED), TICK + 6)
+    assert (after.run.leaving, after.run.gpus, after.freed) == (False, 0, False)
+    assert len(decided(spec(gpuBudget=4), some, runs=[after.run]).starts) == 1
+
+
 def test_who_wants_to_go_on_waits_from_then_on() -> None:
     first = look(SPEC, ASIDE, "x", Found("u-1", "", Phase.SUSPENDED), TICK + 5)
     again = look(SPEC, first.record, "x", Found("u-1", "", Phase.SUSPENDED), TICK + 50)
