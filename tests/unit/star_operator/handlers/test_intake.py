@@ -130,11 +130,12 @@ def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:
     schedule = Key("RetrainSchedule", "", "weekly")
     intake.resource_event(RetrainSchedule, cluster_event("weekly"))
     labels = {"labels": {LABEL_SCHEDULE: "weekly"}, "ownerReferences": [{"kind": "RetrainSchedule", "name": "weekly"}]}
-    for changes, told in (
+    cases: tuple[tuple[dict[str, Any], bool], ...] = (
         ({}, False),
         ({"status": {"phase": "Running"}}, False),
         ({"status": {"phase": "Failed"}}, True),
-    ):
+    )
+    for changes, told in cases:
         queue.added.clear()
         intake.resource_event(StarPipeline, event("run", metadata=labels, **changes))
         assert (schedule in queue.added) is told
