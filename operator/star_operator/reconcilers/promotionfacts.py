@@ -30,6 +30,8 @@ from star_operator.policy.status import is_finished
 from star_operator.reconcilers.context import Context
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+MAX_NAME = 253
+"""Characters of what the commit tells; what is called by a longer name is left out."""
 MAX_FIGURES = 24
 """Of one checkpoint that the commit tells."""
 LOW, HIGH = "CiLow", "CiHigh"
@@ -231,8 +233,8 @@ def _facts_of(digest: str, found: Facts, look: Look) -> CheckpointFacts:
     return CheckpointFacts(
         digest=digest,
         name=record.metadata.name if record is not None else "",
-        producer=made[:253],
-        inputs=lineage.inputs if lineage is not None else {},
+        producer=made[:MAX_NAME],
+        inputs={role: one for role, one in lineage.inputs.items() if len(role) <= MAX_NAME} if lineage else {},
         dataset=data.digest if data is not None else None,
         data_age_days=data_age_days(data, found.now),
         metrics=_figures(dict(last.metrics)) if last is not None else {},
@@ -240,7 +242,7 @@ def _facts_of(digest: str, found: Facts, look: Look) -> CheckpointFacts:
 
 
 def _figures(metrics: dict[str, float]) -> dict[str, Figure]:
-    names = [name for name in metrics if not name.endswith((LOW, HIGH)) and len(name) <= 253]
+    names = [name for name in metrics if not name.endswith((LOW, HIGH)) and len(name) <= MAX_NAME]
     names.sort(key=lambda name: (name + LOW not in metrics, "." in name, name))
     return {
         name: Figure(value=metrics[name], low=metrics.get(name + LOW), high=metrics.get(name + HIGH))

@@ -162,6 +162,16 @@ def test_the_secret_is_files_and_nothing_else() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
+@pytest.mark.bad_input
+def test_a_checkpoint_with_a_lineage_of_long_names_stops_nobody() -> None:
+    other = checkpoint(NAMESPACE, "other", OTHER)
+    other["spec"]["lineage"] = {"inputs": {"x" * 254: DIGEST, "dataset": DIGEST}}
+    world = World(promotion(), other)
+    world.passes()
+    assert world.jobs
+    assert [one["inputs"] for one in world.orders()["facts"] if one["digest"] == OTHER] == [{"dataset": DIGEST}]
+
+
 def test_a_pull_request_is_opened_followed_and_merged() -> None:
     world = World(promotion(mode="PullRequest"))
     world.passes()
