@@ -20,7 +20,7 @@ from star_operator.builders.promotion import MAX_FACTS
 from star_operator.core.labels import OBSERVERS_ANNOTATION
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.guard import is_guarded
+from star_operator.kube.guard import guarded_since
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.promotionfacts import Dataset, Environment, Facts, Measured
 from star_operator.policy.promotionplace import Fault, fault, governing, place
@@ -77,6 +77,9 @@ async def facts(context: Context, promotion: Promotion, digest: str, look: Look)
     found, policy = governor(promotion, look)
     needs_guard = bool(promotion.spec.approvals or promotion.spec.override)
     needs_guard |= policy is not None and policy.spec.requires.approvals > 0
+    since = await guarded_since(context.cluster) if needs_guard else ""
+    created = promotion.metadata.creation_timestamp
+    late = bool(since) and bool(created) and created < since
     return Facts(
         digest=digest,
         now=now,
@@ -87,7 +90,8 @@ async def facts(context: Context, promotion: Promotion, digest: str, look: Look)
         datasets={one.metadata.name: _dataset(one) for one in look.datasets},
         trained_on=_trained_on(digest, look),
         environments={} if found or policy is None else await _environments(context.cluster, policy, look),
-        guarded=await is_guarded(context.cluster) if needs_guard else True,
+        guarded=since is not None and not late,
+        guarded_since=since if since and late else "",
         ahead=_ahead(promotion, look.promotions),
     )
 

@@ -574,6 +574,26 @@ def test_nobody_is_believed_without_the_guard(gone: str) -> None:
 
 
 @pytest.mark.bad_input
+@pytest.mark.parametrize("again", ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"])
+def test_what_was_written_while_there_was_no_guard_is_not_believed_later(again: str) -> None:
+    given: dict[str, Any] = {
+        "approvals": [{"user": "ann", "digest": DIGEST}],
+        "override": {"user": "ann", "reason": "x"},
+    }
+    world = World(environment(requires={"approvals": 1}), promotion(**given))
+    world.cluster.objects[again, "", "star-approvals"]["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Waiting", "ApprovalsUnguarded")
+    assert "there since 2026-01-02T00:00:00Z" in message
+    assert world.status()["approvals"] == []
+    assert world.jobs == []
+    world.body()["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.passes()
+    assert world.jobs
+
+
+@pytest.mark.bad_input
 def test_a_guard_that_was_weakened_is_none() -> None:
     world = World(environment(requires={"approvals": 1}), promotion(approvals=[{"user": "ann", "digest": DIGEST}]))
     found = world.cluster.objects["ValidatingAdmissionPolicy", "", "star-approvals"]
