@@ -79,7 +79,7 @@ async def facts(context: Context, promotion: Promotion, digest: str, look: Look)
     needs_guard |= policy is not None and policy.spec.requires.approvals > 0
     since = await guarded_since(context.cluster) if needs_guard else ""
     created = promotion.metadata.creation_timestamp
-    late = bool(since) and bool(created) and created < since
+    late = since is not None and created != "" and created < since
     return Facts(
         digest=digest,
         now=now,
