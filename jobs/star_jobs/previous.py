@@ -1,7 +1,8 @@
 """The artifact of an earlier run, from which finished entries are taken over: a help, and no condition of the work.
 
-What is made does not depend on it, and it is no part of the work's hash. So where it is gone, because somebody or the
-retention deleted it, all is made anew, and a warning says so.
+Finished entries are those that would be made: what is made does not depend on it, and it is no part of the work's
+hash. (Neighbours that are kept within a tolerance are another matter: there it is an input, and hashed.) Where it is
+gone, because somebody or the retention deleted it, all is made anew, and a warning says so.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ def fetch_previous(job: JobContext, ref: ArtifactRef | None, only: Sequence[str]
     except TerminalFailure as failure:
         if failure.reason not in _GONE:
             raise
-        text = f"nothing is taken over from the previous artifact, and all of it is made anew: {failure.message}"
-        job.log.warning("the previous artifact is gone", uri=ref.uri, error=failure.message)
-        return Previous(warnings=(JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),))
+        return gone(job, ref, failure)
+
+
+def gone(job: JobContext, ref: ArtifactRef, failure: TerminalFailure) -> Previous:
+    """Return that there is nothing to take over, with the warning that says why."""
+    text = f"nothing is taken over from the previous artifact, and all of it is made anew: {failure.message}"
+    job.log.warning("the previous artifact is gone", uri=ref.uri, error=failure.message)
+    return Previous(warnings=(JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),))

@@ -5,6 +5,7 @@ carries the counts of one gateway process over a rolling window; the operator ad
 made of sums and never of means. A lost report is followed by the next.
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
@@ -27,7 +28,7 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 class OnlineTarget(Model):
     """Where and for which StarDeployment a gateway reports."""
 
-    url: str
+    url: str = Field(max_length=1024)
     """Full URL of the operator's endpoint."""
     namespace: ShortText
     name: ShortText
@@ -56,8 +57,14 @@ class OnlineCounts(Model):
 
     def plus(self, other: "OnlineCounts") -> "OnlineCounts":
         """Return the sums."""
-        mine, others = self.model_dump(), other.model_dump()
-        return OnlineCounts(**{name: min(MAX_COUNT, mine[name] + others[name]) for name in mine})
+        return OnlineCounts.sum((self, other))
+
+    @staticmethod
+    def sum(counts: "Iterable[OnlineCounts]") -> "OnlineCounts":
+        """Return the sums."""
+        parts = [(one.recommendations, one.chosen, one.hits1, one.hits3, one.hits5) for one in counts]
+        sums = (min(MAX_COUNT, total) for total in map(sum, zip(*parts, strict=True)))
+        return OnlineCounts(**dict(zip(OnlineCounts.model_fields, sums, strict=False)))
 
 
 class OnlineReport(Model):

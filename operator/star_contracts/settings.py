@@ -53,7 +53,8 @@ class TaskSettings(Model):
     test_renewal: float = Field(default=0.0, ge=0, le=10)
     """Test tasks stay until there are so many more interactions, as a share of those there were, and are drawn anew
     then: at the whole powers of 1 + testRenewal. In between they stand at the moments of that drawing, and items that
-    came after it are no negatives. 0 draws anew whenever the source has changed."""
+    came after it are no negatives. 0, or less than 0.001, draws anew whenever the source has
+    changed."""
     history_length: int = Field(default=50, ge=1, le=10000)
     """Most recent interactions kept in a task's history."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,21 @@ RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBi
 RBAC_KINDS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 
 
-@pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
+@contextmanager
+def open_control_plane() -> Iterator[ControlPlane]:
+    """A control plane with our kinds, and the chart's rights for the operator."""
     with start_control_plane(controllers=True) as running:
         kubectl = Kubectl(running.kubeconfig)
         kubectl.apply(*(crd(kind) for kind in KINDS))
         kubectl.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         kubectl.run("create", "namespace", "star-system")
         kubectl.apply(*(obj for obj in render("--set", "crds.install=false") if obj["kind"] in RIGHTS))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    with open_control_plane() as running:
         yield running
 
 

@@ -6,6 +6,7 @@ https://docs.gitea.com/api/1.26/
 import base64
 import os
 import secrets
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from star_cli.local.pki import KeyPair
 from star_cli.local.processes import Processes, ProcessSpec
 from star_cli.local.versions import GITEA
 from tests.support.gomodule import module_folder
+from tests.support.kubectl import eventually
 
 _READY_SECONDS = 120.0
 _CONFIG = """\
@@ -68,9 +70,6 @@ PROVIDER = memory
 [actions]
 ENABLED = false
 
-[picture]
-DISABLE_GRAVATAR = true
-
 [log]
 MODE = console
 LEVEL = Warn
@@ -107,6 +106,11 @@ class Gitea:
     """The certificate authority in PEM that its certificate is from."""
     root: User | None = None
 
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client of it trusts: that authority alone."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
     def create_user(self, name: str) -> User:
         """A user with a token for everything that is theirs."""
         password = secrets.token_urlsafe(16)
@@ -122,6 +126,8 @@ class Gitea:
         url = f"{self.url}/{owner.name}/{name}.git"
         if folder is not None:
             self.push(owner, url, folder)
+            described = f"/repos/{owner.name}/{name}"  # a push is answered before the forge has taken note of it
+            eventually(lambda: not self.call("GET", described, owner)["empty"], f"{name} has its first commit")
         return url
 
     def push(self, user: User, url: str, folder: Path) -> str:
@@ -182,9 +188,7 @@ class Gitea:
 
     def _client(self, user: User | None = None, **options: Any) -> httpx.Client:
         headers = {"Authorization": f"token {user.token}"} if user is not None else {}
-        return httpx.Client(
-            base_url=f"{self.url}/api/v1", headers=headers, verify=str(self.authority), timeout=60, **options
-        )
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, verify=self.trust, timeout=60, **options)
 
 
 def _checked(answer: httpx.Response) -> Any:
@@ -243,6 +247,6 @@ def _administrator(environment: dict[str, str], config: Path) -> User:
 
 def _answers(forge: Gitea) -> bool:
     try:
-        return httpx.get(f"{forge.url}/api/healthz", verify=str(forge.authority), timeout=5).status_code == 200
+        return httpx.get(f"{forge.url}/api/healthz", verify=forge.trust, timeout=5).status_code == 200
     except httpx.TransportError:
         return False

@@ -15,10 +15,10 @@ from typing import Any
 from kubernetes import client
 
 from star_contracts.base import sha256_digest
-from star_contracts.promotion import PROMOTION_DIGEST_ENV
+from star_contracts.promotion import PROMOTION_DIGEST_ENV, PROMOTION_SPEC_PATH
 from star_contracts.result import JobResult
 
-SPEC_FILE = "promotion.json"
+SPEC_FILE = PROMOTION_SPEC_PATH.rpartition("/")[2]
 
 
 def _without_store(text: str, pod: dict[str, Any]) -> str:
@@ -33,18 +33,22 @@ def _without_store(text: str, pod: dict[str, Any]) -> str:
 def promote_here(core: client.CoreV1Api, pod: dict[str, Any]) -> JobResult:
     """Run `star-job promote` with the ConfigMap and the Secret that the pod mounts; its answer."""
     namespace = pod["metadata"]["namespace"]
-    volumes = pod["spec"]["volumes"]
     with tempfile.TemporaryDirectory(prefix="star-promote-") as name:
         folder = Path(name)
         (folder / "git").mkdir(mode=0o700)
         (folder / "work").mkdir()
-        for volume in volumes:
-            if "configMap" in volume:
-                found: Any = core.read_namespaced_config_map(volume["configMap"]["name"], namespace)
+        sources = [
+            source
+            for volume in pod["spec"]["volumes"]
+            for source in volume.get("projected", {}).get("sources", [volume])
+        ]
+        for source in sources:
+            if "configMap" in source:
+                found: Any = core.read_namespaced_config_map(source["configMap"]["name"], namespace)
                 if SPEC_FILE in (found.data or {}):
                     (folder / SPEC_FILE).write_text(_without_store(found.data[SPEC_FILE], pod))
-            elif "secret" in volume:
-                secret: Any = core.read_namespaced_secret(volume["secret"]["secretName"], namespace)
+            elif "secret" in source:
+                secret: Any = core.read_namespaced_secret(source["secret"]["secretName"], namespace)
                 for key, value in (secret.data or {}).items():
                     (folder / "git" / key).write_bytes(base64.b64decode(value))
         env = {

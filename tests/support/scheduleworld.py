@@ -50,11 +50,12 @@ class Busy(FakeCluster):
 class World:
     """A schedule, its tenants, and the reconciler; the pipelines' own reconciler is played by hand."""
 
-    def __init__(self, tenants: int = 3, **spec: Any) -> None:
+    def __init__(self, tenants: int = 3, name: str = "nightly", **spec: Any) -> None:
+        self.name = name
         self.cluster = Busy()
         self.context = Clock(self.cluster, settings(), Recorder(time.monotonic))
         self.context.time = MIDNIGHT - timedelta(hours=1)
-        schedule = star("RetrainSchedule", "", "nightly", {"schedule": "0 0 * * *", "pipeline": SMALL, **spec})
+        schedule = star("RetrainSchedule", "", name, {"schedule": "0 0 * * *", "pipeline": SMALL, **spec})
         del schedule["metadata"]["namespace"]
         self.cluster.add(schedule)
         for n in range(tenants):
@@ -68,11 +69,11 @@ class World:
 
     def look(self, after: float = 0) -> None:
         self.context.time += timedelta(seconds=after)
-        asyncio.run(RetrainScheduleReconciler(self.context).reconcile(Key("RetrainSchedule", "", "nightly")))
+        asyncio.run(RetrainScheduleReconciler(self.context).reconcile(Key("RetrainSchedule", "", self.name)))
 
     @property
     def schedule(self) -> dict[str, Any]:
-        return self.cluster.objects["RetrainSchedule", "", "nightly"]
+        return self.cluster.objects["RetrainSchedule", "", self.name]
 
     @property
     def status(self) -> dict[str, Any]:
@@ -87,6 +88,10 @@ class World:
     @property
     def runs(self) -> list[str]:
         return sorted(f"{namespace}/{name}" for kind, namespace, name in self.cluster.objects if kind == "StarPipeline")
+
+    def pipeline(self, run: str) -> dict[str, Any]:
+        namespace, name = run.split("/")
+        return self.cluster.objects["StarPipeline", namespace, name]
 
     def row(self, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = next(row for row in self.status["tenants"] if row["namespace"] == namespace)

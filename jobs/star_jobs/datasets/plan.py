@@ -87,13 +87,17 @@ def make_plan(
     return Plan(full, test, train, (everybody or others).skipped, given)
 
 
+LEAST_RENEWAL = 0.001
+"""Less is no renewal: the source has grown by that much whenever it has changed."""
+
+
 def renewed_at(count: int, renewal: float) -> int:
     """Return how many interactions there were when the test tasks were drawn last, of `count` now; all without renewal.
 
     They are drawn anew at the whole powers of 1 + `renewal`: a rule of the number alone, so that two preparations of a
     source that has grown agree without knowing of each other.
     """
-    if renewal <= 0:
+    if renewal < LEAST_RENEWAL:
         return count
     power = math.floor(math.log(count) / math.log1p(renewal))
     exact = (math.ceil((1 + renewal) ** step) for step in (power + 1, power, power - 1))  # logarithms are rounded

@@ -9,7 +9,7 @@ by the first click, like or purchase. All is bounded; what a process had counted
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,9 @@ from star_jobs.serve.models import Feedback, FeedbackEvent, Recommendation
 CHOSEN = frozenset({FeedbackEvent.CLICK, FeedbackEvent.LIKE, FeedbackEvent.PURCHASE})
 MAX_REMEMBERED = 20_000
 """Recommendations that feedback is matched with; the oldest are forgotten."""
+CLAIMS_PER_RECOMMENDATION = 8
+"""Feedback on recommendations of other processes counts up to so many times what this one has answered: clients name
+them, and may invent them."""
 BUCKET_SECONDS = 1800
 _SHOWN = max(RANKS)
 _TIMEOUT_SECONDS = 5.0
@@ -55,6 +58,8 @@ class _Bucket:
 
     begun: float
     counts: dict[str, OnlineCounts] = field(default_factory=dict)
+    claims: Counter[str] = field(default_factory=Counter)
+    """Of those that were chosen from, by revision: what other processes had answered, as clients say."""
 
 
 class Online:
@@ -64,6 +69,8 @@ class Online:
         """Make a counter; `revisions` are those that there are, as feedback may name any."""
         self._revisions, self._now = revisions, now
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
+        self._claimed: OrderedDict[int, None] = OrderedDict()
+        """Hashes of the request ids of recommendations that this process does not know."""
         self._buckets: deque[_Bucket] = deque()
 
     def shown(self, recommendation: Recommendation) -> None:
@@ -80,21 +87,31 @@ class Online:
         if feedback.event not in CHOSEN:
             return
         one = self._shown.get(feedback.request_id)
-        if one is None:  # answered by another process, or long ago: the client's word counts, once
-            if feedback.rank is None or feedback.revision is None or feedback.revision not in self._revisions():
-                return
-            one = _Shown(feedback.revision, ())
-            self._shown[feedback.request_id] = one
-            if len(self._shown) > MAX_REMEMBERED:
-                self._shown.popitem(last=False)
-            rank = feedback.rank
-        else:
+        if one is None:
+            self._take_claimed(feedback)
+        elif not one.chosen:
             item = hash(feedback.item_id)
-            rank = one.first.index(item) + 1 if item in one.first else _SHOWN + 1
-        if not one.chosen:
             one.chosen = True
-            hits = {f"hits{most}": int(rank <= most) for most in RANKS}
-            self._count(one.revision, OnlineCounts(chosen=1, **hits))
+            self._choose(one.revision, one.first.index(item) + 1 if item in one.first else _SHOWN + 1)
+
+    def _take_claimed(self, feedback: Feedback) -> None:
+        """Of one answered by another process, or long ago: the client's word counts, once, within what is plausible."""
+        revision, rank, key = feedback.revision, feedback.rank, hash(feedback.request_id)
+        if rank is None or revision is None or revision not in self._revisions() or key in self._claimed:
+            return
+        self._forget()
+        answered = sum(bucket.counts[revision].recommendations for bucket in self._buckets if revision in bucket.counts)
+        if sum(bucket.claims[revision] for bucket in self._buckets) >= CLAIMS_PER_RECOMMENDATION * max(1, answered):
+            return
+        self._claimed[key] = None
+        if len(self._claimed) > MAX_REMEMBERED:
+            self._claimed.popitem(last=False)
+        self._choose(revision, rank)
+        self._buckets[-1].claims[revision] += 1
+
+    def _choose(self, revision: str, rank: int) -> None:
+        hits = {f"hits{most}": int(rank <= most) for most in RANKS}
+        self._count(revision, OnlineCounts(chosen=1, **hits))
 
     def counts(self) -> dict[str, OnlineCounts]:
         """Return what the window holds, by revision: those counted last, where there are many."""

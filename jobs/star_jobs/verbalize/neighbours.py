@@ -10,7 +10,8 @@ from star_contracts.data import SignalKind
 from star_contracts.job import ComputeNeighbours
 from star_contracts.settings import NeighbourSettings
 from star_jobs.datasets.snapshot import INTERACTIONS, ITEMS, Dataset
-from star_jobs.previous import fetch_previous
+from star_jobs.errors import TerminalFailure
+from star_jobs.previous import Previous, fetch_previous, gone
 from star_jobs.runtime import JobContext, Outcome
 from star_jobs.verbalize.graph import Blocks, Graph, liked_by_similar, similar, weighted
 from star_jobs.verbalize.pairs import Neighbours, Origin, write_block, write_edges, write_ids, write_origin
@@ -19,8 +20,7 @@ from star_jobs.verbalize.tolerance import Settled, Tolerance, comparable
 
 def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
     """Compute both kinds of neighbours. Raises JobFailure as `job.fetch` does, Finished where nothing has changed."""
-    previous = fetch_previous(job, stage.previous)
-    earlier = Neighbours(previous.folder) if previous.folder is not None else None
+    previous, earlier = _earlier(stage, job)
     before = earlier.origin if earlier is not None else None
     if stage.previous is not None and before is not None and _is_of(before, stage):
         job.take_as_done(stage.previous)
@@ -58,6 +58,17 @@ def run(stage: ComputeNeighbours, job: JobContext) -> Outcome:
         "keptWithinTolerance": kept,
     }
     return Outcome(ArtifactKind.NEIGHBOURS, {"dataset": stage.dataset.digest}, metrics, previous.warnings)
+
+
+def _earlier(stage: ComputeNeighbours, job: JobContext) -> tuple[Previous, Neighbours | None]:
+    """Return the earlier neighbours; those of a version that cannot be read any more are as good as gone."""
+    previous = fetch_previous(job, stage.previous)
+    if previous.folder is None or stage.previous is None:
+        return previous, None
+    try:
+        return previous, Neighbours(previous.folder)
+    except TerminalFailure as failure:
+        return gone(job, stage.previous, failure), None
 
 
 def _is_of(before: Origin, stage: ComputeNeighbours) -> bool:

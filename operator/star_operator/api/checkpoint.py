@@ -77,6 +77,8 @@ class CheckpointStatus(Status):
     """One for each Evaluation that measured it."""
     proofs: Proofs | None = None
     """The newest proof."""
+    failed_facts: Digest | None = None
+    """Facts of which no proof can be written, and is not tried again; the condition `Attested` says why."""
 
 
 class Checkpoint(Resource[CheckpointSpec, CheckpointStatus]):

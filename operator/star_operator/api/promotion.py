@@ -134,9 +134,9 @@ class PromotionSpec(Delivery):
     cancel: bool = False
     """End it for good: what waits is given up, an open pull request is closed. What is committed stays."""
     approvals: tuple[Approval, ...] = Field(default=(), max_length=MAX_APPROVALS, json_schema_extra=list_map("user"))
-    """Who approved; `starctl approve` adds yours."""
+    """Who approved; `starctl approve PROMOTION` adds yours."""
     override: Override | None = None
-    """Do without what the policy requires; `starctl override` sets it."""
+    """Do without what the policy requires; `starctl override PROMOTION --reason WHY` sets it."""
 
 
 class RequirementState(StrEnum):

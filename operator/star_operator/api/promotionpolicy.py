@@ -139,7 +139,7 @@ class PromotionPolicySpec(Delivery):
     from_: Source | None = Field(default=None, alias="from")
     """What `auto` promotes where there is no environment before."""
     hold: Hold | None = None
-    """Keep a digest here; `starctl hold` and `starctl release` set and clear it."""
+    """Keep a digest here: `starctl hold ENVIRONMENT --reason WHY`; `starctl release ENVIRONMENT` clears it."""
     successful_history_limit: int = Field(default=10, ge=1, le=1000)
     """Succeeded Promotions to this place that are kept."""
     failed_history_limit: int = Field(default=5, ge=0, le=1000)

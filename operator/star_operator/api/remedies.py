@@ -248,7 +248,7 @@ WAITS = Section(
         ConditionReason.HELD: Remedy(
             _WAITS,
             "The environment is held at another digest (`spec.hold` of the PromotionPolicy).",
-            "`starctl release` it, once the reason is gone. No override passes a hold.",
+            "`starctl release ENVIRONMENT`, once the reason is gone. No override passes a hold.",
         ),
         ConditionReason.NOT_IN_ORDER: Remedy(
             _WAITS,
@@ -263,7 +263,7 @@ WAITS = Section(
         ConditionReason.AWAITING_APPROVAL: Remedy(
             _WAITS,
             "The policy requires more approvals of this digest.",
-            "`starctl approve` by somebody with the verb `approve` on promotions.",
+            "`starctl approve PROMOTION` by somebody with the verb `approve` on promotions.",
         ),
         ConditionReason.APPROVALS_UNGUARDED: Remedy(
             _WAITS,

@@ -281,8 +281,11 @@ class RetrainScheduleStatus(Status):
     """Namespaces whose run is due and has not started."""
     gpus_held: int = 0
     """GPUs that the runs hold."""
-    runs: tuple[RunRecord, ...] = ()
-    """The runs that this schedule made and that are still there; tenants cannot write here."""
+    runs: tuple[RunRecord, ...] | None = None
+    """The runs that this schedule made and that are still there; tenants cannot write here. Left out by versions that
+    kept no records."""
+    of_uid: str = Field(default="", max_length=36)
+    """metadata.uid of the schedule that the records are of: another one tells that all was restored from a backup."""
     request: str = ""
     """The run-now or back-fill that is being taken down, until its annotation is gone."""
     tenants: tuple[TenantStatus, ...] = Field(

@@ -34,7 +34,7 @@ BUILDER = f"https://{GROUP}/operator/{VERSION}"
 TRIES = 30
 """Of pods that find the store unreachable: with the Job controller's pauses, some hours."""
 ATTEST_TTL_SECONDS = 3600
-"""After that an attempt that failed is made again."""
+"""After that an attempt goes, and one that may succeed another time is made again."""
 
 
 def checkpoint_owner(checkpoint: Checkpoint) -> Owner:

@@ -1,6 +1,7 @@
 """RetrainSchedule -> a StarPipeline in a tenant's namespace: the template with that tenant's overrides over it."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -31,12 +32,37 @@ MAX_TEXT = 16_384
 MAX_DEPTH = 32
 SHOWN = 3
 """Faults of overrides that are told."""
+_HASHED = re.compile(r".+-[0-9a-f]{8}")
+_NAME = re.compile(r"(.+)-([0-9]{8}-[0-9]{4}(?:[0-9]{2})?)")
 
 
 def run_name(schedule: str, tick: int) -> str:
     """Return the name of a tick's run, e.g. `weekly-20261129-0130` (UTC): the same whoever makes it."""
     moment = datetime.fromtimestamp(tick, UTC)
     return dns_label(f"{schedule}-{moment:%Y%m%d-%H%M}{f'{moment:%S}' if moment.second else ''}", MAX_NAME)
+
+
+def parts_of(name: str) -> tuple[str, int] | None:
+    """Return the schedule and the tick of a run's name; None where it has another shape, or holds a hash."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    schedule, time = found.groups()
+    try:
+        moment = datetime.strptime(time, "%Y%m%d-%H%M%S" if len(time) > len("yyyymmdd-hhmm") else "%Y%m%d-%H%M")
+    except ValueError:
+        return None
+    tick = int(moment.replace(tzinfo=UTC).timestamp())
+    return (schedule, tick) if run_name(schedule, tick) == name else None
+
+
+def may_be_run(name: str) -> bool:
+    """Say whether a name has the shape of a run's: it tells the time, or is one that was changed or cut (dns_label)."""
+    if parts_of(name) is not None:
+        return True
+    return _HASHED.fullmatch(name) is not None and (
+        parts_of(name[:-9]) is not None or len(name) in (MAX_NAME - 1, MAX_NAME)
+    )
 
 
 def patch_of(config_map: KubeObject) -> Mapping[str, Any]:

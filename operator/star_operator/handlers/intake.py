@@ -4,6 +4,7 @@ An event says only "look again". kopf delivers them; a watch that died without a
 LIST with what the events brought (resource versions grow, KEP-5504).
 """
 
+from collections import defaultdict
 from typing import Any
 
 import kopf
@@ -26,6 +27,7 @@ from star_operator.core.labels import (
 )
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.policy.holdings import PIPELINE
+from star_operator.policy.status import FINISHED
 from star_operator.reconcilers.retention import key_of
 
 REGISTRY = kopf.OperatorRegistry()
@@ -57,6 +59,8 @@ class Intake:
         """UIDs of what was deleted since the last round began."""
         self._users: dict[tuple[str, str], set[Key]] = {}
         self._by_label: dict[tuple[str, str, str], Key] = {}
+        self._looking: defaultdict[tuple[str, str], dict[Key, None]] = defaultdict(dict)
+        """By namespace and kind: what may have to look at others, in the order in which they were seen first."""
         self._namespaces: dict[str, dict[str, str] | None] = {}
         """Labels by name; None for one that is going."""
         self._pins: dict[str, str] = {}
@@ -71,6 +75,7 @@ class Intake:
             self._deleted.add(meta["uid"])
         key = Key(kind.INFO.kind, meta.get("namespace", ""), meta["name"])
         self._by_label[key.namespace, key.kind.lower(), label_value(key.name)] = key
+        self._keep(key, event)
         self._queue.add(key)
         for dependent in self._dependents(key, event["object"]):
             self._queue.add(dependent)
@@ -89,9 +94,16 @@ class Intake:
         if self._namespaces.get(meta["name"]) == labels:
             return
         self._namespaces[meta["name"]] = labels
-        for key in self._by_label.values():
-            if key.kind == SCHEDULE:
-                self._queue.add(key)
+        for key in self._looking["", SCHEDULE]:
+            self._queue.add(key)
+
+    def _keep(self, key: Key, event: Any) -> None:
+        """Remember who may have to look at others; a Promotion that has ended looks at nothing any more."""
+        ended = key.kind == PROMOTION and event["object"].get("status", {}).get("phase") in FINISHED
+        if event["type"] == "DELETED" or ended:
+            self._looking[key.namespace, key.kind].pop(key, None)
+        else:
+            self._looking[key.namespace, key.kind][key] = None
 
     def _schedule_of(self, labels: Any) -> Key | None:
         """Return the schedule that started a run."""
@@ -116,12 +128,11 @@ class Intake:
             if reference["kind"] in KIND_NAMES and BY_KIND[reference["kind"]].INFO.scope is Scope.NAMESPACED
         ]
         owners += [pipeline] if pipeline is not None and pipeline not in owners else []
-        known = self._by_label.values()
-        watching = LOOKED_AT.get(key.kind, ())
-        owners += [k for k in known if k.kind in watching and k.namespace == key.namespace and k != key]
+        for watching in LOOKED_AT.get(key.kind, ()):
+            owners += [one for one in self._looking[key.namespace, watching] if one != key]
         if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":
             return owners
-        return [*owners, *(k for k in known if (k.kind, k.namespace) == ("Checkpoint", key.namespace))]
+        return [*owners, *self._looking[key.namespace, "Checkpoint"]]
 
     def child_event(self, event: Any) -> None:
         """A child changed: its owner is told by labels, a shared server's users by its owner references."""

@@ -6,7 +6,7 @@ Such a Job is named by what it is told, so that another question is another Job;
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from star_contracts.result import JobResult
+from star_contracts.result import ErrorClass, JobResult
 from star_operator.core.reasons import AnyReason, ConditionReason, of_job
 from star_operator.core.views import JobView, PodView, RunView
 
@@ -40,6 +40,8 @@ class GaveUp:
     message: str
     at: str = ""
     """RFC 3339: when its last pod ended; empty where that is gone."""
+    terminal: bool = False
+    """It would fail again."""
 
 
 Outcome = Begin | GoingOn | Ended | GaveUp
@@ -63,7 +65,8 @@ def _gave_up(job: JobView, pods: Sequence[PodView]) -> GaveUp:
     last = ended[-1] if ended else None
     error = last.result.error if last is not None and last.result is not None else None
     if error is not None:
-        return GaveUp(of_job(error.reason), error.message, last.ended_at if last else "")
+        ended_at, terminal = last.ended_at if last else "", error.error_class is ErrorClass.TERMINAL
+        return GaveUp(of_job(error.reason), error.message, ended_at, terminal)
     text = (last.ended if last is not None else "") or job.message or job.reason
     return GaveUp(ConditionReason.POD_FAILED, text or "its pod ended without a word", last.ended_at if last else "")
 

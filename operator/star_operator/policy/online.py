@@ -44,8 +44,10 @@ def with_online(
     `sums` is None where nothing is known by now: what was written last stays, with its time.
     """
     serving = next((one.name for one in status.revisions if one.digest == status.serving_digest), None)
-    if serving is None or sums is None:
+    if serving is None:
         return status
+    if sums is None:
+        return status if status.online is None or status.online.revision == serving else _without(status)
     counts, before = sums.get(serving, OnlineCounts()), status.online
     found = figures(counts)
     if before is not None and before.revision == serving and not _is_due(status, found, counts, now):
@@ -59,6 +61,12 @@ def with_online(
         as_of=timestamp(now),
     )
     return status.model_copy(update={"metrics": {**others, **found}, "online": online})
+
+
+def _without(status: StarDeploymentStatus) -> StarDeploymentStatus:
+    """Return the status without figures: those that it has are of what served before."""
+    others = {name: value for name, value in status.metrics.items() if not name.startswith(PREFIX)}
+    return status.model_copy(update={"metrics": others, "online": None})
 
 
 def _is_due(status: StarDeploymentStatus, found: Mapping[str, float], counts: OnlineCounts, now: datetime) -> bool:

@@ -63,7 +63,8 @@ def _next(row: ServedStatus, now: Serving, at: datetime, gap: timedelta, *, goes
     if not goes_on and row.digest not in now.weights:
         return row.model_copy(update={"serving": False})
     seconds = row.seconds + (int(passed.total_seconds()) if _counts(row, passed, gap) else 0)
-    figures = dict(now.metrics) if goes_on and row.weight == ALL and now.metrics else row.metrics
+    fresh = goes_on and row.serving and row.weight == ALL  # at the first look the figures are still its predecessor's
+    figures = dict(now.metrics) if fresh and now.metrics else row.metrics
     update = {"seconds": seconds, "until": timestamp(at), "serving": goes_on, "metrics": figures}
     return row.model_copy(update=update)
 

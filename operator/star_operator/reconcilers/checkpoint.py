@@ -7,6 +7,8 @@ from star_contracts.proofs import Measured
 from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
+from star_operator.core.errors import StarError
+from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
@@ -14,7 +16,7 @@ from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
-from star_operator.reconcilers.proofs import with_proof
+from star_operator.reconcilers.proofs import leave, with_proof
 from star_operator.reconcilers.write import write_status
 
 
@@ -29,10 +31,12 @@ class CheckpointReconciler:
         cluster = self._context.cluster
         body = await cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
+            leave(self._context, key)
             return
         at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
         checkpoint = await parse_or_tell(cluster, Checkpoint, body, at)
         if checkpoint is None:
+            leave(self._context, key)
             return
         verdicts, reports = [], []
         for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
@@ -58,10 +62,18 @@ class CheckpointReconciler:
             "headline": "" if best is None else f"hrAvg {best:.3f}",
         }
         first = checkpoint.status.phase is not Phase.READY
-        status = await with_proof(self._context, checkpoint, status.model_copy(update=update), reports, at)
-        await write_status(cluster, body, status, at.now)
+        status = status.model_copy(update=update)
+        try:
+            proven = await with_proof(self._context, checkpoint, status, reports, at)
+        except StarError:  # a record is usable without a proof
+            await self._write(body, status, at, first=first)
+            raise
+        await self._write(body, proven, at, first=first)
+
+    async def _write(self, body: KubeObject, status: CheckpointStatus, at: Moment, *, first: bool) -> None:
+        await write_status(self._context.cluster, body, status, at.now)
         if first:
-            self._context.wake_waiting(key.namespace)
+            self._context.wake_waiting(body["metadata"]["namespace"])
 
 
 def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:

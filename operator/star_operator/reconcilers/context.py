@@ -10,10 +10,13 @@ from star_operator.core.online import OnlineBoard
 from star_operator.core.progress import ProgressBoard
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.core.settings import Settings
+from star_operator.core.turns import Turns
 from star_operator.kube.cluster import Cluster
 
 UNWATCHED_SECONDS = 15.0
 """How soon to look again at what sends no events, such as Secrets."""
+PROOFS_EACH, PROOFS_IN_ALL = 4, 16
+"""Jobs that write proofs at once, in a namespace and in all."""
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Context:
     online: OnlineBoard = field(default_factory=lambda: OnlineBoard(time.time()))
     waiting: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
     """Resources that wait for others of their namespace: looked at when any of these ends."""
+    proofs: Turns = field(default_factory=lambda: Turns(PROOFS_EACH, PROOFS_IN_ALL))
+    """Checkpoints whose proof is being written."""
 
     def now(self) -> datetime:
         """Return the time, UTC."""

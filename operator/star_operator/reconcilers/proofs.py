@@ -5,6 +5,7 @@ what the digests in manifests do not vouch for.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,14 +21,15 @@ from star_operator.api.references import named
 from star_operator.api.schema import json_schema
 from star_operator.builders.errand import errand_name, errand_objects
 from star_operator.builders.proofs import ProofPlan, attest_errand, checkpoint_owner, proofs_of
-from star_operator.core.errors import InvalidSpec, Waiting
-from star_operator.core.labels import ATTEST, resource_labels
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
+from star_operator.core.labels import ATTEST, ATTEST_ANNOTATION, resource_labels
 from star_operator.core.objects import KubeObject
+from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
-from star_operator.kube.resources import JOB, POD, STAR_TYPES
+from star_operator.kube.resources import CONFIG_MAP, JOB, POD, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.kube.trouble import MAIN
 from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn, look
@@ -38,43 +40,103 @@ from star_operator.reconcilers.errand import clear_others
 
 MAX_SOURCES = 32
 """Resources of a lineage that are told of."""
+REFUSED_SECONDS = 300.0
+"""How soon to look again whether what others forbade is allowed."""
 FILES = (CARD, PROVENANCE, bundle_of(PROVENANCE))
 
 
 async def with_proof(
     context: Context, checkpoint: Checkpoint, status: CheckpointStatus, reports: Sequence[Measured], at: Moment
 ) -> CheckpointStatus:
-    """Return the status with what is to be said of the checkpoint's proof, and bring that one step further."""
-    settings, cluster = context.settings, context.cluster
+    """Return the status with what is to be said of the checkpoint's proof, and bring that one step further.
+
+    Raises Retryable where the API is in trouble; what others forbid is told.
+    """
+    settings = context.settings
     if not settings.proofs.enabled:
         return status
     facts = facts_of(checkpoint, reports, settings.proofs.signing_secret_name)
-    if status.proofs is not None and status.proofs.facts == facts:
-        return attested(status, at)
     owner = checkpoint_owner(checkpoint)
-    name = errand_name(owner, ATTEST, facts)
-    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
+    key = Key(owner.kind, owner.namespace, owner.name)
+    if status.proofs is not None and status.proofs.facts == facts:
+        leave(context, key)
+        return attested(status, at)
+    if status.failed_facts == facts:
+        leave(context, key)
+        return status
     try:
-        await let_go(cluster, owner.namespace, view)
-        match look(view, name, ATTEST):
-            case Begin():
-                await require_living(cluster, owner.namespace)
-                await require_store_secret(cluster, owner.namespace, settings.store.secret_name)
-                plan = ProofPlan(checkpoint, facts, measured(checkpoint, reports), await sources(cluster, checkpoint))
-                await clear_others(cluster, owner, ATTEST, name)
-                for obj in errand_objects(owner, attest_errand(plan, settings), settings):
-                    await cluster.apply(obj)
-                return not_attested(status, at, ConditionReason.ATTESTING, "its card and provenance are being written")
-            case GoingOn(message):
-                return not_attested(status, at, ConditionReason.ATTESTING, f"Job {name}: {message}")
-            case GaveUp(reason, message):  # its Job goes after an hour, and another one follows
-                return not_attested(status, at, reason, f"its card and provenance cannot be written: {message}")
-            case Ended(result):
-                return await _recorded(context, checkpoint, status, facts, result, at)
+        return await _one_step(context, checkpoint, status, Facts(key, facts, reports), at)
     except Waiting as waiting:
-        return not_attested(status, at, waiting.reason, f"its card and provenance wait: {waiting.message}")
+        said = not_attested(status, at, waiting.reason, f"its card and provenance wait: {waiting.message}")
     except InvalidSpec as error:
-        return not_attested(status, at, error.reason, f"its card and provenance cannot be written: {error.message}")
+        said = not_attested(status, at, error.reason, f"its card and provenance cannot be written: {error.message}")
+    except Refused as refused:
+        context.queue.add_after(key, REFUSED_SECONDS)
+        text = f"its card and provenance wait: {refused.message}"
+        said = not_attested(status, at, ConditionReason.REFUSED, text)
+    leave(context, key)
+    return said
+
+
+def leave(context: Context, key: Key) -> None:
+    """No Job writes the checkpoint's proof any more: it may be another one's turn."""
+    following = context.proofs.leave(key)
+    if following is not None:
+        context.queue.add(following)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a proof is to speak of."""
+
+    key: Key
+    """The Checkpoint."""
+    digest: str
+    reports: Sequence[Measured]
+
+
+async def _one_step(
+    context: Context, checkpoint: Checkpoint, status: CheckpointStatus, facts: Facts, at: Moment
+) -> CheckpointStatus:
+    """Look at the Job that writes the proof, or start it. Raises Waiting, InvalidSpec, Refused, Retryable."""
+    cluster, owner = context.cluster, checkpoint_owner(checkpoint)
+    name = errand_name(owner, ATTEST, facts.digest)
+    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
+    await let_go(cluster, owner.namespace, view)
+    match look(view, name, ATTEST):
+        case Begin():
+            if not context.proofs.take(facts.key):
+                context.queue.add_after(facts.key, context.proofs.pause(facts.key))
+                text = "its card and provenance wait their turn: other checkpoints' are being written"
+                return not_attested(status, at, ConditionReason.ATTESTING, text)
+            await _begin(context, checkpoint, facts)
+            return not_attested(status, at, ConditionReason.ATTESTING, "its card and provenance are being written")
+        case GoingOn(message):
+            context.proofs.hold(facts.key)
+            return not_attested(status, at, ConditionReason.ATTESTING, f"Job {name}: {message}")
+        case GaveUp(reason, message, _, terminal):
+            leave(context, facts.key)
+            text = f"its card and provenance cannot be written: {message}"
+            if not terminal:  # its Job goes after an hour, and another one follows
+                return not_attested(status, at, reason, text)
+            await cluster.delete(CONFIG_MAP, owner.namespace, name)
+            again = f"; once that is mended, give it the annotation {ATTEST_ANNOTATION} with any new text"
+            failed = status.model_copy(update={"failed_facts": facts.digest})
+            return not_attested(failed, at, reason, text + again)
+        case Ended(result):
+            leave(context, facts.key)
+            return await _recorded(context, checkpoint, status, facts.digest, result, at)
+
+
+async def _begin(context: Context, checkpoint: Checkpoint, facts: Facts) -> None:
+    settings, cluster, owner = context.settings, context.cluster, checkpoint_owner(checkpoint)
+    await require_living(cluster, owner.namespace)
+    await require_store_secret(cluster, owner.namespace, settings.store.secret_name)
+    told = measured(checkpoint, facts.reports)
+    plan = ProofPlan(checkpoint, facts.digest, told, await sources(cluster, checkpoint))
+    await clear_others(cluster, owner, ATTEST, errand_name(owner, ATTEST, facts.digest))
+    for obj in errand_objects(owner, attest_errand(plan, settings), settings):
+        await cluster.apply(obj)
 
 
 async def _recorded(
@@ -87,14 +149,16 @@ async def _recorded(
 ) -> CheckpointStatus:
     """Take down what a Job has written; one whose answer is lost is made again, and finds what it wrote."""
     owner = checkpoint_owner(checkpoint)
+    name = errand_name(owner, ATTEST, facts)
     proofs, ref = None, checkpoint.spec
     if result is not None and result.artifact is not None and result.artifact.uri == proof_uri(ref.uri, facts):
         proofs = proofs_of(facts, result.artifact, result.files, FILES)
     if proofs is None:
-        await context.cluster.delete(JOB, owner.namespace, errand_name(owner, ATTEST, facts))
+        await context.cluster.delete(JOB, owner.namespace, name)
         return not_attested(status, at, ConditionReason.ATTESTING, "the answer of its Job is lost; it is asked again")
+    await context.cluster.delete(CONFIG_MAP, owner.namespace, name)  # its Job goes by itself, this would stay
     context.wake_waiting(owner.namespace)
-    return attested(status.model_copy(update={"proofs": proofs}), at)
+    return attested(status.model_copy(update={"proofs": proofs, "failed_facts": None}), at)
 
 
 async def sources(cluster: Cluster, checkpoint: Checkpoint) -> tuple[MadeBy, ...]:

@@ -1,7 +1,7 @@
 """One pass over a RetrainSchedule: look at tenants and runs -> decide -> write down what is about to be made -> start,
 cancel, tidy up -> one more status write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,9 +20,10 @@ from star_operator.policy.schedule import decide as policy
 from star_operator.policy.schedule.clock import clock
 from star_operator.policy.schedule.proof import bounded, resumed
 from star_operator.policy.schedule.requests import back_fill, run_now
-from star_operator.policy.schedule.rows import remembered, rows
+from star_operator.policy.schedule.rows import counted, noted, remembered, rows
 from star_operator.policy.schedule.types import Decision, Memory, Run, Tenant
 from star_operator.policy.status import Moment, told
+from star_operator.reconcilers.adoption import with_records
 from star_operator.reconcilers.context import Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.schedruns import ScheduleRuns, Seen, side_by_side
@@ -55,11 +56,16 @@ class RetrainScheduleReconciler:
         schedule = await parse_or_tell(self._cluster, RetrainSchedule, body, at)
         if schedule is None:
             return
+        schedule = await with_records(self._cluster, schedule, body, at.now)
         now, before = int(moment.timestamp()), schedule.status
+        some = await self._tenants.of(schedule)
+        this = _Pass(schedule, body, at, now, await self._runs.look(schedule, now), some)
+        request = await self._take_down(this)
         try:
-            status, going_on = await self._advance(schedule, body, at, now)
+            status, going_on = await self._advance(this)
         except InvalidSpec as error:
-            status, going_on = told(before, at, Phase.WAITING, error.reason, error.message), []
+            status, going_on = await self._look_after(this, error)
+        status = status.model_copy(update={"request": request})
         await write_status(self._cluster, body, status, at.now)
         if status.request:
             taken_off = {"metadata": {"annotations": {RUN_NOW_ANNOTATION: None, BACKFILL_ANNOTATION: None}}}
@@ -70,49 +76,52 @@ class RetrainScheduleReconciler:
             self._context.queue.add_after(key, 1)  # the place that was given back is another's from now on
         elif status.next_look_time is not None:
             wake = (parse_timestamp(status.next_look_time) - moment).total_seconds()
-            self._context.queue.add_after(key, wake)
+            if wake > 0:  # it stays as it is while the schedule cannot be followed
+                self._context.queue.add_after(key, wake)
         await self._tell(schedule, before, status, at.now)
 
-    async def _advance(
-        self, schedule: RetrainSchedule, body: KubeObject, at: Moment, now: int
-    ) -> tuple[RetrainScheduleStatus, list[Run]]:
-        """Return the status, and the runs that may go on."""
-        spec, uid = schedule.spec, schedule.metadata.uid
-        clock(spec.schedule, spec.time_zone)  # raises, before anything is asked of the cluster
-        namespaces = await self._tenants.of(schedule)
-        left_out, some = namespaces[MAX_TENANTS:], namespaces[:MAX_TENANTS]
-        names = {one.namespace for one in some}
-        seen = await self._runs.look(schedule, now)
-        memory, request = await self._requested(schedule, body, names, at, now)
+    async def _advance(self, this: "_Pass") -> tuple[RetrainScheduleStatus, list[Run]]:
+        """Return the status, and the runs that may go on.
+
+        Raises InvalidSpec for a schedule that cannot be followed.
+        """
+        spec, uid = this.schedule.spec, this.schedule.metadata.uid
+        clock(spec.schedule, spec.time_zone)  # raises, before anything is made
+        schedule, now, seen = this.schedule, this.now, this.seen
+        some, memory = this.tenants[:MAX_TENANTS], remembered(schedule.status)
         basic = Wanted(pipeline_spec(schedule, {}))
         basic = replace(basic, gpus=gpus_needed(schedule, basic.spec))
-        if spec.gpu_budget is not None and basic.gpus > spec.gpu_budget and spec.overrides is None:
-            text = f"a run of spec.pipeline needs {basic.gpus} GPUs at once, and spec.gpuBudget is {spec.gpu_budget}"
-            raise InvalidSpec(ConditionReason.BUDGET_TOO_SMALL, f"{text}: raise it, or make the run smaller")
         due = policy.due(spec, uid, memory, some, seen.runs, now)
         wanted = await self._tenants.wanted(schedule, due, basic)
         news = await self._triggers.news(schedule, some, due, wanted, seen, now)
         some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in news.tenants]
-        this = _Pass(schedule, body, at, now, seen)
         decision = await self._carry_out(this, memory, some, wanted)
         await self._runs.cancel([*decision.cancels, *seen.overdue])
-        await self._runs.tidy_up(schedule, seen, names)
+        await self._runs.tidy_up(schedule, seen, this.names)
         await self._triggers.tidy_up(news.probes, decision.memory)
-        live = {(one.namespace, of_seconds(one.tick)) for one in seen.runs if one.live}
-        records = bounded(resumed(seen.records, decision.resumes, now), live, names)
         status = rows(schedule.status, decision, some, seen.runs, seen.outcomes, news.under)
-        status = status.model_copy(update={"request": request, "runs": records})
-        return _summed_up(schedule, status, [one.namespace for one in left_out], at), [*decision.resumes, *seen.stuck]
+        status = status.model_copy(update={"runs": this.records(decision.resumes)})
+        return _summed_up(this, status, basic.gpus), [*decision.resumes, *seen.stuck]
 
-    async def _requested(
-        self, schedule: RetrainSchedule, body: KubeObject, names: set[str], at: Moment, now: int
-    ) -> tuple[Memory, str]:
-        """Take down what an annotation asks for, once: it stands in status until the annotation is gone."""
+    async def _look_after(self, this: "_Pass", error: InvalidSpec) -> tuple[RetrainScheduleStatus, list[Run]]:
+        """Start nothing, and let what runs go on, end and be tidied up. What is remembered of the times stays."""
+        schedule, seen = this.schedule, this.seen
+        resumes = policy.going_on(schedule.spec, seen.runs, this.now)
+        await self._runs.cancel(seen.overdue)
+        await self._runs.tidy_up(schedule, seen, this.names)
+        back = set(resumes)
+        runs = [replace(run, holds=True) if run in back else run for run in seen.runs]
+        status = counted(schedule.status, runs).model_copy(update={"runs": this.records(resumes)})
+        return told(status, this.at, Phase.WAITING, error.reason, error.message), [*resumes, *seen.stuck]
+
+    async def _take_down(self, this: "_Pass") -> str:
+        """Write down what an annotation asks for, once: it stands in status until the annotation is gone."""
+        schedule, names, now = this.schedule, this.names, this.now
         memory, annotations = remembered(schedule.status), schedule.metadata.annotations
         found = [(key, annotations[key]) for key in (RUN_NOW_ANNOTATION, BACKFILL_ANNOTATION) if key in annotations]
         request = "; ".join(f"{key}={value}" for key, value in found)[:1024]
-        if request == schedule.status.request:
-            return memory, request
+        if not request or request == schedule.status.request:
+            return request
         try:
             for key, value in found:
                 if key == RUN_NOW_ANNOTATION:
@@ -121,8 +130,12 @@ class RetrainScheduleReconciler:
                     one = clock(schedule.spec.schedule, schedule.spec.time_zone)
                     memory = back_fill(memory, value, names, one, now)
         except InvalidSpec as error:
-            await post_event(self._cluster, body, error.reason, error.message, at.now)
-        return memory, request
+            await post_event(self._cluster, this.body, error.reason, error.message, this.at.now)
+        status = noted(schedule.status, memory, names, request)
+        await write_status(self._cluster, this.body, status, this.at.now)
+        this.body["status"] = status.to_json_dict()
+        this.schedule = schedule.model_copy(update={"status": status})
+        return request
 
     async def _carry_out(self, one: "_Pass", memory: Memory, some: list[Tenant], wanted: dict[str, Wanted]) -> Decision:
         """Decide and start. Who cannot have a run takes nobody's place: it is decided once more without."""
@@ -163,7 +176,7 @@ class RetrainScheduleReconciler:
         await side_by_side(partial(tell, row.namespace, row.reason, row.message) for row in news)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pass:
     """One look at a schedule."""
 
@@ -172,6 +185,18 @@ class _Pass:
     at: Moment
     now: int
     seen: Seen
+    tenants: list[Tenant]
+    """Also those that are too many."""
+
+    @property
+    def names(self) -> set[str]:
+        """Namespaces that take part."""
+        return {one.namespace for one in self.tenants[:MAX_TENANTS]}
+
+    def records(self, resumes: Collection[Run]) -> tuple[RunRecord, ...]:
+        """Return the runs' records, after these have taken their places again."""
+        live = {(one.namespace, of_seconds(one.tick)) for one in self.seen.runs if one.live}
+        return bounded(resumed(self.seen.records, resumes, self.now), live, self.names)
 
 
 def _at_fault(tenant: Tenant, faults: Mapping[str, tuple[ConditionReason, str]]) -> Tenant:
@@ -183,21 +208,27 @@ def _at_fault(tenant: Tenant, faults: Mapping[str, tuple[ConditionReason, str]])
 
 def _pairs(status: RetrainScheduleStatus, before: RetrainScheduleStatus) -> list[tuple[RunRecord, RunRecord]]:
     """Return the runs' records after and before a pass."""
-    old = {one.uid: one for one in before.runs if one.uid}
-    return [(one, old[one.uid]) for one in status.runs if one.uid in old]
+    old = {one.uid: one for one in before.runs or () if one.uid}
+    return [(one, old[one.uid]) for one in status.runs or () if one.uid in old]
 
 
-def _summed_up(
-    schedule: RetrainSchedule, status: RetrainScheduleStatus, left_out: list[str], at: Moment
-) -> RetrainScheduleStatus:
+def _summed_up(this: _Pass, status: RetrainScheduleStatus, gpus: int) -> RetrainScheduleStatus:
+    """Return the status with what is to be said of all; `gpus` are those of a run without overrides."""
+    schedule, at, left_out = this.schedule, this.at, this.tenants[MAX_TENANTS:]
+    budget = schedule.spec.gpu_budget
     following = f"; the next time is {status.next_schedule_time}" if status.next_schedule_time else ""
     if schedule.spec.suspend:
         text = "spec.suspend is true: nothing is started; set it to false to go on"
         return told(status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, text, ready=True)
     if left_out:
-        text = f"{len(left_out)} namespaces too many, from {left_out[0]} on: a schedule has {MAX_TENANTS} at most"
+        first = left_out[0].namespace
+        text = f"{len(left_out)} namespaces too many, from {first} on: a schedule has {MAX_TENANTS} at most"
         told_to = f"{text}; divide them among schedules by spec.namespaceSelector"
         return told(status, at, Phase.DEGRADED, ConditionReason.TOO_MANY_TENANTS, told_to)
+    if budget is not None and gpus > budget and schedule.spec.overrides is None:
+        text = f"a run of spec.pipeline needs {gpus} GPUs at once, and spec.gpuBudget is {budget}"
+        told_to = f"{text}: raise it, or make the run smaller"
+        return told(status, at, Phase.WAITING, ConditionReason.BUDGET_TOO_SMALL, told_to)
     if not status.tenants:
         text = "no namespace takes part: label one star.recsys.dev/retrain=true, and see spec.namespaceSelector"
         return told(status, at, Phase.READY, ConditionReason.ON_SCHEDULE, f"{text}{following}")

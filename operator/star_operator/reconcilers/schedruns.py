@@ -76,8 +76,9 @@ class ScheduleRuns:
 
     async def look(self, schedule: RetrainSchedule, now: int) -> Seen:
         """Look at the recorded runs, also of namespaces that take no part any more."""
-        bodies, seen = await self._bodies(schedule), Seen()
-        for record in schedule.status.runs:
+        records, seen = schedule.status.runs or (), Seen()
+        bodies = await self.bodies(schedule.metadata.name, records)
+        for record in records:
             name = run_name(schedule.metadata.name, to_seconds(record.tick))
             body = bodies.get((record.namespace, name))
             found = _found(body, exact=not record.uid) if body is not None else None
@@ -94,11 +95,11 @@ class ScheduleRuns:
             seen.outcomes[f"{record.namespace}/{name}"] = _outcome(body)
         return seen
 
-    async def _bodies(self, schedule: RetrainSchedule) -> dict[Place, KubeObject]:
-        """Return what stands under the names of the recorded runs; those of one time have one name everywhere."""
+    async def bodies(self, schedule: str, records: Iterable[RunRecord]) -> dict[Place, KubeObject]:
+        """Return what stands under the names of a schedule's runs; those of one time have one name everywhere."""
         where: dict[str, list[str]] = {}
-        for record in schedule.status.runs:
-            name = run_name(schedule.metadata.name, to_seconds(record.tick))
+        for record in records:
+            name = run_name(schedule, to_seconds(record.tick))
             where.setdefault(name, []).append(record.namespace)
         found: dict[Place, KubeObject] = {}
 

@@ -205,8 +205,11 @@ class StarDeploymentReconciler:
                 return replace(gate, verdict="Failed", message=text, reason=Reason.VERDICT_NOT_BOUND)
         found = await verification(self._context, resource, wanted.artifact, verdict)
         serves = any(one.name == wanted.name and one.gate == "Passed" for one in resource.status.revisions)
-        if found.verdict == "Passed" or (found.verdict == "Running" and serves):  # which is not taken back meanwhile
+        if found.verdict == "Passed":
             return gate
+        if found.verdict == "Running" and serves:  # which is not taken back meanwhile
+            troubled = found.reason != ConditionReason.VERIFYING
+            return replace(gate, message=f"{gate.message}; {found.message}") if troubled else gate
         return replace(gate, verdict=found.verdict, message=found.message, reason=found.reason)
 
     async def _measure(

@@ -9,7 +9,6 @@ from star_operator.api.chain import INFO, MODEL, STAGES, TRAINING, PlannedStage,
 from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Phase, Resource, Status
-from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import BaseModelChoice, PinnedModel, StarPipeline, StarPipelineStatus
 from star_operator.builders.starpipeline import child, deployment, deployment_name, plan, series_of
@@ -23,6 +22,7 @@ from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy import pipeline as policy
 from star_operator.policy.conditions import READY, find
 from star_operator.policy.status import Moment, is_finished, seen_again, told
+from star_operator.reconcilers.aside import is_set_aside
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.write import write_status
@@ -53,7 +53,7 @@ class StarPipelineReconciler:
         if is_finished(pipeline.status) and not asked and not pipeline.status.retrying:
             await write_status(self._cluster, body, seen_again(pipeline.status, at), at.now)
             return
-        if (asked or pipeline.status.phase is Phase.SUSPENDED) and await self._waits_for_its_schedule(pipeline):
+        if (asked or pipeline.status.phase is Phase.SUSPENDED) and await is_set_aside(self._cluster, pipeline):
             pipeline = pipeline.model_copy(update={"spec": pipeline.spec.model_copy(update={"suspend": True})})
         try:
             status = self._retried(pipeline, asked, at) or await self._advance(pipeline, at)
@@ -64,7 +64,7 @@ class StarPipelineReconciler:
             await write_status(self._cluster, body, status, at.now)
             raise
         await write_status(self._cluster, body, status, at.now)
-        if asked and status.retrying == asked:
+        if asked and (status.retrying == asked or is_finished(status)):  # what has ended has nothing to wait for
             patch = {"metadata": {"annotations": {RETRY_ANNOTATION: None}}}
             await self._cluster.merge(STAR_TYPES[key.kind], key.namespace, key.name, patch)
         if is_finished(status):
@@ -91,15 +91,6 @@ class StarPipelineReconciler:
         if pipeline.spec.suspend:
             return told(begun, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, f"begins anew from stage {asked} later")
         return told(begun, at, Phase.RUNNING, ConditionReason.STARTING, f"begun anew from stage {asked}")
-
-    async def _waits_for_its_schedule(self, pipeline: StarPipeline) -> bool:
-        """Say whether the schedule whose run this is has given its GPUs to others while it was suspended, or ended."""
-        uid = pipeline.metadata.uid
-        for body in await self._cluster.list_objects(STAR_TYPES[RetrainSchedule.INFO.kind], None):
-            runs = body.get("status", {}).get("runs", ())
-            if any(one.get("uid") == uid and one.get("setAside", False) for one in runs):
-                return True
-        return False
 
     async def _advance(self, pipeline: StarPipeline, at: Moment) -> StarPipelineStatus:
         status = pipeline.status

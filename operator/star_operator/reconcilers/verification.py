@@ -9,7 +9,7 @@ from star_operator.api.signatures import RequireSignatures, TrustedKey
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.errand import errand_name, errand_objects
 from star_operator.builders.proofs import Claim, deployment_owner, verify_errand
-from star_operator.core.errors import Waiting
+from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import ERRAND_ANNOTATION, PROOF_ANNOTATION, VERIFY
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
@@ -38,13 +38,35 @@ class Finding:
 PASSED = Finding("Passed", ConditionReason.SERVING, "verified")
 
 
+CANNOT_RUN_SECONDS = 60.0
+"""How soon to look again whether what could not be verified can be."""
+
+
 async def verification(
     context: Context, resource: StarDeployment, checkpoint: ArtifactRef, verdict: BoundVerdict | None
 ) -> Finding:
     """Return whether the checkpoint may be served, and bring its verification one step further.
 
-    Raises Waiting: for a key's ConfigMap, the store's Secret, a namespace that is being deleted.
+    Where something serves, it goes on and is looked after whatever keeps verification from running: that is a finding.
+    Raises otherwise Waiting (a key's ConfigMap, the store's Secret, a namespace that is being deleted), Refused (a
+    quota, a webhook) and InvalidSpec (the Job does not fit this cluster or these settings).
     """
+    try:
+        return await _verify(context, resource, checkpoint, verdict)
+    except (Waiting, Refused, InvalidSpec) as error:
+        if not any(revision.weight for revision in resource.status.revisions):
+            raise
+        meta = resource.metadata
+        key = Key(resource.kind, meta.namespace, meta.name)
+        context.waiting[meta.namespace].add(key)
+        context.queue.add_after(key, CANNOT_RUN_SECONDS)
+        reason = ConditionReason.REFUSED if isinstance(error, Refused) else error.reason
+        return Finding("Running", reason, f"it cannot be verified: {error.message}")
+
+
+async def _verify(
+    context: Context, resource: StarDeployment, checkpoint: ArtifactRef, verdict: BoundVerdict | None
+) -> Finding:
     cluster, settings, required = context.cluster, context.settings, resource.spec.require_signatures
     if required is None and verdict is None:
         return PASSED

@@ -96,6 +96,12 @@ def _resuming(tenants: Sequence[Tenant], runs: Sequence[Run]) -> list[Claim]:
     return found
 
 
+def going_on(spec: RetrainScheduleSpec, runs: Sequence[Run], now: int) -> tuple[Run, ...]:
+    """Return the runs that take their place again, whether or not the schedule's times and zone can be followed."""
+    plain = spec.model_copy(update={"schedule": "0 0 1 1 *", "time_zone": "Etc/UTC", "windows": ()})
+    return decide(plain, "", Memory(), (), runs, now).resumes
+
+
 def due(
     spec: RetrainScheduleSpec, uid: str, memory: Memory, tenants: Sequence[Tenant], runs: Sequence[Run], now: int
 ) -> dict[str, int]:

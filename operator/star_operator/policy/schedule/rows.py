@@ -1,7 +1,8 @@
 """What is remembered, as it stands in a schedule's status, and the rows that say who runs and who waits for what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from star_operator.api.meta import Phase
 from star_operator.api.retrainschedule import MAX_MESSAGE, RetrainScheduleStatus, TenantStatus
@@ -69,7 +70,6 @@ def rows(
         ).model_copy(update={"under_since": _text(under.get(one.namespace))})
         for one in tenants
     )
-    live = [run for run in runs if run.live and run.holds]
     waiting = [wait for wait in decision.waits if wait.reason not in NOT_WAITING]
     update = {
         "tenants": found,
@@ -78,12 +78,20 @@ def rows(
         "next_look_time": _text(kept.next_look),
         "away_from": _text(kept.down[0] if kept.down else None),
         "away_until": _text(kept.down[1] if kept.down else None),
-        "running": len(live),
         "waiting": len(waiting),
-        "gpus_held": sum(run.gpus for run in live),
-        "progress_text": f"{len(live)} running, {len(waiting)} waiting",
     }
-    return before.model_copy(update=update)
+    return counted(before.model_copy(update=update), runs)
+
+
+def counted(status: RetrainScheduleStatus, runs: Sequence[Run]) -> RetrainScheduleStatus:
+    """Return the status with what these runs hold."""
+    live = [run for run in runs if run.live and run.holds]
+    update = {
+        "running": len(live),
+        "gpus_held": sum(run.gpus for run in live),
+        "progress_text": f"{len(live)} running, {status.waiting} waiting",
+    }
+    return status.model_copy(update=update)
 
 
 def _row(
@@ -117,12 +125,32 @@ def _row(
             "message": _cut(message),
             "run": last.name if last is not None else row.run,
             "gpus": sum(run.gpus for run in live if run.holds),
-            "decided": of_seconds(kept.decided),
-            "waiting_since": _text(kept.since),
-            "asked": _text(kept.asked),
-            "owed": tuple(of_seconds(tick) for tick in kept.owed),
+            **_remembers(kept),
         }
     )
+
+
+def noted(
+    status: RetrainScheduleStatus, memory: Memory, namespaces: Collection[str], request: str
+) -> RetrainScheduleStatus:
+    """Return the status with a request as it was understood, before anything comes of it."""
+    old = {row.namespace: row for row in status.tenants}
+    found = []
+    for namespace in sorted(namespaces):
+        row, kept = old.get(namespace), memory.tenants.get(namespace)
+        if kept is not None:
+            row = (row or TenantStatus(namespace=namespace)).model_copy(update=_remembers(kept))
+        found += [row] if row is not None else []
+    return status.model_copy(update={"tenants": tuple(found), "request": request})
+
+
+def _remembers(kept: Remembered) -> dict[str, Any]:
+    return {
+        "decided": of_seconds(kept.decided),
+        "waiting_since": _text(kept.since),
+        "asked": _text(kept.asked),
+        "owed": tuple(of_seconds(tick) for tick in kept.owed),
+    }
 
 
 def _cut(text: str) -> str:

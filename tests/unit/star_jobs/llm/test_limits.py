@@ -101,11 +101,11 @@ def test_what_earlier_pods_spent_counts() -> None:
 
 
 async def test_the_account_in_money() -> None:
-    prices = TokenPrices(prompt_per_million=1_000_000, completion_per_million=10_000_000)
+    prices = TokenPrices(prompt_per_million=1_000_000, completion_per_million=500_000)
     with fake_llm(lambda request: "hi there you") as llm:
         async with LLMClient(llm.endpoint(prices=prices)) as client:
             await client.chat(HELLO, sampling=SAMPLING)
-            assert client.cost == 2 * 1 + 3 * 10
+            assert client.cost == 2 * 1 + 3 * 0.5
         async with LLMClient(llm.endpoint()) as free:
             await free.chat(HELLO, sampling=SAMPLING)
             assert free.cost == 0

@@ -103,7 +103,24 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         world.takes(f"b{n}", "i1", rank=1, revision="r1")
     world.takes("a0", "i1")
     assert world.counts == {"r1": counted(100, 100, 100, 100, 100)}, "the oldest is forgotten"
-    assert len(world.online._shown) == 10
+    assert len(world.online._shown) == len(world.online._claimed) == 10
+
+
+@pytest.mark.bad_input
+def test_invented_feedback_pushes_nothing_out_and_outweighs_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 200)
+    world = World()
+    for n in range(100):
+        world.shows(f"a{n}", "i1")
+    for n in range(5000):
+        world.takes(f"invented{n}", "i1", rank=9, revision="r1")
+    for n in range(100):
+        world.takes(f"a{n}", "i1")
+    claims = 100 * module.CLAIMS_PER_RECOMMENDATION
+    assert world.counts == {"r1": counted(100, claims + 100, 100, 100, 100)}
+    world.time = WINDOW_SECONDS + module.BUCKET_SECONDS
+    world.takes("later", "i1", rank=1, revision="r1")
+    assert world.counts == {"r1": counted(0, 1, 1, 1, 1)}, "what was claimed leaves the window as all does"
 
 
 @given(

@@ -42,6 +42,7 @@ def test_the_whole_way(library: Library) -> None:
         "itemEntries": 40,
         "userEntries": 12,
         "summaries": 0,
+        "keptWithinTolerance": 0,
         "withoutWords": 0,
         "reused": 0,
         "made": 52,

@@ -2,6 +2,7 @@ import time
 from typing import Any
 
 from star_contracts.names import LABEL_KIND, LABEL_NAME
+from star_operator.api.checkpoint import Checkpoint
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Resource
 from star_operator.api.promotion import Promotion
@@ -64,6 +65,63 @@ def test_what_promotions_wait_for_has_them_looked_at() -> None:
         queue.added.clear()
         intake.resource_event(kind, event("x", **elsewhere))
         assert {key for key in queue.added if key.name != "x"} == set()
+
+
+def test_promotions_that_have_ended_or_gone_are_not_woken() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    for name, phase in (("open", "Waiting"), ("done", "Succeeded"), ("given-up", "Failed"), ("late", "Running")):
+        intake.resource_event(Promotion, event(name, status={"phase": phase}))
+    intake.resource_event(Promotion, event("gone"))
+    intake.resource_event(Promotion, {**event("gone"), "type": "DELETED"})
+    intake.resource_event(Promotion, event("late", status={"phase": "Succeeded"}))
+    for kind in (StarDeployment, Evaluation, PromotionPolicy):
+        queue.added.clear()
+        intake.resource_event(kind, event("x"))
+        assert {key.name for key in queue.added if key.kind == "Promotion"} == {"open"}
+    queue.added.clear()
+    intake.resource_event(Promotion, event("done", status={"phase": "Succeeded"}))
+    assert queue.added == [
+        Key("Promotion", "ns", "done"),
+        Key("Promotion", "ns", "open"),
+        Key("PromotionPolicy", "ns", "x"),
+    ]
+    intake.resource_event(Promotion, event("late"))
+    queue.added.clear()
+    intake.resource_event(Evaluation, event("x"))
+    assert Key("Promotion", "ns", "late") in queue.added, "one of its name that is made anew has not ended"
+
+
+def test_an_evaluation_that_succeeded_has_the_checkpoints_of_its_namespace_looked_at() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    intake.resource_event(Checkpoint, event("c"))
+    elsewhere: dict[str, Any] = {"metadata": {"namespace": "other"}}
+    intake.resource_event(Checkpoint, event("c", **elsewhere))
+    for phase, woken in (("Running", []), ("Succeeded", [Key("Checkpoint", "ns", "c")])):
+        queue.added.clear()
+        intake.resource_event(Evaluation, event("x", status={"phase": phase}))
+        assert [key for key in queue.added if key.kind == "Checkpoint"] == woken
+
+
+def test_an_event_walks_over_nothing_but_who_looks_at_it() -> None:
+    intake = Intake(Recorder())
+    walked = Walked()
+    intake._by_label = walked
+    intake.resource_event(SFTJob, event("x"))
+    intake.resource_event(Evaluation, event("x", status={"phase": "Succeeded"}))
+    intake.namespace_event(cluster_event("team"))
+    assert walked.walks == 0
+
+
+class Walked(dict[tuple[str, str, str], Key]):
+    """Counts who goes over all of it."""
+
+    walks = 0
+
+    def values(self) -> Any:
+        self.walks += 1
+        return super().values()
 
 
 def test_a_run_that_ends_or_goes_has_its_schedule_looked_at() -> None:

@@ -97,6 +97,32 @@ def test_a_namespace_that_reports_of_what_there_is_not_pushes_out_nobody_elses()
     assert board.sums("team", "live", "u-1", HEARD) == {"r1": counts(5)}
 
 
+@pytest.mark.bad_input
+def test_invented_uids_and_names_make_no_work() -> None:
+    board = OnlineBoard(0.0)
+    looks = sum(board.take(report("a", uid=f"u-{n}", r1=counts(n)), HEARD) for n in range(1000))
+    assert looks == 1, "one deployment, whatever its UIDs are said to be"
+    looks = sum(board.take(report("a", name=f"n-{n}", r1=counts(n)), HEARD) for n in range(1000))
+    assert looks < MAX_DEPLOYMENTS
+
+
+def test_what_has_been_silent_is_forgotten() -> None:
+    board = OnlineBoard(0.0)
+    for n in range(5):
+        board.take(report("a", name=f"n-{n}", r1=counts(n)), HEARD)
+    board.take(report("a", r1=counts(1)), HEARD + KEEP_FRESH_SECONDS + 2 * SILENT_SECONDS)
+    assert {name for name, _ in board._heard["team"]} == {"live"}
+    assert set(board._told["team"]) == {"live"}
+
+
+def test_figures_of_what_served_before_are_not_those_of_what_serves() -> None:
+    status = with_online(serving(metrics={"other": 1.0}), {"r1": counts(10, 2, 1, 1, 1)}, NOW)
+    moved = status.model_copy(update={"revisions": (RevisionStatus(name="r2", digest=DIGEST, weight=100),)})
+    silent = with_online(moved, None, at(1))
+    assert silent.metrics == {"other": 1.0}
+    assert silent.online is None
+
+
 def test_what_serves_alone_is_told_of() -> None:
     status = with_online(
         serving(metrics={"other": 1.0}), {"r0": counts(9, 9, 9, 9, 9), "r1": counts(10, 2, 1, 1, 1)}, NOW

@@ -115,3 +115,10 @@ def test_never_more_than_has_passed_and_never_less_than_before(steps: list[tuple
         for row in rows:
             assert before.get((row.digest, row.weight), 0) <= row.seconds <= passed
         assert len({(row.digest, row.weight) for row in rows}) == len(rows)
+
+
+def test_one_that_returns_is_not_credited_with_the_figures_of_what_served_meanwhile() -> None:
+    good, bad = Serving({A: 100}, {"online.hr1": 0.8}), Serving({B: 100}, {"online.hr1": 0.1})
+    returns = Serving({A: 100}, {"online.hr1": 0.1})  # what the status still says in the pass of the switch
+    rows = history((0, good), (300, good), (600, bad), (900, bad), (1200, returns))
+    assert soak(rows, A, 100, START + timedelta(seconds=1200), GAP).metrics == {"online.hr1": 0.8}

@@ -27,6 +27,7 @@ AT = "2026-01-01T11:30:00Z"
 REFUSED = GaveUp(Reason.PROOF_ALTERED, "sha256:a is not sha256:b", AT)
 SAME = Asked("", "")
 DENIED = JobError(error_class=ErrorClass.TERMINAL, reason=Reason.PROOF_MISSING, message="no proof")
+AWAY = JobError(error_class=ErrorClass.RETRYABLE, reason=Reason.STORE_UNREACHABLE, message="no route")
 
 
 def job(*, complete: bool = False, failed: bool = False, deleting: bool = False, name: str = "j") -> JobView:
@@ -56,7 +57,8 @@ def pod(result: JobResult | None = None, ended_at: str = "", trouble: Trouble | 
         ([job(deleting=True, failed=True)], [], GoingOn("its last attempt is being removed")),
         ([job(complete=True)], [pod(JobResult(metrics={"signers": 1}))], Ended(JobResult(metrics={"signers": 1}))),
         ([job(complete=True)], [], Ended(None)),
-        ([job(failed=True)], [pod(JobResult(error=DENIED), AT)], GaveUp(Reason.PROOF_MISSING, "no proof", AT)),
+        ([job(failed=True)], [pod(JobResult(error=DENIED), AT)], GaveUp(Reason.PROOF_MISSING, "no proof", AT, True)),
+        ([job(failed=True)], [pod(JobResult(error=AWAY), AT)], GaveUp(Reason.STORE_UNREACHABLE, "no route", AT)),
         ([job(failed=True)], [], GaveUp(ConditionReason.POD_FAILED, "its pod ended without a word")),
     ],
 )

@@ -12,11 +12,17 @@ from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.proofs import AttestSpec, PublicKey
 from star_contracts.result import ErrorClass, JobError, JobResult
+from star_operator.core.errors import Refused, Retryable, StarError
 from star_operator.core.labels import ATTEST_ANNOTATION
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import ProofSettings, Settings
+from star_operator.core.turns import Turns
+from star_operator.kube.resources import JOB
 from star_operator.policy.verification import AGAIN
 from star_operator.reconcilers.checkpoint import CheckpointReconciler
+from star_operator.reconcilers.context import PROOFS_EACH
+from star_operator.reconcilers.proofs import REFUSED_SECONDS
 from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
 from tests.support.clock import Clock, Recorder
 from tests.support.fakecluster import FakeCluster
@@ -33,10 +39,11 @@ DENIED = JobError(error_class=ErrorClass.TERMINAL, reason=Reason.PROOF_ALTERED, 
 class World:
     """A training job with its Checkpoint, and a kubelet for small Jobs."""
 
-    def __init__(self, proofs: ProofSettings | None = None) -> None:
-        self.cluster = FakeCluster()
+    def __init__(self, proofs: ProofSettings | None = None, cluster: FakeCluster | None = None) -> None:
+        self.cluster = cluster or FakeCluster()
         found: Settings = settings().model_copy(update={"proofs": proofs or ProofSettings()})
-        self.context = Clock(self.cluster, found, Recorder(time.monotonic))
+        self.queue = Recorder(time.monotonic)
+        self.context = Clock(self.cluster, found, self.queue)
         self.checkpoints = CheckpointReconciler(self.context)
         self.deployments = StarDeploymentReconciler(self.context)
         self.answers: dict[str, JobResult] = {}
@@ -80,6 +87,8 @@ class World:
     def kubelet(self) -> None:
         """Small Jobs end, each with a pod that says how."""
         for job in self.cluster.of("Job"):
+            if "status" in job:
+                continue
             meta = job["metadata"]
             step = meta["labels"]["star.recsys.dev/step"]
             text = self.cluster.objects["ConfigMap", NAMESPACE, meta["name"]]["data"][f"{step}.json"]
@@ -101,6 +110,11 @@ class World:
                     },
                 }
             )
+
+    def forget_jobs(self) -> None:
+        """An hour passes: the cluster removes Jobs that have ended."""
+        for job in self.cluster.of("Job"):
+            asyncio.run(self.cluster.delete(JOB, NAMESPACE, job["metadata"]["name"]))
 
     @property
     def jobs(self) -> list[str]:
@@ -147,11 +161,12 @@ def test_a_verdict_is_another_proof_and_the_earlier_one_is_named() -> None:
     world.passes()
     before = world.status()["proofs"]
     world.evaluate("first")
-    world.passes()
-    after = world.status()["proofs"]
-    assert after["facts"] != before["facts"]
+    world.passes(1)
     assert len(world.jobs) == 1, "the one before is gone"
     later = world.told("attest")
+    world.passes(1)
+    after = world.status()["proofs"]
+    assert after["facts"] != before["facts"]
     assert later["previous"] == {"uri": before["uri"], "digest": before["digest"]}
     assert later["measured"] == [{"evaluation": "first", "report": {"uri": "s3://star/first", "digest": REPORT}}]
 
@@ -243,6 +258,148 @@ def test_an_answer_of_another_place_is_not_taken() -> None:
     world.passes(1)
     assert "proofs" not in world.status()
     assert world.jobs == []
+
+
+def test_what_a_job_was_told_goes_once_its_proof_is_written_down() -> None:
+    world = World()
+    world.passes(1)
+    assert world.told("attest")
+    world.passes(1)
+    assert world.cluster.of("ConfigMap") == []
+
+
+@pytest.mark.bad_input
+def test_what_would_fail_again_is_not_made_again_until_it_is_asked_for() -> None:
+    world = World()
+    error = JobError(error_class=ErrorClass.TERMINAL, reason=Reason.INVALID_KEY, message="signing.key is no key")
+    world.answers["attest"] = JobResult(error=error)
+    world.passes(2)
+    world.forget_jobs()
+    world.passes(2)
+    assert world.jobs == []
+    assert world.cluster.of("ConfigMap") == []
+    assert world.condition()[1] == "InvalidKey"
+    assert "star.recsys.dev/attest" in world.condition()[2]
+    del world.answers["attest"]
+    world.cluster.objects["Checkpoint", NAMESPACE, "student"]["metadata"]["annotations"] = {ATTEST_ANNOTATION: "again"}
+    world.passes(2)
+    assert world.condition()[1] == "Attested"
+    assert "failedFacts" not in world.status()
+
+
+@pytest.mark.bad_input
+def test_what_may_succeed_another_time_is_made_again_when_its_job_has_gone() -> None:
+    world = World()
+    error = JobError(error_class=ErrorClass.RETRYABLE, reason=Reason.STORE_UNREACHABLE, message="no route")
+    world.answers["attest"] = JobResult(error=error)
+    world.passes(2)
+    assert world.condition()[1] == "StoreUnreachable"
+    del world.answers["attest"]
+    world.forget_jobs()
+    world.passes(2)
+    assert world.condition()[1] == "Attested"
+
+
+class TestTurns:
+    """Many checkpoints without a proof, as after an upgrade."""
+
+    COUNT = 9
+
+    @pytest.fixture
+    def world(self) -> World:
+        world = World()
+        self.names = [f"old-{number}" for number in range(self.COUNT)]
+        for number, name in enumerate(self.names):
+            record = {"uri": f"s3://star/{name}", "digest": f"sha256:{number:064}"}
+            world.cluster.add(star("Checkpoint", NAMESPACE, name, record))
+        return world
+
+    def look(self, world: World, names: list[str] | None = None) -> None:
+        for name in names or self.names:
+            asyncio.run(world.checkpoints.reconcile(Key("Checkpoint", NAMESPACE, name)))
+
+    def at_work(self, world: World) -> int:
+        return sum("status" not in job for job in world.cluster.of("Job"))
+
+    def test_few_are_at_work_at_once_and_all_come_to_it(self, world: World) -> None:
+        self.look(world)
+        assert self.at_work(world) == PROOFS_EACH
+        last = world.status(name=self.names[-1])
+        [said] = [one for one in last["conditions"] if one["type"] == "Attested"]
+        assert "wait their turn" in said["message"]
+        assert last["phase"] == "Ready"
+        assert world.queue.later is not None
+        for _ in self.names:
+            world.kubelet()
+            self.look(world)
+            assert self.at_work(world) <= PROOFS_EACH
+        assert all("proofs" in world.status(name=name) for name in self.names)
+
+    def test_an_end_has_the_next_one_looked_at(self, world: World) -> None:
+        self.look(world)
+        world.kubelet()
+        self.look(world, self.names[:1])
+        assert asyncio.run(world.queue.get()).name == self.names[PROOFS_EACH]
+
+    def test_a_checkpoint_that_goes_leaves_its_turn(self, world: World) -> None:
+        self.look(world)
+        for name in self.names[:2]:
+            del world.cluster.objects["Checkpoint", NAMESPACE, name]
+        self.look(world)
+        assert len(world.cluster.of("Job")) == PROOFS_EACH + 2, "the fake cluster collects no garbage"
+
+    @pytest.mark.bad_input
+    def test_what_gives_up_leaves_its_turn(self, world: World) -> None:
+        world.answers["attest"] = JobResult(error=DENIED)
+        for _ in self.names:
+            self.look(world)
+            world.kubelet()
+        self.look(world)
+        assert all("failedFacts" in world.status(name=name) for name in self.names)
+
+    def test_another_operator_counts_what_is_at_work(self, world: World) -> None:
+        self.look(world)
+        world.context.proofs = Turns(PROOFS_EACH, PROOFS_EACH)
+        self.look(world)
+        assert self.at_work(world) == PROOFS_EACH
+
+
+class Refusing(FakeCluster):
+    """A cluster that makes no Job."""
+
+    error: StarError | None = None
+
+    async def apply(self, obj: dict[str, Any], *, manager: str = "") -> dict[str, Any]:
+        if self.error is not None and obj["kind"] == "Job":
+            raise self.error
+        return await super().apply(obj, manager=manager)
+
+
+@pytest.mark.bad_input
+def test_a_quota_on_jobs_is_told_and_the_checkpoint_is_usable() -> None:
+    world = World(cluster=Refusing())
+    assert isinstance(world.cluster, Refusing)
+    world.cluster.error = Refused(ConditionReason.REFUSED, "exceeded quota: jobs")
+    world.evaluate("first")
+    world.passes(1)
+    assert world.status()["phase"] == "Ready"
+    assert [one["evaluation"] for one in world.status()["verdicts"]] == ["first"]
+    assert world.condition() == ("False", "Refused", "its card and provenance wait: exceeded quota: jobs")
+    assert world.queue.later == REFUSED_SECONDS
+    world.cluster.error = None
+    world.passes(2)
+    assert world.condition()[:2] == ("True", "Attested")
+
+
+def test_verdicts_are_written_down_whatever_the_api_does() -> None:
+    world = World(cluster=Refusing())
+    assert isinstance(world.cluster, Refusing)
+    world.cluster.error = Retryable("Http500", "etcd is in trouble")
+    world.evaluate("first")
+    with pytest.raises(Retryable):
+        world.passes(1)
+    assert world.status()["phase"] == "Ready"
+    assert [one["evaluation"] for one in world.status()["verdicts"]] == ["first"]
 
 
 class TestServing:

@@ -1,6 +1,7 @@
 """A schedule's passes: who starts, who waits, what is told, and what is tidied up."""
 
 import json
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -213,6 +214,59 @@ def test_a_schedule_that_cannot_be_followed(spec: dict[str, Any], says: str) -> 
     assert world.status["phase"] == "Waiting"
 
 
+UNFOLLOWED = [{"schedule": "0 0 31 4-4 *"}, {"timeZone": "Europe/Atlantis"}, {"gpuBudget": 1}]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", UNFOLLOWED)
+def test_a_schedule_that_cannot_be_followed_is_not_looked_at_again_and_again(spec: dict[str, Any]) -> None:
+    world = World(tenants=1)
+    world.look()
+    world.schedule["spec"] |= spec
+    world.look(2 * 86400)
+    queue = world.context.queue
+    queue.later = None  # type: ignore[attr-defined]
+    world.look(1)
+    later = queue.later  # type: ignore[attr-defined]
+    assert later is None or later > 1
+    assert world.status["phase"] == "Waiting"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", UNFOLLOWED)
+def test_the_runs_of_a_schedule_that_cannot_be_followed_are_looked_after(spec: dict[str, Any]) -> None:
+    """One is suspended and goes on, one has ended and goes, one has run for too long."""
+    world = World(failedRunsHistoryLimit=0, activeDeadlineSeconds=3600)
+    world.look()
+    world.schedule["spec"] |= spec
+    resting, failed, slow = world.runs
+    world.pipeline(resting)["status"] = {"phase": "Suspended"}
+    world.pipeline(resting)["spec"]["suspend"] = True
+    world.end(failed, "Failed")
+    world.look(60)
+    assert world.runs == [resting, slow]
+    assert world.status["runs"][0]["setAside"] is True
+    world.pipeline(resting)["spec"]["suspend"] = False
+    world.schedule["spec"] |= {key: 4 for key in spec if key == "gpuBudget"}  # who goes on needs room as well
+    world.look(60)
+    assert not world.status["runs"][0].get("setAside", False)
+    assert world.status["gpusHeld"] == 4
+    world.look(3600)
+    assert world.pipeline(slow)["spec"]["cancel"] is True
+
+
+@pytest.mark.bad_input
+def test_a_schedule_that_is_corrected_makes_up_for_the_last_time() -> None:
+    world = World(tenants=1)
+    zone = world.schedule["spec"].pop("timeZone", "Etc/UTC")
+    world.schedule["spec"]["timeZone"] = "Europe/Atlantis"
+    world.look()
+    assert world.runs == []
+    world.schedule["spec"]["timeZone"] = zone
+    world.look(7200)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -287,6 +341,44 @@ def test_a_run_now_is_taken_down_once() -> None:
     world.look(60)
     assert [run for run in world.runs if "0100" in run] == ["team-1/nightly-20260601-0100"]
     assert world.status.get("request", "") == ""
+
+
+@pytest.mark.parametrize("policy", ["Forbid", "Allow"])
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_a_run_now_is_taken_down_before_anything_is_made(policy: str, made: int) -> None:
+    """However often a pass breaks off: every run that is asked for begins once."""
+    world = World(concurrencyPolicy=policy)
+    world.annotate(RUN_NOW, "team-0,team-1")
+    world.cluster.dies_after = made
+    with pytest.raises(KeyboardInterrupt) if made < 2 else nullcontext():
+        world.look(-1800)
+    assert world.row("team-0")["asked" if made < 2 else "run"] in ("2026-05-31T23:30:00Z", "nightly-20260531-2330")
+    world.cluster.dies_after = None
+    for _ in range(3):
+        world.look(30)
+    for run in list(world.runs):
+        world.end(run)
+    for _ in range(3):
+        world.look(30)
+    assert world.runs == ["team-0/nightly-20260531-2330", "team-1/nightly-20260531-2330"]
+    assert RUN_NOW not in world.schedule["metadata"].get("annotations", {})
+    assert world.status["request"] == ""
+    assert "asked" not in world.row("team-0")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", UNFOLLOWED)
+def test_a_run_now_of_a_schedule_that_cannot_be_followed_begins_later(spec: dict[str, Any]) -> None:
+    world = World(tenants=2, **spec)
+    world.annotate(RUN_NOW, "team-0")
+    world.look(-1800)
+    world.look(1)
+    assert (world.runs, world.status["request"]) == ([], "")
+    world.annotate(RUN_NOW, "team-1")
+    world.look(9)
+    world.schedule["spec"] |= {"schedule": "0 0 * * *", "timeZone": "Etc/UTC", "gpuBudget": 4}
+    world.look(60)
+    assert world.runs == ["team-0/nightly-20260531-2330", "team-1/nightly-20260531-233010"]
 
 
 def test_a_back_fill_runs_one_time_after_the_other() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from star_operator.core.errors import Retryable
+from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError
 from star_operator.core.labels import LABEL_COMPONENT, LABEL_SERVER, LEADER
 from star_operator.core.queue import Key
+from star_operator.core.reasons import ConditionReason
 from star_operator.policy.rollout import DRAIN
 from star_operator.reconcilers.stardeployment import StarDeploymentReconciler
 from tests.support.clock import Clock, Recorder
@@ -398,3 +399,99 @@ def test_what_somebody_has_changed_by_hand_is_put_right_and_told(rolling: World)
     )
     rolling.passes(3)
     assert len([one for one in rolling.cluster.of("Event") if one["reason"] == "DriftCorrected"]) == 1
+
+
+class Refusing(Mortal):
+    """A cluster that makes no Job."""
+
+    error: StarError | None = None
+
+    async def apply(self, obj: dict[str, Any], *, manager: str = "") -> dict[str, Any]:
+        if self.error is not None and obj["kind"] == "Job":
+            raise self.error
+        return await super().apply(obj, manager=manager)
+
+
+class TestVerificationThatCannotRun:
+    """What serves is looked after meanwhile; what is new is held back, and told."""
+
+    @pytest.fixture
+    def world(self) -> World:
+        """It serves, verified with a key of a ConfigMap."""
+        keys = [{"name": "ours", "configMapKeyRef": {"name": "keys", "key": "ours.pem"}}]
+        world = World(requireSignatures={"keys": keys})
+        refusing = Refusing()
+        refusing.objects = world.cluster.objects
+        world.cluster = world.context.cluster = refusing
+        world.reconciler = StarDeploymentReconciler(world.context)
+        world.reconciler = StarDeploymentReconciler(world.context)
+        condition = {"type": "Attested", "status": "False", "reason": "InvalidKey", "message": "no key"}
+        said = {**condition, "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        for name in DIGESTS:
+            refusing.objects["Checkpoint", NAMESPACE, name]["status"] = {"conditions": [said]}
+        meta = {"name": "keys", "namespace": NAMESPACE}
+        pem = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+        refusing.add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"ours.pem": pem}})
+        world.passes(6)
+        assert world.status["phase"] == "Ready"
+        return world
+
+    def replicas(self, world: World) -> list[int]:
+        return [
+            one["spec"]["replicas"]
+            for one in world.cluster.of("Deployment")
+            if LABEL_SERVER in one["metadata"]["labels"]
+        ]
+
+    def looks_after_what_serves(self, world: World) -> None:
+        before = served(world, "old")
+        world.change(server={"replicas": 3})
+        world.passes(3, seconds=100)
+        assert self.replicas(world) == [3]
+        assert served(world, "old") > before
+        assert KEY in world.context.waiting[NAMESPACE]
+
+    def test_a_key_that_goes_does_not_stop_what_it_verified(self, world: World) -> None:
+        del world.cluster.objects["ConfigMap", NAMESPACE, "keys"]
+        self.looks_after_what_serves(world)
+        assert world.status["phase"] == "Ready"
+        assert "cannot be verified: spec.requireSignatures.keys[0]" in ready_message(world.status)
+        world.change(suspend=True)
+        world.passes(1)
+        assert world.status["phase"] == "Suspended"
+        assert self.replicas(world) == [0]
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (Refused(ConditionReason.REFUSED, "exceeded quota: jobs"), "Refused"),
+            (InvalidSpec(ConditionReason.INVALID_OBJECT, "exceeded quota: jobs"), "InvalidObject"),
+        ],
+    )
+    def test_a_candidate_is_held_back_and_told(self, world: World, error: StarError, reason: str) -> None:
+        assert isinstance(world.cluster, Refusing)
+        world.cluster.error = error
+        world.change(checkpoint={"checkpoint": "new"})
+        self.looks_after_what_serves(world)
+        [said] = [one for one in world.status["conditions"] if one["type"] == "Ready"]
+        assert said["reason"] == reason
+        assert "exceeded quota: jobs" in said["message"]
+        assert said["message"].endswith("revision aaaaaaaaaaaa goes on serving")
+        assert world.queue.later == 60
+        world.cluster.error = None
+        world.passes(4)
+        assert world.weights["new"] > 0
+
+    def test_a_secret_that_goes_holds_back_the_candidate_alone(self, world: World) -> None:
+        del world.cluster.objects["Secret", NAMESPACE, settings().store.secret_name]
+        world.change(checkpoint={"checkpoint": "new"})
+        self.looks_after_what_serves(world)
+        assert "cannot be verified" in ready_message(world.status)
+        assert world.weights == {"old": 100}
+
+    @pytest.mark.bad_input
+    def test_where_nothing_serves_it_waits(self) -> None:
+        keys = [{"name": "ours", "configMapKeyRef": {"name": "keys", "key": "ours.pem"}}]
+        world = World(requireSignatures={"keys": keys}, checkpoint={"uri": "s3://star/x", "digest": DIGESTS["old"]})
+        world.passes(1)
+        assert (world.status["phase"], world.servers) == ("Waiting", 0)

@@ -124,6 +124,22 @@ def test_a_retry_from_a_stage_that_there_is_not() -> None:
     assert "names stage 'training'; this pipeline has dataset, verbalization, teacher" in world.message
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize("spec", [{}, {"cancel": True}])
+def test_what_has_ended_is_told_once_that_it_is_not_begun_anew(spec: dict[str, Any]) -> None:
+    world = World()
+    world.passes()
+    world.all_done()
+    world.passes()
+    assert world.status["phase"] == "Succeeded"
+    world.pipeline["spec"] |= spec
+    world.pipeline["metadata"]["annotations"] = {RETRY: "sft" if spec else "training"}
+    world.passes(1)
+    assert RETRY not in world.pipeline["metadata"].get("annotations", {})
+    assert world.status["phase"] == "Succeeded"
+    assert ("is not retried" if spec else "names stage 'training'") in world.message
+
+
 def deployment(digest: str, **status: Any) -> dict[str, Any]:
     found = star("StarDeployment", "team", "live", {"checkpoint": {"digest": digest}, "dataset": {"name": "old"}})
     found["metadata"]["labels"] = {"star.recsys.dev/series": "weekly"}
