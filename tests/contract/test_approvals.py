@@ -153,6 +153,9 @@ def test_the_operator_believes_what_the_api_server_has_checked(team: Team, contr
     policy["spec"] = {"target": {**spec["target"], "path": "believed.yaml"}, "git": spec["git"], "mode": spec["mode"]}
     team.put({**policy, "spec": {**policy["spec"], "requires": {"approvals": 1}}})
     team.put(star("Checkpoint", NAMESPACE, "amazon-weekly-grpo", {"uri": "s3://star/x", "digest": DIGEST}))
+    store, data = settings().store.secret_name, {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": store, "namespace": NAMESPACE}, "data": data}
+    team.admin.apply(secret, f"/api/v1/namespaces/{NAMESPACE}/secrets/{store}")
     wish = promotion("believed", environment="prod")
     wish["spec"]["target"]["path"] = "believed.yaml"
     team.put(wish)

@@ -6,7 +6,6 @@ line is started again from the beginning, and makes what is missing. A branch th
 made anew on what stands there then; what is pushed only ever goes on from the branch's end.
 """
 
-import os
 import ssl
 import tempfile
 import threading
@@ -17,13 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
 
-from star_contracts.base import sha256_digest
 from star_contracts.errors import Reason
 from star_contracts.promotion import (
-    PROMOTION_DIGEST_ENV,
-    PROMOTION_SPEC_PATH,
     PromotionAction,
     PromotionMode,
     PromotionOutcome,
@@ -37,6 +32,7 @@ from star_jobs.promote.edit import Standing, edit, read
 from star_jobs.promote.forge import ForgeApi, Request, connect, ensure
 from star_jobs.promote.git import HISTORY, PROTOCOLS, CommitInfo, Git, Moved, opened
 from star_jobs.promote.message import FROM, commit_message, is_of, request_body, subject, trailers
+from star_jobs.promote.orders import read_orders
 from star_jobs.promote.signing import Signer
 from star_jobs.promote.verify import verify
 from star_jobs.runtime import work_dir
@@ -65,21 +61,7 @@ class Tools:
 
 def promote(stopping: threading.Event) -> JobResult:
     """Do what the promotion's spec says. Raises JobFailure."""
-    path = Path(os.environ.get("STAR_PROMOTION_SPEC", PROMOTION_SPEC_PATH))
-    try:
-        data = path.read_bytes()
-        spec = PromotionSpec.model_validate_json(data)
-    except (OSError, ValidationError) as error:
-        raise TerminalFailure(
-            Reason.INVALID_JOB_SPEC, f"the promotion's spec {path} cannot be used ({error}); set STAR_PROMOTION_SPEC"
-        ) from error
-    wanted, found = os.environ.get(PROMOTION_DIGEST_ENV), sha256_digest(data)
-    if wanted and wanted != found:
-        text = f"the promotion's spec {path} is {found}, and {wanted} was decided: somebody has exchanged its ConfigMap"
-        raise TerminalFailure(
-            Reason.INVALID_JOB_SPEC, f"{text}; nothing was committed. See who may write ConfigMaps, and promote again"
-        )
-    return JobResult(promotion=run_promotion(spec, stopping))
+    return JobResult(promotion=run_promotion(read_orders(), stopping))
 
 
 def run_promotion(

@@ -75,7 +75,9 @@ class Facts:
     """What the checkpoint's lineage names, where that is known."""
     environments: Mapping[str, Environment] = field(default_factory=dict)
     guarded: bool = True
-    """The API server lets nobody approve or override in another one's name."""
+    """The API server lets nobody approve or override in another one's name, and did so when this was created."""
+    guarded_since: str = ""
+    """Where it does so now, and did not when this was created: since when (RFC 3339)."""
     ahead: str = ""
     """Another Promotion to the same place that has begun and not ended, and what it does."""
 

@@ -40,7 +40,7 @@ def _all(spec: PromotionSpec, facts: Facts) -> Iterator[Requirement]:
         yield Requirement("policy", WAITING, facts.fault.message, facts.fault.reason, can_override=False)
         return
     if spec.override is not None and not facts.guarded:
-        text = f"the override by {spec.override.user} is not believed: {_UNGUARDED}"
+        text = f"the override by {spec.override.user} is not believed: {_why_unguarded(facts)}"
         yield Requirement("override", WAITING, text, ConditionReason.APPROVALS_UNGUARDED, can_override=False)
     policy = facts.policy
     if policy is not None:
@@ -238,6 +238,14 @@ _UNGUARDED = (
 )
 
 
+def _why_unguarded(facts: Facts) -> str:
+    if not facts.guarded_since:
+        return _UNGUARDED
+    text = "this Promotion is older than the ValidatingAdmissionPolicy by which the API server refuses approvals in "
+    remedy = "so that anybody may have written them; create a new Promotion, and approve that one"
+    return f"{text}another one's name, or its binding (there since {facts.guarded_since}), {remedy}"
+
+
 def approved(approvals: Sequence[Approval], rules: PromotionPolicySpec, digest: str) -> list[Approval]:
     """Return the approvals that count for a digest."""
     allowed = rules.requires.approvers
@@ -247,7 +255,7 @@ def approved(approvals: Sequence[Approval], rules: PromotionPolicySpec, digest: 
 def _approvals(approvals: Sequence[Approval], rules: PromotionPolicySpec, facts: Facts) -> Requirement:
     wanted, count = rules.requires.approvals, approved(approvals, rules, facts.digest)
     if not facts.guarded:
-        text = f"approvals are not believed: {_UNGUARDED}"
+        text = f"approvals are not believed: {_why_unguarded(facts)}"
         return Requirement("approvals", WAITING, text, ConditionReason.APPROVALS_UNGUARDED, can_override=False)
     users = sorted({one.user for one in count})
     by = f" ({', '.join(users)})" if users else ""

@@ -20,7 +20,7 @@ from star_operator.builders.promotion import MAX_FACTS
 from star_operator.core.labels import OBSERVERS_ANNOTATION
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
-from star_operator.kube.guard import is_guarded
+from star_operator.kube.guard import guarded_since
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.promotionfacts import Dataset, Environment, Facts, Measured
 from star_operator.policy.promotionplace import Fault, fault, governing, place
@@ -30,6 +30,8 @@ from star_operator.policy.status import is_finished
 from star_operator.reconcilers.context import Context
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
+MAX_NAME = 253
+"""Characters of what the commit tells; what is called by a longer name is left out."""
 MAX_FIGURES = 24
 """Of one checkpoint that the commit tells."""
 LOW, HIGH = "CiLow", "CiHigh"
@@ -75,6 +77,9 @@ async def facts(context: Context, promotion: Promotion, digest: str, look: Look)
     found, policy = governor(promotion, look)
     needs_guard = bool(promotion.spec.approvals or promotion.spec.override)
     needs_guard |= policy is not None and policy.spec.requires.approvals > 0
+    since = await guarded_since(context.cluster) if needs_guard else ""
+    created = promotion.metadata.creation_timestamp
+    late = since is not None and created != "" and created < since
     return Facts(
         digest=digest,
         now=now,
@@ -85,7 +90,8 @@ async def facts(context: Context, promotion: Promotion, digest: str, look: Look)
         datasets={one.metadata.name: _dataset(one) for one in look.datasets},
         trained_on=_trained_on(digest, look),
         environments={} if found or policy is None else await _environments(context.cluster, policy, look),
-        guarded=await is_guarded(context.cluster) if needs_guard else True,
+        guarded=since is not None and not late,
+        guarded_since=since if since and late else "",
         ahead=_ahead(promotion, look.promotions),
     )
 
@@ -231,8 +237,8 @@ def _facts_of(digest: str, found: Facts, look: Look) -> CheckpointFacts:
     return CheckpointFacts(
         digest=digest,
         name=record.metadata.name if record is not None else "",
-        producer=made[:253],
-        inputs=lineage.inputs if lineage is not None else {},
+        producer=made[:MAX_NAME],
+        inputs={role: one for role, one in lineage.inputs.items() if len(role) <= MAX_NAME} if lineage else {},
         dataset=data.digest if data is not None else None,
         data_age_days=data_age_days(data, found.now),
         metrics=_figures(dict(last.metrics)) if last is not None else {},
@@ -240,7 +246,7 @@ def _facts_of(digest: str, found: Facts, look: Look) -> CheckpointFacts:
 
 
 def _figures(metrics: dict[str, float]) -> dict[str, Figure]:
-    names = [name for name in metrics if not name.endswith((LOW, HIGH)) and len(name) <= 253]
+    names = [name for name in metrics if not name.endswith((LOW, HIGH)) and len(name) <= MAX_NAME]
     names.sort(key=lambda name: (name + LOW not in metrics, "." in name, name))
     return {
         name: Figure(value=metrics[name], low=metrics.get(name + LOW), high=metrics.get(name + HIGH))

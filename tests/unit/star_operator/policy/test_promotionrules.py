@@ -248,6 +248,15 @@ def test_nobody_is_believed_where_the_api_server_does_not_look() -> None:
         assert told(known[name]) == ("Waiting", ConditionReason.APPROVALS_UNGUARDED)
 
 
+@pytest.mark.bad_input
+def test_what_is_older_than_the_guard_is_told() -> None:
+    known = facts(spec=TWO, guarded=False, guarded_since="2026-03-01T00:00:00Z")
+    one = found(known, approvals=approvals("ann", "bob"))["approvals"]
+    assert told(one) == ("Waiting", ConditionReason.APPROVALS_UNGUARDED)
+    assert "older than the ValidatingAdmissionPolicy" in one.message
+    assert "there since 2026-03-01T00:00:00Z" in one.message
+
+
 HOLD: dict[str, Any] = {"hold": {"digest": OTHER, "reason": "incident 7"}}
 
 

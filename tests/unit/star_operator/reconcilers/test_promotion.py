@@ -162,6 +162,16 @@ def test_the_secret_is_files_and_nothing_else() -> None:
     assert pod["automountServiceAccountToken"] is False
 
 
+@pytest.mark.bad_input
+def test_a_checkpoint_with_a_lineage_of_long_names_stops_nobody() -> None:
+    other = checkpoint(NAMESPACE, "other", OTHER)
+    other["spec"]["lineage"] = {"inputs": {"x" * 254: DIGEST, "dataset": DIGEST}}
+    world = World(promotion(), other)
+    world.passes()
+    assert world.jobs
+    assert [one["inputs"] for one in world.orders()["facts"] if one["digest"] == OTHER] == [{"dataset": DIGEST}]
+
+
 def test_a_pull_request_is_opened_followed_and_merged() -> None:
     world = World(promotion(mode="PullRequest"))
     world.passes()
@@ -561,6 +571,26 @@ def test_nobody_is_believed_without_the_guard(gone: str) -> None:
     assert world.ready()[:2] == ("Waiting", "ApprovalsUnguarded")
     assert world.status()["approvals"] == []
     assert world.jobs == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("again", ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"])
+def test_what_was_written_while_there_was_no_guard_is_not_believed_later(again: str) -> None:
+    given: dict[str, Any] = {
+        "approvals": [{"user": "ann", "digest": DIGEST}],
+        "override": {"user": "ann", "reason": "x"},
+    }
+    world = World(environment(requires={"approvals": 1}), promotion(**given))
+    world.cluster.objects[again, "", "star-approvals"]["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.passes()
+    phase, reason, message = world.ready()
+    assert (phase, reason) == ("Waiting", "ApprovalsUnguarded")
+    assert "there since 2026-01-02T00:00:00Z" in message
+    assert world.status()["approvals"] == []
+    assert world.jobs == []
+    world.body()["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.passes()
+    assert world.jobs
 
 
 @pytest.mark.bad_input
