@@ -72,8 +72,10 @@ class Step:
     """Look at the pull request again later."""
 
 
-def answered(status: PromotionStatus, outcome: PromotionOutcome, *, closing: bool) -> Step:
-    """Return what follows from a Job's answer. `closing` says that the Promotion was cancelled."""
+def answered(status: PromotionStatus, outcome: PromotionOutcome, *, branch: str, closing: bool) -> Step:
+    """Return what follows from a Job's answer. `branch` is the target's, into which a pull request is merged; `closing`
+    says that the Promotion was cancelled.
+    """
     request, digest = outcome.pull_request, status.digest
     page = f"pull request {request.url or request.number}" if request is not None else "the pull request"
     stands = outcome.standing is None or outcome.standing == digest
@@ -88,7 +90,7 @@ def answered(status: PromotionStatus, outcome: PromotionOutcome, *, closing: boo
         case PromotionState.ALREADY_THERE:
             return _landed(f"{short(digest)} stands there already: no commit was needed")
         case PromotionState.MERGED if stands:
-            return _landed(f"{page} was merged: {short(digest)} stands on {outcome.branch}")
+            return _landed(f"{page} was merged: {short(digest)} stands on {branch}")
         case PromotionState.MERGED:
             found = short(outcome.standing or "")
             text = f"{page} was merged, and {found} stands there instead of {short(digest)}: it was changed in review"

@@ -133,7 +133,8 @@ class PromotionJobs:
             text = "the Job ended well and did not say what it did; read its pod's log"
             return failed(status, at, ConditionReason.RESULT_LOST, text)
         status = policy.with_outcome(status, result.promotion)
-        step = policy.answered(status, result.promotion, closing=promotion.spec.cancel)
+        branch, closing = promotion.spec.target.branch, promotion.spec.cancel
+        step = policy.answered(status, result.promotion, branch=branch, closing=closing)
         if step.follow:
             due = self._context.now() + timedelta(seconds=promotion.spec.poll_seconds)
             self._context.queue.add_after(key_of(promotion), float(promotion.spec.poll_seconds))

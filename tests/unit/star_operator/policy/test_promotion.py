@@ -34,14 +34,20 @@ def test_what_follows_from_an_answer(
 ) -> None:
     outcome = answer(state, **fields).promotion
     assert outcome is not None
-    step = policy.answered(STATUS, outcome, closing=False)
+    step = policy.answered(STATUS, outcome, branch="main", closing=False)
     assert (step.phase, step.reason, step.follow) == (phase, reason, follow)
 
 
 def test_a_closed_request_of_a_cancelled_promotion_was_cancelled() -> None:
     outcome = answer(PromotionState.CLOSED, 7).promotion
     assert outcome is not None
-    assert policy.answered(STATUS, outcome, closing=True).reason is ConditionReason.CANCELLED
+    assert policy.answered(STATUS, outcome, branch="main", closing=True).reason is ConditionReason.CANCELLED
+
+
+def test_what_was_merged_stands_on_the_branch_that_it_was_merged_into() -> None:
+    outcome = answer(PromotionState.MERGED, 7, branch="star/team/p-1").promotion
+    assert outcome is not None
+    assert policy.answered(STATUS, outcome, branch="main", closing=False).message.endswith(" stands on main")
 
 
 def test_what_an_earlier_answer_said_stays() -> None:
