@@ -133,8 +133,12 @@ def test_what_somebody_changes_on_a_child_is_put_right_and_told(
     (server, *_) = names(kubectl, "deployments", namespace, f"{OWN},star.recsys.dev/server")
     kubectl.run("scale", "deployment", server, "--replicas", "7", "-n", namespace)
     eventually(lambda: kubectl.get("deployment", server, namespace)["spec"]["replicas"] == 1, "it is put right")
-    told = [one["message"] for one in kubectl.list("events", namespace) if one["reason"] == "DriftCorrected"]
-    assert any(f"Deployment {server}: kubectl" in message and ".spec.replicas" in message for message in told)
+
+    def told() -> bool:
+        rows = [one["message"] for one in kubectl.list("events", namespace) if one["reason"] == "DriftCorrected"]
+        return any(f"Deployment {server}: kubectl" in row and ".spec.replicas" in row for row in rows)
+
+    eventually(told, "an Event says what was put right, and who had changed it")
 
 
 def test_every_commit_is_one_that_somebody_made(site: Site) -> None:
