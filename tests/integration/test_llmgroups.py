@@ -6,15 +6,15 @@ from typing import Any
 from tests.support.fakekubelet import FakeKubelet, while_asking
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, checkpoint, names, star
+from tests.support.star import DATASET, checkpoint, star
 
 COMPUTE = {"pool": "h20", "nodes": 3, "gpusPerNode": 8}
 GROUPED = {"model": {"checkpoint": "base"}, "tensorParallelSize": 8, "pipelineParallelSize": 3, "compute": COMPUTE}
 
 
 def pods(kubectl: Kubectl, namespace: str) -> dict[str, dict[str, Any]]:
-    found = names(kubectl, "pods", namespace, "star.recsys.dev/group")
-    return {name: kubectl.get("pod", name, namespace) for name in found}
+    found = kubectl.list("pods", namespace, "star.recsys.dev/group")
+    return {pod["metadata"]["name"]: pod for pod in found}
 
 
 def ready_since(pod: dict[str, Any]) -> str:

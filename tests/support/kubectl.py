@@ -95,7 +95,7 @@ def _discover(api: KubeApi) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def eventually(check: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+def eventually(check: Callable[[], bool], what: str, seconds: float = 150.0) -> None:
     """Poll until `check` holds; the deadline passing is a failure that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -53,8 +53,9 @@ def _refuse_training(teacher: TeacherRun, field: str) -> None:
 def headline(metrics: dict[str, float]) -> str:
     """Return the mean hit rate with its interval, or the best baseline's where no model was measured."""
     if "hrAvg" in metrics:
-        low, high = metrics.get("hrAvgCiLow", float("nan")), metrics.get("hrAvgCiHigh", float("nan"))
-        return f"hrAvg {metrics['hrAvg']:.3f} [{low:.3f}, {high:.3f}]"
+        ends = [metrics[name] for name in ("hrAvgCiLow", "hrAvgCiHigh") if name in metrics]
+        interval = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if len(ends) == 2 else ""
+        return f"hrAvg {metrics['hrAvg']:.3f}{interval}"
     baselines = {name: value for name, value in metrics.items() if name.endswith(".hrAvg")}
     best = max(baselines, key=lambda name: baselines[name], default=None)
     return f"{best} {baselines[best]:.3f}" if best else ""
