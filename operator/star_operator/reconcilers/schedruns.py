@@ -33,7 +33,7 @@ PIPELINE = STAR_TYPES["StarPipeline"]
 AT_ONCE = 64
 """API calls side by side: runs are on their way before the first of them has its own reconciler busy."""
 EXISTS = "AlreadyExists"
-_OBJECT = re.compile(r'Invalid value: (?:"object"|object|\{[^:]*\}): ')
+_OBJECT = re.compile(r'Invalid value: (?:(?:"object"|object|\{[^:]*\}): )?')
 """What the API server says of a rule about a whole block, besides the rule's own sentence."""
 Place = tuple[str, str]
 """Namespace and name."""
