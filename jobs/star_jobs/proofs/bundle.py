@@ -2,7 +2,7 @@
 
 What is signed is DSSE's pre-authentication encoding (secure-systems-lab/dsse, protocol.md). The bundle is the JSON form
 of `dev.sigstore.bundle.v1.Bundle` (sigstore/protobuf-specs) with a public key in place of a certificate and without an
-entry of a transparency log: `cosign verify-blob-attestation --key` takes it with `--insecure-ignore-tlog`.
+entry of a transparency log. Other readers than ours have not been tried on it, but for its parts.
 """
 
 import base64
