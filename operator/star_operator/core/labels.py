@@ -1,5 +1,8 @@
 """Labels that tie children to their resource: written by the builders, selected by whoever observes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from star_contracts.base import value_hash
 from star_contracts.names import GROUP, LABEL_KIND, LABEL_NAME
 
@@ -79,3 +82,9 @@ def label_value(text: str) -> str:
 def resource_labels(kind: str, name: str) -> dict[str, str]:
     """Return the labels that select everything made for one resource."""
     return {LABEL_KIND: kind.lower(), LABEL_NAME: label_value(name)}
+
+
+def observers(body: Mapping[str, Any]) -> set[str]:
+    """Return the other namespaces that a StarDeployment, as the API server has it, lets look at what it has served."""
+    named: str = (body["metadata"].get("annotations") or {}).get(OBSERVERS_ANNOTATION, "")
+    return {one.strip() for one in named.split(",")} - {""}

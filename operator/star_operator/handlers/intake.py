@@ -15,6 +15,7 @@ from star_operator.api.meta import Phase, Resource, Scope
 from star_operator.api.promotion import Promotion
 from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.retrainschedule import RetrainSchedule
+from star_operator.api.stardeployment import StarDeployment
 from star_operator.core.labels import (
     LABEL_GROUP,
     LABEL_PIPELINE,
@@ -24,6 +25,7 @@ from star_operator.core.labels import (
     PROBE,
     RETENTION,
     label_value,
+    observers,
 )
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.policy.holdings import PIPELINE
@@ -33,14 +35,15 @@ from star_operator.reconcilers.retention import key_of
 REGISTRY = kopf.OperatorRegistry()
 SCHEDULE = RetrainSchedule.INFO.kind
 PROMOTION, POLICY = Promotion.INFO.kind, PromotionPolicy.INFO.kind
+SERVES = StarDeployment.INFO.kind
 LOOKED_AT: dict[str, tuple[str, ...]] = {
     PROMOTION: (PROMOTION, POLICY),
     POLICY: (PROMOTION, POLICY),
     "Evaluation": (PROMOTION,),
-    "StarDeployment": (PROMOTION, POLICY),
+    SERVES: (PROMOTION, POLICY),
     PIPELINE: (POLICY,),
 }
-"""Kinds whose resources look at all of a kind in their namespace."""
+"""Kinds whose resources look at all of a kind in their namespace; at StarDeployments in those that let them, too."""
 KIND_NAMES = {kind.INFO.kind for kind in KINDS}
 
 
@@ -128,8 +131,10 @@ class Intake:
             if reference["kind"] in KIND_NAMES and BY_KIND[reference["kind"]].INFO.scope is Scope.NAMESPACED
         ]
         owners += [pipeline] if pipeline is not None and pipeline not in owners else []
+        namespaces = [key.namespace, *(observers(obj) - {key.namespace} if key.kind == SERVES else ())]
         for watching in LOOKED_AT.get(key.kind, ()):
-            owners += [one for one in self._looking[key.namespace, watching] if one != key]
+            for namespace in namespaces:
+                owners += [one for one in self._looking.get((namespace, watching), ()) if one != key]
         if key.kind != "Evaluation" or obj.get("status", {}).get("phase") != "Succeeded":
             return owners
         return [*owners, *self._looking[key.namespace, "Checkpoint"]]

@@ -200,10 +200,9 @@ def _soak(rules: PromotionPolicySpec, facts: Facts) -> Requirement:
     share = "all of the traffic" if asked.min_weight == 100 else f"{asked.min_weight}% of the traffic or more"
     how, left = f"in {where} with {share}", asked.seconds - found.seconds
     if left > 0 and found.serving:  # told so that it stays the same as long as it goes on
-        due = _next_minute(facts.now + timedelta(seconds=left))
-        text = (
-            f"{short(facts.digest)} has to serve for {_span(asked.seconds)} {how}, and will have until {timestamp(due)}"
-        )
+        due = facts.now + timedelta(seconds=left)
+        told = timestamp(_next_minute(due))
+        text = f"{short(facts.digest)} has to serve for {_span(asked.seconds)} {how}, and will have until {told}"
         return Requirement("soak", WAITING, text, ConditionReason.SOAKING, until=due)
     if left > 0:
         so_far = f"{_span(found.seconds)} of {_span(asked.seconds)}"

@@ -17,7 +17,7 @@ from star_operator.api.promotionpolicy import PromotionPolicy
 from star_operator.api.recdataset import RecDataset
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.promotion import MAX_FACTS
-from star_operator.core.labels import OBSERVERS_ANNOTATION
+from star_operator.core.labels import OBSERVERS_ANNOTATION, observers
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.guard import guarded_since
@@ -196,7 +196,7 @@ async def environment(cluster: Cluster, policy: PromotionPolicy, promotions: Seq
     title = f"StarDeployment {serves.name}" + (f" in {elsewhere}" if elsewhere != namespace else "")
     body = await cluster.get(STAR_TYPES[StarDeployment.INFO.kind], elsewhere, serves.name)
     field_ = f"spec.serves of PromotionPolicy {name} names {title}"
-    if elsewhere != namespace and not _may_observe(body, namespace):
+    if elsewhere != namespace and (body is None or namespace not in observers(body)):
         text = (
             f"{field_}, which is not there or does not let us look: its annotation {OBSERVERS_ANNOTATION} has to name"
         )
@@ -213,11 +213,6 @@ async def environment(cluster: Cluster, policy: PromotionPolicy, promotions: Seq
 
 
 NOT_OBSERVABLE = ConditionReason.NOT_OBSERVABLE
-
-
-def _may_observe(body: dict[str, Any] | None, namespace: str) -> bool:
-    named = ((body or {}).get("metadata", {}).get("annotations") or {}).get(OBSERVERS_ANNOTATION, "")
-    return namespace in [one.strip() for one in named.split(",")]
 
 
 def checkpoint_facts(found: Facts, look: Look) -> list[CheckpointFacts]:

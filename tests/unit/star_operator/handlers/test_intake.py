@@ -11,7 +11,14 @@ from star_operator.api.retrainschedule import RetrainSchedule
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.api.starpipeline import StarPipeline
-from star_operator.core.labels import LABEL_GROUP, LABEL_SCHEDULE, LABEL_SERVER, RETENTION, label_value
+from star_operator.core.labels import (
+    LABEL_GROUP,
+    LABEL_SCHEDULE,
+    LABEL_SERVER,
+    OBSERVERS_ANNOTATION,
+    RETENTION,
+    label_value,
+)
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
 from star_operator.reconcilers.retention import key_of
@@ -65,6 +72,24 @@ def test_what_promotions_wait_for_has_them_looked_at() -> None:
         queue.added.clear()
         intake.resource_event(kind, event("x", **elsewhere))
         assert {key for key in queue.added if key.name != "x"} == set()
+
+
+def test_what_serves_elsewhere_has_the_promotions_looked_at_that_it_lets_look() -> None:
+    queue = Recorder()
+    intake = Intake(queue)
+    promotion, policy = Key("Promotion", "ns", "p"), Key("PromotionPolicy", "ns", "prod")
+    intake.resource_event(Promotion, event("p"))
+    intake.resource_event(PromotionPolicy, event("prod"))
+    lets: dict[str, set[Key]] = {"ns": {promotion, policy}, "more, ns,": {promotion, policy}, "n": set(), "": set()}
+    for named, woken in lets.items():
+        queue.added.clear()
+        metadata = {"namespace": "dev", "annotations": {OBSERVERS_ANNOTATION: named}}
+        intake.resource_event(StarDeployment, event("live", metadata=metadata))
+        assert {key for key in queue.added if key.namespace == "ns"} == woken
+        assert [key for key in queue.added if key.namespace == "dev"] == [Key("StarDeployment", "dev", "live")]
+    queue.added.clear()
+    intake.resource_event(StarDeployment, event("live", metadata={"annotations": {OBSERVERS_ANNOTATION: "ns"}}))
+    assert sorted(key.name for key in queue.added) == ["live", "p", "prod"], "its own namespace is told once"
 
 
 def test_promotions_that_have_ended_or_gone_are_not_woken() -> None:

@@ -160,6 +160,12 @@ def test_a_soak_tells_until_when() -> None:
     assert one.message.endswith("until 2026-03-04T12:50:00Z")
 
 
+def test_a_soak_is_looked_at_when_it_ends_and_not_at_the_minute_that_is_told() -> None:
+    one = found(facts(spec=SOAK, environments={"dev": served(600 - 7)}))["soak"]
+    assert one.until == NOW + timedelta(minutes=50, seconds=7)
+    assert one.message.endswith("until 2026-03-04T12:51:00Z")
+
+
 def test_what_a_soak_tells_stays_the_same_while_it_goes_on() -> None:
     later = facts(spec=SOAK, environments={"dev": served(600)}, now=NOW + timedelta(seconds=37))
     assert found(later)["soak"].message == found(facts(spec=SOAK, environments={"dev": served(600)}))["soak"].message
