@@ -27,7 +27,7 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e e2e-retraining e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain promotions generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration e2e e2e-retraining e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain bench-promotion promotions generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -137,6 +137,11 @@ bench-teacher: setup ## Measure how much of the engine's throughput the teacher 
 
 bench-retrain: setup ## Count the LLM calls that a retraining of the demo after 5% new interactions does not make again
 	@$(BIN)/python -m tests.bench.bench_retrain $(ARGS)
+
+bench-promotion: NEEDS = promotion
+bench-promotion: host setup binaries ## Time promotions: to the commit, to Argo CD's sync, and all the way to prod (ARGS=...)
+	@$(STARCTL) local binaries gcc git redis-check-rdb gitea argocd kustomize
+	@$(BIN)/python -m tests.bench.bench_promotion $(ARGS)
 
 promotions: setup ## A history of 200 random promotions, conflicts, kills and merges, held against a model (ARGS=...)
 	@STAR_PROMOTIONS=$${STAR_PROMOTIONS:-200} $(BIN)/pytest -q -o timeout=3600 tests/unit/star_jobs/promote/test_history.py $(ARGS)

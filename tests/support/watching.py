@@ -1,4 +1,4 @@
-"""What happens in a cluster and in a repository, with the times at which it was seen: no polls of the API in between."""
+"""What happens in a cluster and in a repository, and when it was seen; the API is watched, not polled."""
 
 import threading
 import time
