@@ -12,9 +12,9 @@ branch's end is read from the file that Gitea keeps it in. The last line is the 
 commit_p50_s, _p90_s  a Promotion (mode Commit) is created -> the branch ends at its commit, in a repository of --files
                       files with a history of 100 commits; --rounds of them, one after the other
 commit_start_s        of that, until the Job's program begins (median)
-git_p50_s             a script of five lines with git alone, in turn with the promotions: a shallow, sparse clone
-                      without blobs, `sed`, commit, push; from its start until the branch ends at its commit
-checkout_p50_s        the same with a plain shallow clone, as most such scripts have it
+git_p50_s             the same by git alone, in turn with the promotions, as the leanest script would: a shallow,
+                      sparse clone without blobs, an edit, commit, push; from its start, nobody had to start it
+checkout_p50_s        with a plain shallow clone, as most such scripts have it
 commit_over_git       commit_p50_s / git_p50_s
 sync_p50_s, _max_s    the branch ends at a commit -> Argo CD says that the Application is Synced to it, where a webhook
                       tells of pushes: ten commits that change an annotation in dev
