@@ -1,9 +1,14 @@
-"""The operator as a process of the tests: started, killed by its recorded id, started again."""
+"""The operator as a process of the tests: started, killed by its recorded id, started again.
+
+On a busy machine it may lose its lease, and ends; as the kubelet would, it is started again then. Whatever else ends it
+fails the test.
+"""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -35,6 +40,7 @@ class OperatorProcess:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
@@ -54,21 +60,37 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
+        with self._turn:
+            process = self._launch()
+        try:
+            eventually(self.ready, f"the operator is ready; see {self.log}")
+        except BaseException:
+            process.kill()
+            raise
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
         command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
-        try:
-            eventually(self.ready, f"the operator is ready; see {self.log}")
-        except BaseException:
-            self._process.kill()
-            raise
+            begin = log.tell()
+            process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
+        self._process = process
+        threading.Thread(target=self._mind, args=(process, begin), daemon=True).start()
+        return process
+
+    def _mind(self, process: subprocess.Popen[bytes], begin: int) -> None:
+        """Start it again when it has lost its lease: it ends by itself then, and is nobody's mistake."""
+        process.wait()
+        with self._turn:
+            if self._process is process and b"lease lost" in self.log.read_bytes()[begin:]:
+                self._launch()
 
     def ready(self) -> bool:
         """Say whether it answers its readiness probe."""
-        assert self._process is not None
-        assert self._process.poll() is None, f"the operator ended: {self.log.read_text()[-3000:]}"
+        with self._turn:
+            assert self._process is not None
+            assert not self._has_failed(self._process), f"the operator ended: {self.log.read_text()[-3000:]}"
         try:
             return httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:
@@ -83,9 +105,13 @@ class OperatorProcess:
         self._end(signal.SIGTERM)
 
     def _end(self, signum: signal.Signals) -> None:
-        process, self._process = self._process, None
+        with self._turn:
+            process, self._process = self._process, None
         if process is None:
             return
-        assert process.poll() is None, f"the operator ended by itself: {self.log.read_text()[-3000:]}"
+        assert not self._has_failed(process), f"the operator ended by itself: {self.log.read_text()[-3000:]}"
         process.send_signal(signum)
         process.wait(timeout=30)
+
+    def _has_failed(self, process: subprocess.Popen[bytes]) -> bool:
+        return process.poll() is not None and b"lease lost" not in self.log.read_bytes()[-3000:]
