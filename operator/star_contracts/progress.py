@@ -19,6 +19,18 @@ MAX_METRICS = 64
 TOKEN_PATH = "/var/run/secrets/star/token"  # noqa: S105
 
 
+LATER = (429, 503)
+"""Answers of an operator that takes a report later, or of a replica of it that does not lead: another try may reach the
+one that does."""
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+def pause_seconds(retry_after: str | None) -> float:
+    """Return how long to wait before a report is sent once more (RFC 9110, Retry-After in seconds)."""
+    text = retry_after or ""
+    return min(LONGEST_PAUSE_SECONDS, float(text)) if text.isascii() and text.isdigit() else 1.0
+
+
 ShortText = Annotated[str, Field(max_length=253)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 MetricName = Annotated[str, Field(min_length=1, max_length=63)]

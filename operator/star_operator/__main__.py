@@ -13,7 +13,9 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, required=True, help="settings file (the chart's ConfigMap)")
     parser.add_argument("--kubeconfig", help="kubeconfig; the pod's service account when left out")
     parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", "star-system"), help="of the Lease")
+    parser.add_argument("--lease", default="star-operator", help="name of the Lease: the release's")
     parser.add_argument("--health-port", type=int, default=8080)
     parser.add_argument("--progress-port", type=int, default=8081)
     arguments = parser.parse_args()
@@ -54,43 +57,70 @@ def main() -> None:
     sys.exit(asyncio.run(_run(arguments, settings)))
 
 
+@dataclass
+class Replica:
+    """What a replica's ports speak of. It has a context, with all that it is told, only while it leads."""
+
+    lease: LeaderLease
+    context: Context | None = None
+    app: App | None = None
+
+    def trouble(self) -> str | None:
+        """Say what a restart would mend."""
+        return self.app.trouble() if self.app is not None else None
+
+    def unready(self) -> str | None:
+        """Say what it does not do yet. Who stands by is ready to lead."""
+        return None if self.app is None or self.app.synced.is_set() else "the first listing is not done"
+
+    def listening(self) -> Context | None:
+        """Return where reports are kept; None while another replica leads."""
+        return self.context if self.lease.is_held() else None
+
+
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = arguments.kubeconfig
     cluster = await Cluster.connect(arguments.kubeconfig)
-    queue = WorkQueue(time.monotonic)
-    intake = Intake(queue)
-    context = Context(cluster, settings, queue)
-    app = App(context, intake)
-    lease = LeaderLease(cluster, arguments.namespace, "star-operator", f"{socket.gethostname()}-{os.getpid()}")
+    replica = Replica(LeaderLease(cluster, arguments.namespace, arguments.lease, _identity()))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-
-    def unready() -> str | None:
-        return None if app.synced.is_set() or not lease.is_held() else "the first listing is not done"
-
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
-        await _serve(stack, health_app(app.trouble, unready), arguments.health_port)
-        await _serve(stack, progress_app(context, TokenReviewer(cluster)), arguments.progress_port)
-        if not await _or_stop(lease.acquire(), stop):
+        await _serve(stack, health_app(replica.trouble, replica.unready), arguments.health_port)
+        await _serve(stack, progress_app(replica.listening, TokenReviewer(cluster)), arguments.progress_port)
+        if not await _or_stop(replica.lease.acquire(), stop):
             return 0
         LEADER.set(1)
-        stack.push_async_callback(lease.give_up)
-        register_handlers()
-        parts = [
-            asyncio.create_task(work) for work in (lease.keep(stop.set), app.run(), keep_watching(intake), stop.wait())
-        ]
-        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        *_, stopped = parts
-        broken = [part for part in parts if part.done() and part is not stopped]
-        for part in broken:
-            log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
-        for part in parts:
-            part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
-        return 1 if broken else 0
+        stack.push_async_callback(replica.lease.give_up)
+        return await _lead(replica, cluster, settings, stop)
+
+
+async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: asyncio.Event) -> int:
+    """Watch and work until told to stop, or until the lease or any part of this process is lost."""
+    queue = WorkQueue(time.monotonic)
+    intake = Intake(queue)
+    replica.context = Context(cluster.fenced(replica.lease.seconds_left), settings, queue)
+    replica.app = App(replica.context, intake)
+    register_handlers()
+    works = (replica.lease.keep(), replica.app.run(), keep_watching(intake), stop.wait())
+    parts: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    LEADER.set(0)
+    *_, stopped = parts
+    broken = [part for part in parts if part.done() and part is not stopped]
+    for part in broken:
+        log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
+    for part in parts:
+        part.cancel()
+    await asyncio.gather(*parts, return_exceptions=True)
+    return 1 if broken else 0
+
+
+def _identity() -> str:
+    """Return a name that no other replica has: a pod's, or one of this process alone."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 async def _serve(stack: contextlib.AsyncExitStack, application: web.Application, port: int) -> None:

@@ -25,8 +25,13 @@ MAX_REPORT_BYTES = 16_384
 STATUS_INTERVAL_SECONDS = 3.0
 """A resource's status follows its reports no faster than this."""
 
+STANDBY_SECONDS = 1
+"""After so long a client may have another replica."""
+
 Check = Callable[[], str | None]
 """Returns what is wrong, or None."""
+Listening = Callable[[], Context | None]
+"""Returns where reports are kept; None in a replica that stands by."""
 
 
 def health_app(alive: Check, ready: Check) -> web.Application:
@@ -53,22 +58,40 @@ def health_app(alive: Check, ready: Check) -> web.Application:
     return app
 
 
-def progress_app(context: Context, reviewer: TokenReviewer) -> web.Application:
-    """Return the application that takes reports: progress of job pods, and online figures of gateways."""
+def progress_app(listening: Listening, reviewer: TokenReviewer) -> web.Application:
+    """Return the application that takes reports: progress of job pods, and online figures of gateways.
+
+    Only who leads keeps them. Each answer ends its connection, so that the next report may reach another replica.
+    """
 
     async def progress(request: web.Request) -> web.Response:
+        context = listening()
+        if context is None:
+            return _standing_by()
         result, response = await _take(request, reviewer, ProgressReport, partial(_progress, context))
         PROGRESS_REPORTS.labels(result).inc()
         return response
 
     async def online(request: web.Request) -> web.Response:
+        context = listening()
+        if context is None:
+            return _standing_by()
         result, response = await _take(request, reviewer, OnlineReport, partial(_online, context))
         ONLINE_REPORTS.labels(result).inc()
         return response
 
+    async def end_connection(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Connection"] = "close"
+
     app = web.Application(client_max_size=MAX_REPORT_BYTES)
+    app.on_response_prepare.append(end_connection)
     app.add_routes([web.post(PROGRESS_PATH, progress), web.post(ONLINE_PATH, online)])
     return app
+
+
+def _standing_by() -> web.Response:
+    headers = {"Retry-After": str(STANDBY_SECONDS)}
+    return web.Response(status=503, text="this replica stands by; send the report once more\n", headers=headers)
 
 
 def _progress(context: Context, report: ProgressReport) -> None:

@@ -113,6 +113,16 @@ def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
     assert not may(installed, f"update {lease}:star-operator", "kube-system")
 
 
+def test_a_release_of_another_name_has_a_lease_of_that_name() -> None:
+    """Two releases in one namespace, each for namespaces of its own, both lead."""
+    objects = render("--set", "fullnameOverride=second")
+    [deployment] = [obj for obj in objects if obj["kind"] == "Deployment"]
+    assert "--lease=second" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    roles = [obj for obj in objects if obj["kind"] == "Role"]
+    named = [rule["resourceNames"] for role in roles for rule in role["rules"] if "resourceNames" in rule]
+    assert named == [["second"]]
+
+
 @pytest.mark.parametrize(
     "action",
     [

@@ -58,12 +58,12 @@ class OperatorProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
+    def start(self, *, leading: bool = True) -> None:
+        """Start it, and wait until it is ready; and until it leads, where it is not to stand by."""
         with self._turn:
             process = self._launch()
         try:
-            eventually(self.ready, f"the operator is ready; see {self.log}")
+            eventually(lambda: self.ready() and (self.leads() or not leading), f"the operator is ready; see {self.log}")
         except BaseException:
             process.kill()
             raise
@@ -95,6 +95,10 @@ class OperatorProcess:
             return httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
+
+    def leads(self) -> bool:
+        """Say whether it acts."""
+        return "star_leader 1.0" in httpx.get(f"http://127.0.0.1:{self.health_port}/metrics", timeout=10).text
 
     def kill(self) -> None:
         """Kill it without a chance to clean up."""

@@ -5,9 +5,10 @@ Errors of the API become the operator's own, with the server's sentence: 404 is 
 `InvalidSpec`. (API concepts: kubernetes.io/docs/reference/using-api.)
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import aiohttp
@@ -24,8 +25,9 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
+TIMEOUT_SECONDS = 60
 
-
+NOT_LEADING = "NotLeading"
 NO_WEBHOOK = "failed calling webhook"
 _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
@@ -34,10 +36,15 @@ _MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
 class Cluster:
-    """A connection to one API server."""
+    """A connection to one API server.
 
-    def __init__(self, api: client.ApiClient) -> None:
+    With `seconds_left`, writes are fenced: none is sent when it returns 0 or less, and one that is on its way then is
+    given up. Reads are not.
+    """
+
+    def __init__(self, api: client.ApiClient, seconds_left: Callable[[], float] | None = None) -> None:
         self._api = api
+        self._seconds_left = seconds_left
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> "Cluster":
@@ -47,6 +54,10 @@ class Cluster:
         else:
             await config.load_config()
         return cls(client.ApiClient())
+
+    def fenced(self, seconds_left: Callable[[], float]) -> "Cluster":
+        """Return the same connection for a leader, who may write for so many seconds from now."""
+        return Cluster(self._api, seconds_left)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -151,17 +162,39 @@ class Cluster:
             request = await self._api.param_serialize(
                 method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            response = await self._api.call_api(*request, _request_timeout=60)
-            data = await response.read()
+            sending = self._send(*request)
+            status, data = await (sending if method == "GET" else self._within_the_lease(sending, method, path))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retryable(
                 "ApiServerUnreachable", f"the API server did not answer {method} {path}: {error}"
             ) from error
         except ApiException as error:
             raise _refusal(error.status or 0, str(error.body or error.reason), method, path) from error
-        if not 200 <= response.status <= 299:
-            raise _refusal(response.status, data.decode(errors="replace"), method, path)
+        if not 200 <= status <= 299:
+            raise _refusal(status, data.decode(errors="replace"), method, path)
         return cast(KubeObject, json.loads(data))
+
+    async def _send(self, *request: Any) -> tuple[int, bytes]:
+        response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+        return response.status, await response.read()
+
+    async def _within_the_lease(
+        self, sending: Coroutine[Any, Any, tuple[int, bytes]], method: str, path: str
+    ) -> tuple[int, bytes]:
+        """Send a write, as long as this replica leads: the lease may be renewed, or not, while it is on its way."""
+        if self._seconds_left is None:
+            return await sending
+        task = asyncio.ensure_future(sending)
+        try:
+            while not task.done():
+                left = self._seconds_left()
+                if left <= 0:
+                    raise Retryable(NOT_LEADING, f"{method} {path} is left to the replica that leads now")
+                await asyncio.wait({task}, timeout=left)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 class NotFound(StarError):

@@ -55,7 +55,8 @@ class Endpoint:
     def __init__(self) -> None:
         self.cluster = Reviewed()
         self.context = Context(self.cluster, operator_settings(), WorkQueue(time.monotonic))
-        app = progress_app(self.context, TokenReviewer(self.cluster))
+        self.leads = True
+        app = progress_app(lambda: self.context if self.leads else None, TokenReviewer(self.cluster))
         self.http: TestClient[Any, Any] = TestClient(TestServer(app))
 
     async def post(self, content: bytes | object, headers: dict[str, str] | None = None) -> tuple[int, str]:
@@ -156,6 +157,17 @@ async def test_an_api_server_that_is_away_is_said_with_when_to_come_back(endpoin
     endpoint.cluster.away = True
     async with endpoint.http.post(PROGRESS_PATH, json=REPORT, headers=TOKEN) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
+
+
+@pytest.mark.parametrize("path", [PROGRESS_PATH, ONLINE_PATH])
+async def test_a_replica_that_stands_by_keeps_nothing_and_lets_another_be_found(endpoint: Endpoint, path: str) -> None:
+    endpoint.leads = False
+    async with endpoint.http.post(path, json=REPORT, headers=TOKEN) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert response.headers["Connection"] == "close"
+    assert endpoint.kept() == ()
+    endpoint.leads = True
+    assert (await endpoint.post(REPORT))[0] == 202
 
 
 async def test_other_methods_and_paths_are_refused(endpoint: Endpoint) -> None:
