@@ -25,6 +25,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from star_operator.app import App
+from star_operator.connections import GuardedSite
 from star_operator.core.queue import WorkQueue
 from star_operator.core.settings import Settings
 from star_operator.handlers.intake import Intake
@@ -33,7 +34,7 @@ from star_operator.kube.lease import LeaderLease
 from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
-from star_operator.server import health_app, progress_app
+from star_operator.server import Door, health_app, progress_app
 from star_operator.watches import keep_watching, register_handlers
 
 log = structlog.get_logger("star_operator")
@@ -89,7 +90,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
         await _serve(stack, health_app(replica.trouble, replica.unready), arguments.health_port)
-        await _serve(stack, progress_app(replica.listening, TokenReviewer(cluster)), arguments.progress_port)
+        await _serve(stack, progress_app(replica.listening, Door(TokenReviewer(cluster))), arguments.progress_port)
         if not await _or_stop(replica.lease.acquire(), stop):
             return 0
         LEADER.set(1)
@@ -127,7 +128,7 @@ async def _serve(stack: contextlib.AsyncExitStack, application: web.Application,
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, port=port).start()
+    await GuardedSite(runner, port).start()
 
 
 async def _or_stop(waited: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -83,9 +83,11 @@ def test_a_report_without_the_right_to_send_it_is_refused(
 
     good = {"Authorization": f"Bearer {token(kubectl, namespace, TOKEN_AUDIENCE)}"}
     assert answer({}) == 401
-    assert answer({"Authorization": "Bearer nonsense"}) == 403
+    assert answer({"Authorization": "Bearer nonsense"}) == 401
     other_audience = token(kubectl, namespace, "https://kubernetes.default.svc")
-    assert answer({"Authorization": f"Bearer {other_audience}"}) == 403
+    assert answer({"Authorization": f"Bearer {other_audience}"}) == 401
+    forged = good["Authorization"][:-4] + "AAAA"
+    assert answer({"Authorization": forged}) == 401
     other_namespace = token(kubectl, "default", TOKEN_AUDIENCE)
     assert answer({"Authorization": f"Bearer {other_namespace}"}) == 403
     assert answer(good, json.dumps({"done": -1})) == 400

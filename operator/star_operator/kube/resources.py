@@ -1,9 +1,15 @@
 """Where each kind lives in the API: path segments by (apiVersion, kind)."""
 
+import re
 from dataclasses import dataclass
 
 from star_operator.api.kinds import KINDS
 from star_operator.api.meta import API_VERSION
+from star_operator.core.errors import InvalidSpec
+from star_operator.core.reasons import ConditionReason
+
+_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,253}")
+"""A name in a path: no slash, no query, no dots alone (apimachinery, `IsValidPathSegmentName`)."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,13 @@ class ResourceType:
     plural: str
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """Return the URL path of the collection, the object, or its subresource."""
+        """Return the URL path of the collection, the object, or its subresource.
+
+        Raises InvalidSpec for a name that would be something else in a path: `..` would lead into another namespace.
+        """
+        for part in (namespace, name):
+            if part and not _SEGMENT.fullmatch(part):
+                raise InvalidSpec(ConditionReason.INVALID_REFERENCE, f"{part[:80]!r} is no name of a {self.kind}")
         root = "/api/" if "/" not in self.api_version else "/apis/"
         path = f"{root}{self.api_version}"
         if namespace:
