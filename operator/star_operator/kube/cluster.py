@@ -1,8 +1,15 @@
 """The cluster as the operator sees it: get, list, server-side apply, delete, each as one call on JSON objects.
 
-Errors of the API become the operator's own, with the server's sentence: 404 is None, 409 and the transient ones are
-`Retryable`, what others forbid (403, a webhook that does not answer) `Refused`, 422 and other faults of the object
-`InvalidSpec`. (API concepts: kubernetes.io/docs/reference/using-api.)
+Errors of the API become the operator's own, with the server's sentence (kubernetes.io/docs/reference/using-api):
+
+| answer | error | whose to mend |
+|---|---|---|
+| 404 | none: there is no such object | |
+| 401, 408, 409, 410, 429, 5xx, no answer | `Retryable` | nobody's: it passes. The token of the next try is read anew |
+| 403 of a ResourceQuota | `Refused`, QuotaExceeded | the namespace's: it passes when the quota is raised |
+| 403 of the authorizer | `Refused`, RightMissing | the platform's: which verb, which resource, where |
+| other 403, a webhook that is away | `Refused` | a policy's |
+| 422, 400, and all else | `InvalidSpec` | the resource's: the same object would be refused again |
 """
 
 import asyncio
@@ -32,6 +39,13 @@ NO_WEBHOOK = "failed calling webhook"
 _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
 
+_QUOTA = re.compile(r"(exceeded|failed|insufficient) quota\b|status unknown for quota")
+"""What the admission plugin ResourceQuota says (apiserver, plugin/resourcequota)."""
+_RIGHT = re.compile(
+    r'User "[^"]*" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+"""What the authorizer says (apiserver, endpoints/handlers/responsewriters `forbiddenMessage`)."""
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
@@ -211,12 +225,24 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
     if status == 404:
         return NotFound("NotFound", message)
     if status == 403 or NO_WEBHOOK in message:
-        return Refused(ConditionReason.REFUSED, _OWN_PORT.sub(r"\1->", message))
+        return _refused(_OWN_PORT.sub(r"\1->", message))
     if status == 409 and (taken := _taken(details, message)) is not None:
         return taken
     if status in TRANSIENT:
         return Retryable(reason, message)
     return InvalidSpec(ConditionReason.INVALID_OBJECT, message)
+
+
+def _refused(message: str) -> Refused:
+    if _QUOTA.search(message):
+        return Refused(ConditionReason.QUOTA_EXCEEDED, message)
+    if (right := _RIGHT.search(message)) is None:
+        return Refused(ConditionReason.REFUSED, message)
+    group, namespace = right["group"] or "core", right["namespace"]
+    where = f"in namespace {namespace}" if namespace else "in the whole cluster"
+    what = f"the operator has no right to {right['verb']} {right['resource']} (API group {group}) {where}"
+    remedy = "the platform team gives it the roles of the chart of this version; it is tried again by itself"
+    return Refused(ConditionReason.RIGHT_MISSING, f"{what}: {remedy} ({message})")
 
 
 def _taken(details: dict[str, Any], message: str) -> Taken | None:

@@ -96,7 +96,7 @@ class RunReconciler(Generic[ResourceT]):
         try:
             status = await self._advance(resource, at)
         except Refused as refused:
-            status = state.told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = state.told(resource.status, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._context.cluster, body, status, at.now)
             raise
         await write_status(self._context.cluster, body, status, at.now)
