@@ -1,7 +1,7 @@
 """The operator's process: `star-operator --settings /etc/star-operator/settings.yaml`.
 
-It leads (by a Lease) or waits to lead; while it leads, kopf watches, workers reconcile, and the process ends - to be
-restarted by the kubelet - when it loses its lease or any of its parts.
+It leads (by a Lease) or waits to lead. While it leads, kopf watches and workers reconcile. When it loses the lease it
+waits to lead again; when it loses any of its parts it ends, to be restarted by the kubelet.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
 from star_operator.server import Door, health_app, progress_app
-from star_operator.watches import keep_watching, register_handlers
+from star_operator.watches import keep_watching, register_handlers, watch_with_kopf
 
 log = structlog.get_logger("star_operator")
 
@@ -82,7 +83,7 @@ class Replica:
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = arguments.kubeconfig
-    cluster = await Cluster.connect(arguments.kubeconfig)
+    cluster = await Cluster.connect(arguments.kubeconfig, settings.watch_namespaces)
     replica = Replica(LeaderLease(cluster, arguments.namespace, arguments.lease, _identity()))
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -91,32 +92,38 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         stack.push_async_callback(cluster.close)
         await _serve(stack, health_app(replica.trouble, replica.unready), arguments.health_port)
         await _serve(stack, progress_app(replica.listening, Door(TokenReviewer(cluster))), arguments.progress_port)
-        if not await _or_stop(replica.lease.acquire(), stop):
-            return 0
-        LEADER.set(1)
         stack.push_async_callback(replica.lease.give_up)
-        return await _lead(replica, cluster, settings, stop)
+        register_handlers()
+        while await _or_stop(replica.lease.acquire(), stop):
+            if (broken := await _lead(replica, cluster, settings, stop)) or stop.is_set():
+                return 1 if broken else 0
+        return 0
 
 
-async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: asyncio.Event) -> int:
-    """Watch and work until told to stop, or until the lease or any part of this process is lost."""
+async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: asyncio.Event) -> bool:
+    """Watch and work until told to stop, or until the lease is lost. Returns whether a part of this ended by itself.
+
+    Nothing of it outlives the term: whoever leads again begins with an empty memory, and lists everything.
+    """
     queue = WorkQueue(time.monotonic)
     intake = Intake(queue)
     replica.context = Context(cluster.fenced(replica.lease.seconds_left), settings, queue)
     replica.app = App(replica.context, intake)
-    register_handlers()
-    works = (replica.lease.keep(), replica.app.run(), keep_watching(intake), stop.wait())
-    parts: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in works]
+    watch = partial(watch_with_kopf, namespaces=settings.watch_namespaces)
+    LEADER.set(1)
+    kept, stopped = asyncio.create_task(replica.lease.keep()), asyncio.create_task(stop.wait())
+    works = [asyncio.create_task(replica.app.run()), asyncio.create_task(keep_watching(intake, watch))]
+    parts: list[asyncio.Task[Any]] = [kept, stopped, *works]
     await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     LEADER.set(0)
-    *_, stopped = parts
-    broken = [part for part in parts if part.done() and part is not stopped]
+    broken = [part for part in works if part.done()]
     for part in broken:
         log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
     for part in parts:
         part.cancel()
     await asyncio.gather(*parts, return_exceptions=True)
-    return 1 if broken else 0
+    replica.context = replica.app = None
+    return bool(broken)
 
 
 def _identity() -> str:

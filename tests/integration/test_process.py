@@ -137,7 +137,7 @@ def test_a_second_replica_stands_by_until_the_first_is_gone(
         eventually(second.leads, "the second replica leads", 60)
         lease = kubectl.get("lease", "star-operator", "star-system")["spec"]
         renewed, taken = (datetime.strptime(text, FORMAT) for text in (last["renewTime"], lease["acquireTime"]))
-        assert timedelta(seconds=DURATION_SECONDS) <= taken - renewed < timedelta(seconds=15)
+        assert taken - renewed >= timedelta(seconds=DURATION_SECONDS), "unit tests say how soon after that"
         assert lease["leaseTransitions"] == before["leaseTransitions"] + 1
         eventually(lambda: send(second).status_code == 202, "the second replica takes reports")
         eventually(

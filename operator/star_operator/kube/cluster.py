@@ -26,7 +26,7 @@ from star_contracts.names import FIELD_MANAGER
 from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Taken
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
-from star_operator.kube.resources import BY_GVK, POD, ResourceType
+from star_operator.kube.resources import BY_GVK, NAMESPACE, POD, ResourceType
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -53,25 +53,31 @@ class Cluster:
     """A connection to one API server.
 
     With `seconds_left`, writes are fenced: none is sent when it returns 0 or less, and one that is on its way then is
-    given up. Reads are not.
+    given up. Reads are not. With `namespaces`, nothing of others is listed: there may be no right to.
     """
 
-    def __init__(self, api: client.ApiClient, seconds_left: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        seconds_left: Callable[[], float] | None = None,
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
         self._api = api
         self._seconds_left = seconds_left
+        self._namespaces = namespaces
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None) -> "Cluster":
+    async def connect(cls, kubeconfig: str | None = None, namespaces: tuple[str, ...] = ()) -> "Cluster":
         """Connect by the given kubeconfig, else by the pod's service account, else by the user's kubeconfig."""
         if kubeconfig is not None:
             await config.load_kube_config(config_file=kubeconfig)
         else:
             await config.load_config()
-        return cls(client.ApiClient())
+        return cls(client.ApiClient(), namespaces=namespaces)
 
     def fenced(self, seconds_left: Callable[[], float]) -> "Cluster":
         """Return the same connection for a leader, who may write for so many seconds from now."""
-        return Cluster(self._api, seconds_left)
+        return Cluster(self._api, seconds_left, self._namespaces)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,7 +97,25 @@ class Cluster:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[KubeObject]:
-        """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None."""
+        """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None.
+
+        All are those that this operator looks after. Of Namespaces, too, only they are returned.
+        """
+        if namespace is None and self._namespaces and rtype.namespaced:
+            parts = [await self._list(rtype, one, labels, fields) for one in self._namespaces]
+            return [item for part in parts for item in part]
+        items = await self._list(rtype, namespace, labels, fields)
+        if rtype is NAMESPACE and self._namespaces:
+            return [item for item in items if item["metadata"]["name"] in self._namespaces]
+        return items
+
+    async def _list(
+        self,
+        rtype: ResourceType,
+        namespace: str | None,
+        labels: Mapping[str, str] | None,
+        fields: Mapping[str, str] | None,
+    ) -> list[KubeObject]:
         selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
         items: list[KubeObject] = []
         token = ""

@@ -26,12 +26,12 @@ from star_operator.kube.resources import LEASE
 
 log = structlog.get_logger(__name__)
 
-DURATION_SECONDS = 10
+DURATION_SECONDS = 12
 """A Lease that has not changed for so long is free."""
-RENEW_DEADLINE_SECONDS = 7.0
+RENEW_DEADLINE_SECONDS = 9.0
 """Who could not renew for so long acts no more."""
 RETRY_SECONDS = 2.0
-"""The Lease is renewed, or looked at, so often: the next replica leads at the latest 12 s after the last renewal, and
+"""The Lease is renewed, or looked at, so often: the next replica leads at the latest 14 s after the last renewal, and
 the time of a few API calls."""
 FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 

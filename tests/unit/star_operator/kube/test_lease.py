@@ -123,7 +123,7 @@ async def test_a_replica_that_ends_well_lets_the_next_one_lead_at_its_next_look(
 async def test_clocks_that_differ_decide_nothing(time: Time, off: timedelta) -> None:
     """The holder's clock is hours off: its lease is neither taken while it renews, nor kept for hours when it died."""
     api = Api()
-    spec: dict[str, Any] = {"holderIdentity": "far", "leaseDurationSeconds": 10}
+    spec: dict[str, Any] = {"holderIdentity": "far", "leaseDurationSeconds": DURATION_SECONDS}
     meta = {"namespace": "home", "name": "ours"}
     api.add({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec})
     waiting = asyncio.ensure_future(replica(api, time, "b").acquire())
@@ -146,6 +146,12 @@ async def test_one_who_cannot_renew_stops_before_another_may_lead(time: Time) ->
     assert leading.done()
     assert first.seconds_left() <= 0
     assert RENEW_DEADLINE_SECONDS + RETRY_SECONDS < DURATION_SECONDS
+    again = asyncio.ensure_future(first.acquire())
+    await time.pass_by(30)
+    assert not again.done()
+    api.away = False
+    await time.pass_by(RETRY_SECONDS)
+    assert first.is_held(), "nobody has taken it meanwhile"
 
 
 async def test_an_api_server_that_does_not_answer_holds_up_nobody(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
