@@ -35,14 +35,23 @@ def settings_without_images(progress_port: int, hub: str) -> Settings:
 class OperatorProcess:
     """One operator over a kubeconfig; its log is in `folder`."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, hub: str = "http://127.0.0.1:1") -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        hub: str = "http://127.0.0.1:1",
+        *,
+        lease: str = "star-operator",
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
+        self._lease = lease
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
-        values = settings_without_images(self.progress_port, hub)
+        values = settings_without_images(self.progress_port, hub).model_copy(update={"watch_namespaces": namespaces})
         self.settings.write_text(yaml.safe_dump(values.to_json_dict()))
 
     @property
@@ -68,6 +77,7 @@ class OperatorProcess:
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
         command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
+        command += ["--lease", self._lease]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
             return subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
