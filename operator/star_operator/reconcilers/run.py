@@ -19,6 +19,7 @@ from star_operator.builders.lookup import look_up, look_up_name, looked_for
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
+from star_operator.core.objects import KubeObject
 from star_operator.core.progress import Place
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
@@ -37,6 +38,7 @@ from star_operator.policy.trouble import explain_run, explain_server, secret_use
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.parse import parse_or_tell
+from star_operator.reconcilers.pinning import pinned_inputs, recalled_inputs
 from star_operator.reconcilers.write import write_status
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
@@ -44,8 +46,10 @@ SIDE_CAR_GRACE_SECONDS = 30
 """Time for a container that somebody added to end, once `main` has."""
 
 
-async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
+async def _nothing(cluster: Cluster, resource: Any, status: Any) -> Status:
     """Bring nothing about: the artifact in status is all there is."""
+    found: Status = status
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class RunKind(Generic[ResourceT]):
     plan: Callable[[str, ResourceT, Inputs, dict[str, ArtifactRef], Settings], Step]
     inputs: Callable[[Cluster, ResourceT], Awaitable[Inputs]]
     headline: Callable[[dict[str, float]], str]
-    succeeded: Callable[[Cluster, ResourceT, Status], Awaitable[None]] = _nothing
-    """Idempotent; runs before the success is written, so that a crash in between repeats it."""
+    succeeded: Callable[[Cluster, ResourceT, Any], Awaitable[Status]] = _nothing
+    """Idempotent; runs before the success is written, so that a crash in between repeats it. Returns the status with
+    what it has brought about."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,15 @@ class Pass(Generic[ResourceT]):
     """What one pass looks at."""
 
     resource: ResourceT
+    body: KubeObject
+    """The resource as it was read, or written last."""
     owner: Owner
     at: state.Moment
     step: str
     plan: Step | None
     view: RunView
+    inputs: Inputs
+    """What it works on; nothing while that is not there."""
 
 
 class RunReconciler(Generic[ResourceT]):
@@ -94,9 +103,10 @@ class RunReconciler(Generic[ResourceT]):
             await self._after(resource)
             return
         try:
-            status = await self._advance(resource, at)
+            status = await self._advance(resource, body, at)
         except Refused as refused:
-            status = state.told(resource.status, at, Phase.WAITING, refused.reason, refused.message)
+            pinned_by_now = self._kind.model.parse_status(body)
+            status = state.told(pinned_by_now, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._context.cluster, body, status, at.now)
             raise
         await write_status(self._context.cluster, body, status, at.now)
@@ -106,7 +116,7 @@ class RunReconciler(Generic[ResourceT]):
             self._context.progress.forget(Place(resource.kind, meta.namespace, meta.name, meta.uid))
             self._context.wake_waiting(key.namespace)
 
-    async def _advance(self, resource: ResourceT, at: state.Moment) -> Status:
+    async def _advance(self, resource: ResourceT, body: KubeObject, at: state.Moment) -> Status:
         remembered: Status = resource.status
         status = state.started(remembered, at)
         name = state.current_step(status, self._kind.steps)
@@ -116,8 +126,10 @@ class RunReconciler(Generic[ResourceT]):
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
         view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
         await self._end(meta.namespace, [job for job in view.jobs if state.is_done(status, job.step)])
+        inputs = recalled_inputs(status)
         try:
-            inputs = await self._kind.inputs(self._context.cluster, resource)
+            if inputs is None:
+                inputs = await self._kind.inputs(self._context.cluster, resource)
             begun = bool(view.jobs or status.steps) and not status.models
             commits = await pinned(inputs, status.models, resource.spec, self._context.settings, begun=begun)
             if commits != status.models:  # written down before anything is made of it: a later look may find another
@@ -136,12 +148,12 @@ class RunReconciler(Generic[ResourceT]):
                 name = look_up_name(name)
             if view.job(status.attempt, name) is None:
                 return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
-            plan = None
+            plan, inputs = None, inputs or Inputs()
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
         try:
             await let_go(self._context.cluster, meta.namespace, view)
-            seen = Pass(resource, owner, at, name, plan, view)
+            seen = Pass(resource, body, owner, at, name, plan, view, inputs)
             decision = policy.decide(resource.spec, await self._view_step(seen, status))
             return await self._act(decision, seen, status)
         except Waiting as waiting:
@@ -199,8 +211,14 @@ class RunReconciler(Generic[ResourceT]):
                 reported = self._context.progress.of(place, status.attempt, seen.step)
                 return state.told(state.with_progress(status, seen.step, reported), at, phase, reason, message)
             case policy.Start():
+                await self._require(seen, status.attempt, run)
+                status = status.model_copy(update={"inputs": status.inputs or pinned_inputs(seen.inputs)})
+                text = f"step {seen.step} is starting"
+                status = state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, text)
+                if status.inputs:  # written down before anything is made of them: a later look may find others
+                    await write_status(self._context.cluster, seen.body, status, at.now)
                 await self._start(seen, status.attempt, run)
-                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {seen.step} is starting")
+                return status
             case policy.SetSuspended(suspended):
                 await self._suspend(seen, status.attempt, suspended)
                 text = "spec.suspend is " + str(suspended).lower()
@@ -230,7 +248,8 @@ class RunReconciler(Generic[ResourceT]):
             case policy.Fail(reason, message):
                 return _failed(status, at, reason, message)
 
-    async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+    async def _require(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+        """Raise Waiting or InvalidSpec unless the step can be started."""
         assert seen.plan is not None
         await require_living(self._context.cluster, seen.owner.namespace)
         secret = self._context.settings.store.secret_name
@@ -239,6 +258,9 @@ class RunReconciler(Generic[ResourceT]):
             server_objects(seen.owner.namespace, plan, [], self._context.settings)
         if seen.plan.looks_for is not None:  # and so is a step that cannot, before anybody looks for what it made
             step_job(seen.owner, seen.plan.looks_for, attempt, self._context.settings, run)
+
+    async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+        assert seen.plan is not None
         for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
             await self._context.cluster.apply(obj)
 
@@ -274,11 +296,14 @@ class RunReconciler(Generic[ResourceT]):
         done = state.run_done(status, at)
         done = done.model_copy(update={"headline": self._kind.headline(done.metrics)})
         try:
-            await self._kind.succeeded(self._context.cluster, resource, done)
+            done = await self._kind.succeeded(self._context.cluster, resource, done)
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
         reused = all(step.reused for step in done.steps)
         text = "artifact of equal work reused" if reused else "artifact stored"
+        record: str = getattr(done, "checkpoint", "")
+        if record not in ("", resource.metadata.name):
+            text = f"{text}; it is Checkpoint {record}, as Checkpoint {resource.metadata.name} records another model"
         return state.told(done, at, Phase.SUCCEEDED, ConditionReason.SUCCEEDED, text)
 
     def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: AnyReason, message: str) -> Status:

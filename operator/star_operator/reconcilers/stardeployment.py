@@ -45,7 +45,7 @@ from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.children import apply_child, end_measuring
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
-from star_operator.reconcilers.inputs import dataset_and_signals, model_source
+from star_operator.reconcilers.inputs import dataset_and_signals, model_input
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.verification import verification
 from star_operator.reconcilers.write import write_status
@@ -148,10 +148,10 @@ class StarDeploymentReconciler:
 
     async def _advance(self, resource: StarDeployment, body: KubeObject, at: Moment) -> StarDeploymentStatus:
         namespace, spec = resource.metadata.namespace, resource.spec
-        artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
-        source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
-        wanted = revision_of(resource, source)
-        gate = await self._gate(resource, wanted, Inputs(artifacts))
+        inputs = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
+        source = await model_input(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
+        wanted = revision_of(resource, source.models["model"])
+        gate = await self._gate(resource, wanted, inputs)
         await end_measuring(self._cluster, resource, wanted.artifact.digest)
         revisions = await self._revisions(resource, wanted, gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
@@ -159,7 +159,7 @@ class StarDeploymentReconciler:
         idle = await self._is_idle(resource, revisions)
         gateways: list[KubeObject] = []
         if revisions:
-            objects = serving_objects(resource, revisions, Inputs(artifacts), self._context.settings, hold=idle)
+            objects = serving_objects(resource, revisions, inputs, self._context.settings, hold=idle)
             for obj in objects:
                 await apply_child(self._cluster, body, obj, at.now)
             gateways = await self._clear(resource, objects)

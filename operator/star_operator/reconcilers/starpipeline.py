@@ -176,11 +176,12 @@ class StarPipelineReconciler:
         """Delete a row's resource, and the Checkpoint that it made where nothing serves that."""
         cluster, namespace = self._cluster, pipeline.metadata.namespace
         if row.stage in TRAINING and not pipeline.spec.cancel:
-            body = await cluster.get(STAR_TYPES["Checkpoint"], namespace, row.name)
+            record = (seen.model.checkpoint if seen.model is not None else None) or row.name
+            body = await cluster.get(STAR_TYPES["Checkpoint"], namespace, record)
             if body is not None and body["spec"].get("lineage", {}).get("producerUid") == seen.uid:
                 users = await cluster.list_objects(STAR_TYPES[DEPLOYMENT], namespace)
-                if not any(user["spec"]["checkpoint"].get("checkpoint") == row.name for user in users):
-                    await cluster.delete(STAR_TYPES["Checkpoint"], namespace, row.name, uid=body["metadata"]["uid"])
+                if not any(user["spec"]["checkpoint"].get("checkpoint") == record for user in users):
+                    await cluster.delete(STAR_TYPES["Checkpoint"], namespace, record, uid=body["metadata"]["uid"])
         await cluster.delete(STAR_TYPES[row.kind], namespace, row.name, uid=seen.uid, foreground=True)
 
     async def _deploy(
@@ -280,7 +281,8 @@ def _model(body: KubeObject, row: PlannedStage, status: Status) -> PinnedModel |
     if row.kind == Checkpoint.INFO.kind:
         return PinnedModel(checkpoint=row.name, uri=body["spec"]["uri"], digest=body["spec"]["digest"])
     if row.stage in TRAINING and status.phase is Phase.SUCCEEDED and status.artifact is not None:
-        return PinnedModel(checkpoint=row.name, uri=status.artifact.uri, digest=status.artifact.digest)
+        name = getattr(status, "checkpoint", "") or row.name
+        return PinnedModel(checkpoint=name, uri=status.artifact.uri, digest=status.artifact.digest)
     return None
 
 
