@@ -392,9 +392,9 @@ REFUSED = Section(
             "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
         ),
         ConditionReason.NAME_TAKEN: Remedy(
-            _FAILED,
-            "A resource that was to be made is there and is somebody else's: a pipeline's stage, or both names that a "
-            "training job's Checkpoint may have.",
+            (Phase.RUNNING, Phase.FAILED),
+            "A resource that was to be made is there and is somebody else's: a pipeline's stage, a gate's Evaluation, or "
+            "both names that a training job's Checkpoint may have.",
             "Delete it, or choose another name; a StarDeployment that is there is moved by a pipeline's "
             "`deployment.use`.",
         ),
