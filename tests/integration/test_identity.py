@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from star_cli.local.controlplane import ControlPlane
+from star_contracts.artifact import ArtifactRef
+from star_contracts.job import JobSpec
+from star_contracts.result import JobResult
 from star_operator.api.meta import Phase
 from star_operator.api.recdataset import RecDatasetStatus
 from star_operator.core.objects import KubeObject
@@ -12,8 +16,10 @@ from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import CONFIG_MAP, STAR_TYPES, ResourceType
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.write import write_status
-from tests.support.kubectl import Kubectl
-from tests.support.star import DATASET, star
+from tests.support.fakekubelet import RUNNING, FakeKubelet, succeed
+from tests.support.kubectl import Kubectl, eventually
+from tests.support.operator import OperatorProcess
+from tests.support.star import DATASET, chain, star, status, wait_phase
 
 NOW = "2026-01-02T03:04:05Z"
 DATASETS = STAR_TYPES["RecDataset"]
@@ -78,3 +84,48 @@ def test_patches_and_deletions_meant_for_one_object_leave_another_of_its_name_al
             assert await cluster.delete(rtype, namespace, "one", uid=body["metadata"]["uid"])
 
     with_cluster(control_plane, act)
+
+
+def recreate(kubectl: Kubectl, resource: KubeObject, *how: str) -> None:
+    """Delete a resource and create it anew at once, as `kubectl replace --force` would."""
+    meta = resource["metadata"]
+    kubectl.run("delete", resource["kind"], meta["name"], "-n", meta["namespace"], *how)
+    kubectl.apply(resource)
+
+
+def test_a_chain_whose_teacher_and_student_are_created_anew_is_recorded_as_it_was_trained(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    """B's digest never stands on what was trained on A, and the second student is in nobody's way."""
+    letters = {"teacher": "a", "student": "c"}
+    held = True
+
+    def script(spec: JobSpec, pod: dict[str, Any]) -> JobResult | str:
+        kind = spec.producer.kind
+        if kind == "SFTJob" and held:
+            return RUNNING
+        letter = letters.get({"TeacherRun": "teacher", "SFTJob": "student"}.get(kind, ""))
+        done = succeed(spec, pod)
+        if letter is None or done.artifact is None:
+            return done
+        return done.model_copy(update={"artifact": ArtifactRef(uri=done.artifact.uri, digest="sha256:" + letter * 64)})
+
+    kubelet.script = script
+    parts = {one["kind"]: one for one in chain(namespace) if one["kind"] != "GRPOJob"}
+    kubectl.apply(*parts.values())
+    eventually(lambda: kubelet.started[f"{namespace}/sft-sft-1-train"] == 1, "the student trains")
+    letters["teacher"] = "e"
+    recreate(kubectl, parts["TeacherRun"])
+    wait_phase(kubectl, "teacherrun", namespace, "t", "Succeeded")
+    assert status(kubectl, "teacherrun", namespace, "t")["artifact"]["digest"] == "sha256:" + "e" * 64
+    held = False
+    wait_phase(kubectl, "sftjob", namespace, "sft", "Succeeded")
+    first = kubectl.get("checkpoint", "sft", namespace)["spec"]
+    assert first["lineage"]["inputs"]["trajectories"] == "sha256:" + "a" * 64
+    letters["student"] = "f"
+    recreate(kubectl, parts["SFTJob"])
+    name = f"sft-sft-{'f' * 12}"
+    eventually(lambda: status(kubectl, "sftjob", namespace, "sft").get("checkpoint") == name, "it is recorded too")
+    second = kubectl.get("checkpoint", name, namespace)["spec"]
+    assert second["lineage"]["inputs"]["trajectories"] == "sha256:" + "e" * 64
+    assert kubectl.get("checkpoint", "sft", namespace)["spec"] == first

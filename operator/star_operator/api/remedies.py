@@ -393,8 +393,8 @@ REFUSED = Section(
         ),
         ConditionReason.NAME_TAKEN: Remedy(
             (Phase.RUNNING, Phase.FAILED),
-            "A resource that was to be made is there and is somebody else's: a pipeline's stage, a gate's Evaluation, or "
-            "both names that a training job's Checkpoint may have.",
+            "A resource that was to be made is there and is somebody else's: a pipeline's stage, a gate's Evaluation, "
+            "or both names that a training job's Checkpoint may have.",
             "Delete it, or choose another name; a StarDeployment that is there is moved by a pipeline's "
             "`deployment.use`.",
         ),

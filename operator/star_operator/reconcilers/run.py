@@ -35,6 +35,7 @@ from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
+from star_operator.reconcilers.attempts import forget_attempt
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.parse import parse_or_tell
@@ -261,20 +262,26 @@ class RunReconciler(Generic[ResourceT]):
 
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         assert seen.plan is not None
-        for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
+        told, *others = step_job(seen.owner, seen.plan, attempt, self._context.settings, run)
+        await self._context.cluster.apply(told)
+        if attempt > 1:  # before the Job: who dies in between starts it again, and comes by here
+            group = len(others) > 1
+            await forget_attempt(self._context.cluster, seen.owner, attempt - 1, seen.step, group=group)
+        for obj in others:
             await self._context.cluster.apply(obj)
 
     async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
         job = seen.view.job(attempt, seen.step)
         assert job is not None
-        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, {"spec": {"suspend": suspended}})
+        patch = {"spec": {"suspend": suspended}}
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch, uid=job.uid or None)
 
     async def _set_deadline(self, seen: Pass[ResourceT], attempt: int, seconds: int | None) -> None:
         """Let the Job run for longer or shorter: unlike its template, this of a Job may change while it runs."""
         job = seen.view.job(attempt, seen.step)
         assert job is not None
         patch = {"spec": {"activeDeadlineSeconds": seconds}}
-        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch, uid=job.uid or None)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
         """What keeps a pod from being made or mounted, or a Job in its queue, is told where nobody watches."""
@@ -325,7 +332,7 @@ class RunReconciler(Generic[ResourceT]):
     async def _clear(self, seen: Pass[ResourceT], attempt: int) -> None:
         for job in seen.view.jobs:
             if job.attempt == attempt and not job.deleting:
-                await self._context.cluster.delete(JOB, seen.owner.namespace, job.name, foreground=True)
+                await self._delete(seen.owner.namespace, job)
 
     async def _end(self, namespace: str, jobs: Iterable[JobView]) -> None:
         """Delete Jobs that still run although what they were for is decided, and written down.
@@ -334,7 +341,10 @@ class RunReconciler(Generic[ResourceT]):
         """
         for job in jobs:
             if not (job.failed or job.complete or job.deleting):
-                await self._context.cluster.delete(JOB, namespace, job.name, foreground=True)
+                await self._delete(namespace, job)
+
+    async def _delete(self, namespace: str, job: JobView) -> None:
+        await self._context.cluster.delete(JOB, namespace, job.name, uid=job.uid or None, foreground=True)
 
     async def _release_step(self, seen: Pass[ResourceT]) -> None:
         if seen.plan is None or seen.plan.servers:
@@ -361,7 +371,7 @@ class RunReconciler(Generic[ResourceT]):
             self._context.queue.add_after(Key(resource.kind, meta.namespace, meta.name), left)
             return
         for job in jobs:
-            await self._context.cluster.delete(JOB, meta.namespace, job.name)
+            await self._context.cluster.delete(JOB, meta.namespace, job.name, uid=job.uid or None)
 
 
 def _may_look(status: Status, view: RunView, name: str) -> bool:

@@ -1,5 +1,6 @@
 """What a run was started on is what its record says, whatever becomes of the names in its spec meanwhile."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.api.meta import Phase
 from star_operator.core.objects import KubeObject
+from star_operator.policy.holdings import told
+from star_operator.policy.sweeping import outputs
 from star_operator.reconcilers import evaluation, grpojob, sftjob
 from star_operator.reconcilers.run import RunKind
 from tests.support.star import DATASET, checkpoint, ready_message, star
@@ -102,9 +105,38 @@ def test_another_attempt_works_on_what_the_first_one_did() -> None:
     world.ends(JobResult(error=JobError(error_class=ErrorClass.RETRYABLE, reason="Lost", message="lost")))
     world.passes(4)
     assert world.status["attempt"] == 2
-    [told] = [one for one in world.cluster.of("ConfigMap") if one["metadata"]["name"] == "s-sft-2-train"]
-    assert digest("a") in told["data"]["job.json"]
-    assert digest("e") not in told["data"]["job.json"]
+    [orders] = [one for one in world.cluster.of("ConfigMap") if one["metadata"]["name"] == "s-sft-2-train"]
+    assert digest("a") in orders["data"]["job.json"]
+    assert digest("e") not in orders["data"]["job.json"]
+
+
+def test_what_is_left_of_an_attempt_goes_once_another_one_is_told_the_same_and_its_outputs_stay_known() -> None:
+    world = sft_job()
+    world.passes(1)
+    [first] = world.cluster.of("ConfigMap")
+    written = json.loads(first["data"]["job.json"])["output"]
+    world.ends(JobResult(error=JobError(error_class=ErrorClass.RETRYABLE, reason="Lost", message="lost")))
+    world.passes(3)
+    assert world.status["attempt"] == 2
+    assert [one["metadata"]["name"] for one in world.cluster.of("ConfigMap")] == ["s-sft-1-train"], "until it is told"
+    world.passes(1)
+    [second] = world.cluster.of("ConfigMap")
+    assert second["metadata"]["name"] == "s-sft-2-train"
+    written_too = json.loads(second["data"]["job.json"])["output"]
+    job = told(second).job
+    assert job is not None
+    assert outputs(job) == (written, written_too)
+
+
+def test_a_config_map_of_the_name_that_is_somebody_elses_stays() -> None:
+    world = sft_job()
+    world.passes(1)
+    world.ends(JobResult(error=JobError(error_class=ErrorClass.RETRYABLE, reason="Lost", message="lost")))
+    world.passes(3)
+    [first] = world.cluster.of("ConfigMap")
+    first["metadata"]["ownerReferences"] = []
+    world.passes(1)
+    assert len(world.cluster.of("ConfigMap")) == 2
 
 
 def test_inputs_are_pinned_when_a_job_is_made_and_not_while_it_is_suspended() -> None:
@@ -127,8 +159,8 @@ def test_an_operator_that_dies_between_pin_and_job_is_followed_by_one_that_uses_
             del world.cluster.objects[kind, NAMESPACE, obj["metadata"]["name"]]
     world.cluster.objects["TeacherRun", NAMESPACE, "t"]["status"]["artifact"]["digest"] = digest("e")
     world.passes(1)
-    [told] = world.cluster.of("ConfigMap")
-    assert digest("a") in told["data"]["job.json"]
+    [orders] = world.cluster.of("ConfigMap")
+    assert digest("a") in orders["data"]["job.json"]
 
 
 def test_a_student_learns_with_the_dataset_that_its_trajectories_were_made_on() -> None:
