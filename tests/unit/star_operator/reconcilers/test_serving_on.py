@@ -68,6 +68,24 @@ def test_what_serves_needs_no_record_of_its_training(make: Callable[[], World]) 
     assert world.status["phase"] == "Ready"
 
 
+def test_a_dataset_that_is_made_anew_takes_over_when_it_is_there_and_was_measured_on() -> None:
+    world = gated()
+    told = dataset_told(world)
+    dataset = world.cluster.objects["RecDataset", NAMESPACE, "d"]
+    dataset["metadata"]["uid"], dataset["status"] = "another", {"phase": "Running"}
+    world.passes()
+    assert (world.status["phase"], dataset_told(world)) == ("Ready", told)
+    assert "it goes on as it began: spec.dataset: RecDataset d is Running" in ready_message(world.status)
+    artifact = {"uri": "s3://star/d2", "digest": "sha256:" + "2" * 64}
+    dataset["status"] = {"phase": "Succeeded", "artifact": artifact}
+    world.passes()
+    assert len(world.cluster.of("Evaluation")) == 2
+    world.measured()
+    world.passes()
+    assert (world.status["phase"], dataset_told(world)) == ("Ready", artifact["digest"])
+    assert [(row["uid"], row["digest"]) for row in world.status["inputs"]] == [("another", artifact["digest"])]
+
+
 def test_a_roll_out_is_aborted_and_rolled_back_though_the_records_are_gone() -> None:
     world = gated()
     world.change(checkpoint={"checkpoint": "new"})
