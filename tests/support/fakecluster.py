@@ -9,9 +9,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from star_operator.core.errors import Taken
+from star_operator.core.errors import Retryable, Taken
 from star_operator.core.objects import KubeObject
-from star_operator.kube.cluster import Cluster
+from star_operator.kube.cluster import Cluster, NotFound
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
 Place = tuple[str, str, str]
@@ -27,6 +27,7 @@ class FakeCluster(Cluster):
         self.taken: dict[str, tuple[str, ...]] = {}
         """`<kind>/<name>` -> fields of it that somebody has changed with kubectl since they were applied."""
         self._count = 0
+        self._version = 0
 
     def add(self, obj: KubeObject) -> KubeObject:
         """Put an object there as a user would."""
@@ -62,21 +63,42 @@ class FakeCluster(Cluster):
         await self.apply(obj)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
-        self.objects[_place(obj)]["status"] = copy.deepcopy(obj["status"])
-        return obj
+        there, version = self.objects.get(_place(obj)), obj["metadata"].get("resourceVersion")
+        if there is None:
+            raise NotFound("NotFound", f"there is no {obj['kind']} {obj['metadata']['name']}")
+        if version not in (None, there["metadata"]["resourceVersion"]):
+            raise Retryable("Conflict", "the object has been modified")
+        there["status"] = copy.deepcopy(obj["status"])
+        there["metadata"]["resourceVersion"] = self._next_version()
+        return copy.deepcopy(there)
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
+        if _place(obj) in self.objects:
+            raise Retryable("AlreadyExists", f"{obj['kind']} {obj['metadata']['name']} already exists")
         return copy.deepcopy(obj) if dry_run else await self.apply(obj)
 
-    async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
-        if (rtype.kind, namespace, name) not in self.objects:
+    async def merge(
+        self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject, *, uid: str | None = None
+    ) -> KubeObject | None:
+        there = self.objects.get((rtype.kind, namespace, name))
+        if there is None or uid not in (None, there["metadata"]["uid"]):
             return None
         self.writes.append(f"merge {rtype.kind}/{name}")
         return self._put((rtype.kind, namespace, name), patch)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        version: str | None = None,
+        foreground: bool = False,
     ) -> bool:
+        there = self.objects.get((rtype.kind, namespace, name))
+        if there is not None and uid not in (None, there["metadata"]["uid"]):
+            return False
         self.writes.append(f"delete {rtype.kind}/{name}")
         if rtype.kind == "Job":
             for pod in self.of(POD.kind):
@@ -87,12 +109,18 @@ class FakeCluster(Cluster):
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
         return await self.delete(POD, namespace, name)
 
+    def _next_version(self) -> str:
+        self._version += 1
+        return str(self._version)
+
     def _put(self, place: Place, obj: KubeObject) -> KubeObject:
         old = self.objects.get(place)
         if old is None:
             self._count += 1
-            old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1, "resourceVersion": "1"}}
+            old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1}}
         self.objects[place] = _merged(old, obj)
+        if "resourceVersion" not in obj.get("metadata", {}):
+            self.objects[place]["metadata"]["resourceVersion"] = self._next_version()
         return copy.deepcopy(self.objects[place])
 
 

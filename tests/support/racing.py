@@ -87,18 +87,27 @@ class SharedCluster(FakeCluster):
         self._turn()
         return await super().apply(obj)
 
-    async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
+    async def merge(
+        self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject, *, uid: str | None = None
+    ) -> KubeObject | None:
         self._turn()
-        return await super().merge(rtype, namespace, name, patch)
+        return await super().merge(rtype, namespace, name, patch, uid=uid)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        version: str | None = None,
+        foreground: bool = False,
     ) -> bool:
         self._turn()
         found = self.objects.get((rtype.kind, namespace, name))
         if found is not None and version not in (None, found["metadata"]["resourceVersion"]):
             raise Retryable("Conflict", f"{rtype.kind} {name} has changed")
-        if found is None:
+        if found is None or uid not in (None, found["metadata"]["uid"]):
             return False
         self._collect(found)
         return True

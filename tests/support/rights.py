@@ -68,7 +68,7 @@ UNSEEN = (
     ),
     Unseen(
         STAR, ("retrainschedules",), ("get", "patch"), "a schedule's annotations are taken off",
-        "reconcilers/retrainschedule.py", 'self._cluster.merge(rtype, "", key.name, taken_off)',
+        "reconcilers/retrainschedule.py", 'self._cluster.merge(rtype, "", key.name, taken_off, uid=',
     ),
     Unseen(
         STAR, ("promotionpolicies", "promotions"), ("get",), "policies and promotions are in tests of their own",
@@ -90,7 +90,7 @@ UNSEEN = (
     ),
     Unseen(
         "apps", ("deployments", "statefulsets"), ("delete",), "a copy or a revision that is scaled or rolled away",
-        "reconcilers/stardeployment.py", "self._cluster.delete(rtype, namespace, name)",
+        "reconcilers/stardeployment.py", "self._cluster.delete(rtype, namespace, name, uid=",
     ),
     Unseen(
         "", ("configmaps",), ("get", "delete"), "orders of promotions and of proofs",

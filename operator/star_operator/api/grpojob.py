@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from star_contracts.settings import DifficultySampling, GRPOBackend, GRPOHyperparameters, Rewards, Variant
 from star_operator.api.common import Compute, DatasetRef, ModelRef, RunSpec, VerbalizationRef
-from star_operator.api.meta import CEL, KindInfo, Resource, Status
+from star_operator.api.meta import CEL, KindInfo, Resource, TrainingStatus
 from star_operator.api.serving import ServerTemplate
 
 
@@ -70,8 +70,8 @@ class GRPOJobSpec(RunSpec):
     """Where training runs: nodes x gpusPerNode devices, or one CPU pod."""
 
 
-class GRPOJob(Resource[GRPOJobSpec, Status]):
-    """GRPO with verl or ms-swift; it produces a Checkpoint of the job's name."""
+class GRPOJob(Resource[GRPOJobSpec, TrainingStatus]):
+    """GRPO with verl or ms-swift; it produces a Checkpoint, of the job's name where that is free."""
 
     INFO: ClassVar[KindInfo] = KindInfo("GRPOJob", "grpojobs", "grpo")
-    status: Status = Status()
+    status: TrainingStatus = TrainingStatus()

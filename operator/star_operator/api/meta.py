@@ -99,6 +99,25 @@ class ArtifactStatus(Model):
     """Size of its files."""
 
 
+class InputStatus(Model):
+    """What a resource is made from, as it was when it was started."""
+
+    role: str
+    """What it is used as: `dataset`, `signals`, `trajectories`, `model`, `llm`, `previous`, ..."""
+    kind: str = ""
+    """Kind of the resource that it was taken from; empty for what is named by its URI."""
+    name: str = ""
+    """metadata.name of that resource."""
+    uid: str = ""
+    """metadata.uid of that resource: another one of the name is another input."""
+    uri: S3Uri | None = None
+    """Prefix of the artifact; none where it is done without."""
+    digest: Digest | None = None
+    """The artifact's digest."""
+    warning: JobWarning | None = None
+    """Why it is done without."""
+
+
 class StepStatus(Model):
     """One step of a run, as far as it came."""
 
@@ -142,12 +161,22 @@ class Status(Model):
     models: dict[str, str] = {}
     """Models of a hub that the run works with, by role, each `org/name@<commit>`: what their names stood for when it
     began."""
+    inputs: tuple[InputStatus, ...] = Field(default=(), json_schema_extra=list_map("role"))
+    """What it was started on: read here from then on, whatever becomes of the resources that its spec names."""
     retry_at: str | None = None
     """When the next attempt starts, while one is waited for."""
     start_time: str | None = None
     """RFC 3339, UTC: when the first attempt began."""
     completion_time: str | None = None
     """RFC 3339, UTC: when it succeeded or was given up."""
+
+
+class TrainingStatus(Status):
+    """What a training job's status has besides."""
+
+    checkpoint: str = ""
+    """metadata.name of the Checkpoint that records what it made: the job's own name, unless that records another
+    model."""
 
 
 class ObjectMeta(Model):

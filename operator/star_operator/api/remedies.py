@@ -392,9 +392,11 @@ REFUSED = Section(
             "Correct the field it names; where a policy or a webhook refuses it, ask whoever runs that.",
         ),
         ConditionReason.NAME_TAKEN: Remedy(
-            _FAILED,
-            "A resource that the pipeline was to make is there and was made by somebody else.",
-            "Delete it, or rename the pipeline; a StarDeployment that is there is moved by `deployment.use`.",
+            (Phase.RUNNING, Phase.FAILED),
+            "A resource that was to be made is there and is somebody else's: a pipeline's stage, a gate's Evaluation, "
+            "or both names that a training job's Checkpoint may have.",
+            "Delete it, or choose another name; a StarDeployment that is there is moved by a pipeline's "
+            "`deployment.use`.",
         ),
         ConditionReason.NO_SUCH_METRIC: Remedy(
             _FAILED,

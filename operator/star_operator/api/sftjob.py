@@ -6,7 +6,7 @@ from pydantic import Field
 
 from star_contracts.settings import SFTHyperparameters, Variant
 from star_operator.api.common import Compute, ModelRef, RunSpec, TeacherRunRef
-from star_operator.api.meta import CEL, KindInfo, Resource, Status
+from star_operator.api.meta import CEL, KindInfo, Resource, TrainingStatus
 
 
 class SFTJobSpec(RunSpec):
@@ -39,8 +39,8 @@ class SFTJobSpec(RunSpec):
     """Where training runs: nodes x gpusPerNode devices, or one CPU pod."""
 
 
-class SFTJob(Resource[SFTJobSpec, Status]):
-    """Full-parameter fine-tuning with ms-swift; it produces a Checkpoint of the job's name."""
+class SFTJob(Resource[SFTJobSpec, TrainingStatus]):
+    """Full-parameter fine-tuning with ms-swift; it produces a Checkpoint, of the job's name where that is free."""
 
     INFO: ClassVar[KindInfo] = KindInfo("SFTJob", "sftjobs", "sft")
-    status: Status = Status()
+    status: TrainingStatus = TrainingStatus()

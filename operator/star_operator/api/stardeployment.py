@@ -170,6 +170,8 @@ class RevisionStatus(Model):
     """Short name: the first digits of the digest."""
     uri: str = ""
     """Where its checkpoint is."""
+    checkpoint: str = ""
+    """The Checkpoint by which `spec.checkpoint` named it; empty for a URI."""
     digest: str
     """Digest of its checkpoint."""
     gate: str = ""
@@ -204,6 +206,10 @@ class ServedStatus(Model):
 
     digest: str
     """Digest of the checkpoint."""
+    uri: str = ""
+    """Where it is."""
+    checkpoint: str = ""
+    """The Checkpoint by which `spec.checkpoint` named it; a roll-back to that name does not need it any more."""
     weight: int = 0
     """Its share, in percent."""
     since: str = ""

@@ -44,6 +44,8 @@ class Revision:
     weight: int
     """Share of users, 0 to 100, relative to the other revisions."""
     plan: ServerPlan
+    checkpoint: str = ""
+    """The Checkpoint by which it was named."""
 
 
 def revision_of(resource: StarDeployment, source: ModelSource, weight: int = 100) -> Revision:

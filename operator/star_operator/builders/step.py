@@ -134,6 +134,15 @@ def _parameters(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The resource that an input was taken from."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a resource's references resolved to."""
 
@@ -143,3 +152,19 @@ class Inputs:
     """By role: `model` (to train), `llm` (to serve), `llm.<agent>` (to serve to one agent)."""
     warnings: tuple[JobWarning, ...] = ()
     """What is done without."""
+    origins: dict[str, Origin] = field(default_factory=dict)
+    """Which resources they were taken from, by role; none of what is named by its URI."""
+
+    def only(self, *roles: str) -> "Inputs":
+        """Return the artifacts of these roles alone."""
+        artifacts = {role: ref for role, ref in self.artifacts.items() if role in roles}
+        return Inputs(artifacts, origins={role: one for role, one in self.origins.items() if role in artifacts})
+
+    def __or__(self, other: "Inputs") -> "Inputs":
+        """Return both together."""
+        return Inputs(
+            self.artifacts | other.artifacts,
+            self.models | other.models,
+            self.warnings + other.warnings,
+            self.origins | other.origins,
+        )

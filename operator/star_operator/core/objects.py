@@ -16,6 +16,11 @@ def compact(value: Any) -> Any:
     return value
 
 
+def is_owned(obj: KubeObject, uid: str) -> bool:
+    """Say whether the object of this UID owns another: what was made under the same name before is somebody else's."""
+    return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
+
+
 def identity(obj: KubeObject) -> tuple[str, str, str, str]:
     """Return (apiVersion, kind, namespace, name)."""
     meta = obj["metadata"]

@@ -81,6 +81,7 @@ class JobView:
     priority_asked: str | None = None
     """The priority class that this operator gave it, or none; a policy may give one by itself."""
     deleting: bool = False
+    uid: str = ""
     deadline: int | None = None
     """Its activeDeadlineSeconds."""
     trouble: Trouble | None = None

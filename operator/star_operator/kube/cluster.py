@@ -36,6 +36,9 @@ TIMEOUT_SECONDS = 60
 
 NOT_LEADING = "NotLeading"
 NO_WEBHOOK = "failed calling webhook"
+NOT_THAT_UID = "metadata.uid: Invalid value"
+OTHER_UID = "the UID in the precondition"
+"""How the API server says, of a patch and of a deletion, that a name is another object's than the one meant."""
 _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
 
@@ -139,19 +142,30 @@ class Cluster:
         await self._apply(obj, FIELD_MANAGER, None, force=False)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
-        """Server-side apply of the status subresource."""
+        """Server-side apply of the status subresource; with a resourceVersion, only where that is still the last one.
+
+        (The API server looks at no UID here: of a status' metadata it takes nothing over.)
+        """
         return await self._apply(obj, FIELD_MANAGER, "status")
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
         """Create an object, or find out whether it could be; `Retryable` (AlreadyExists) when there is one."""
-        rtype, query = _type_of(obj), [("dryRun", "All")] if dry_run else []
+        rtype, query = _type_of(obj), [("fieldManager", FIELD_MANAGER), *([("dryRun", "All")] if dry_run else [])]
         return await self._call("POST", rtype.path(obj["metadata"].get("namespace")), query=query, body=obj)
 
-    async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:
-        """Merge-patch an object, or return None when it is gone."""
+    async def merge(
+        self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject, *, uid: str | None = None
+    ) -> KubeObject | None:
+        """Merge-patch an object; None when it is gone, or, with `uid`, when its name is another one's now."""
+        if uid is not None:
+            patch = {**patch, "metadata": {**patch.get("metadata", {}), "uid": uid}}
         try:
             return await self._call("PATCH", rtype.path(namespace, name), body=patch, content_type=MERGE)
         except NotFound:
+            return None
+        except InvalidSpec as error:  # the API server takes another UID for a change of an immutable field
+            if uid is None or NOT_THAT_UID not in error.message:
+                raise
             return None
 
     async def replace(self, obj: KubeObject) -> KubeObject:
@@ -160,13 +174,29 @@ class Cluster:
         return await self._call("PUT", _type_of(obj).path(namespace, name), body=obj)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        version: str | None = None,
+        foreground: bool = False,
     ) -> bool:
-        """Delete an object, with its dependents; with `version`, only if it has not changed. False when it is gone."""
+        """Delete an object, with its dependents; with `version`, only if it has not changed.
+
+        False when it is gone; with `uid`, also when its name is another one's now.
+        """
         options: KubeObject = {"propagationPolicy": "Foreground" if foreground else "Background"}
-        if version is not None:
-            options["preconditions"] = {"resourceVersion": version}
-        return await self._delete(rtype, namespace, name, options)
+        if uid is not None or version is not None:
+            wanted = {"uid": uid, "resourceVersion": version}
+            options["preconditions"] = {key: value for key, value in wanted.items() if value is not None}
+        try:
+            return await self._delete(rtype, namespace, name, options)
+        except Retryable as error:
+            if uid is None or OTHER_UID not in error.message:
+                raise
+            return False
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
         """Delete this very pod, not a successor of its name. False when it is gone."""

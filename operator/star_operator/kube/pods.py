@@ -18,7 +18,7 @@ async def annotate_pods(
         has = pod["metadata"].get("annotations", {})
         if any(has.get(key) != value for key, value in annotations.items()):
             patch = {"metadata": {"annotations": dict(annotations)}}
-            await cluster.merge(POD, namespace, pod["metadata"]["name"], patch)
+            await cluster.merge(POD, namespace, pod["metadata"]["name"], patch, uid=pod["metadata"]["uid"])
     return pods
 
 

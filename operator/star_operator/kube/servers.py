@@ -60,7 +60,7 @@ async def _wake(cluster: Cluster, anchor: KubeObject) -> None:
     if IDLE_SINCE not in meta.get("annotations", {}):
         return
     patch = {"metadata": {"annotations": {IDLE_SINCE: None}}}
-    if await cluster.merge(SERVICE, meta["namespace"], meta["name"], patch) is None:
+    if await cluster.merge(SERVICE, meta["namespace"], meta["name"], patch, uid=meta["uid"]) is None:
         raise _removed(meta["name"])
 
 
@@ -80,7 +80,8 @@ async def release(cluster: Cluster, namespace: str, uid: str, now: str) -> list[
             continue  # gone since the listing: an apply would have created it, and was refused
         if not _users(left):
             name = anchor["metadata"]["name"]
-            await cluster.merge(SERVICE, namespace, name, {"metadata": {"annotations": {IDLE_SINCE: now}}})
+            mark = {"metadata": {"annotations": {IDLE_SINCE: now}}}
+            await cluster.merge(SERVICE, namespace, name, mark, uid=anchor["metadata"]["uid"])
             idle.append(name)
     return idle
 

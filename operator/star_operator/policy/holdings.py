@@ -22,10 +22,13 @@ from star_operator.core.objects import KubeObject
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 URI = re.compile(r's3://[^"\s\\]+')
 PIPELINE, DEPLOYMENT, CHECKPOINT = "StarPipeline", "StarDeployment", "Checkpoint"
+TRAINING = ("SFTJob", "GRPOJob")
 IDLE = (Phase.PENDING, Phase.WAITING, Phase.SUSPENDED)
 JOB_FILE = "job.json"
 UNTOLD = ("conditions", "served", "promoted")
 """Parts of a status whose digests are a record of what was, and keep nothing."""
+UNTOLD_AT_ITS_END = ("inputs",)
+"""Those of what has ended: what its spec names is kept for its sake then."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Thing:
     producer: str = ""
     """A Checkpoint's: UID of the training job that made it."""
     producer_name: str = ""
+    record: str = ""
+    """A training job's: name of the Checkpoint that it made."""
     series: str = ""
     """A pipeline's."""
     retention: Retention | None = None
@@ -92,14 +97,16 @@ def thing(body: KubeObject) -> Thing:
     owner: KubeObject = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
     lineage = spec.get("lineage", {}) if kind == CHECKPOINT else {}
     phase = status.get("phase", "")
-    told = {name: value for name, value in status.items() if name not in UNTOLD}
+    ended = _has_ended(kind, phase) and not annotations.get(RETRY_ANNOTATION) and not status.get("retrying")
+    untold = UNTOLD + (UNTOLD_AT_ITS_END if ended else ())
+    told = {name: value for name, value in status.items() if name not in untold}
     return Thing(
         kind=kind,
         name=meta["name"],
         uid=meta["uid"],
         version=meta.get("resourceVersion", ""),
         created=meta.get("creationTimestamp", ""),
-        ended=_has_ended(kind, phase) and not annotations.get(RETRY_ANNOTATION) and not status.get("retrying"),
+        ended=ended,
         succeeded=phase == Phase.SUCCEEDED,
         idle=phase in ("", *IDLE) and not status.get("retryAt"),
         ended_at=status.get("completionTime") or "",
@@ -109,6 +116,7 @@ def thing(body: KubeObject) -> Thing:
         owner=owner.get("uid", ""),
         producer=lineage.get("producerUid", ""),
         producer_name=lineage.get("producerName", ""),
+        record=status.get("checkpoint", "") if kind in TRAINING else "",
         series=(spec.get("series") or meta["name"]) if kind == PIPELINE else "",
         retention=_retention(spec) if kind == PIPELINE else None,
         artifacts=tuple(dict.fromkeys(_artifacts(kind, spec, status))),

@@ -77,7 +77,11 @@ class _Case:
         """Return the pipeline that made a thing, or whose training job did; None where it was somebody else."""
         if one.kind == CHECKPOINT and one.producer:
             maker = self.by_uid.get(one.producer)
-            is_its = maker is not None and maker.name == one.name and set(one.artifacts) <= set(maker.artifacts)
+            is_its = (
+                maker is not None
+                and one.name in (maker.name, maker.record)
+                and set(one.artifacts) <= set(maker.artifacts)
+            )
             return self.pipeline(maker) if maker is not None and is_its else None
         owner = self.by_uid.get(one.owner)
         return owner if owner is not None and owner.kind == PIPELINE else None

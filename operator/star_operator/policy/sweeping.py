@@ -70,10 +70,17 @@ def _prefixes(one: LetGo, jobs: Sequence[JobSpec], decision: Decision, root: str
         if artifact.digest not in decision.held
     }
     kept = {artifact.uri for artifact in one.thing.artifacts}
-    for uri in (uri for place in told for uri in (place.output, place.work)):
+    for uri in (uri for place in told for uri in (*outputs(place), place.work)):
         if uri not in kept:
             found.setdefault(uri, Letting(uri=uri, grace_seconds=one.grace_seconds))
     return tuple(letting for letting in found.values() if namespace_root(letting.uri) == root)
+
+
+def outputs(job: JobSpec) -> tuple[str, ...]:
+    """Return where a step's attempts write, up to the one that was told: the ConfigMaps of earlier ones are gone."""
+    last = job.progress.attempt if job.progress is not None else 1
+    base, _, end = job.output.rpartition(f"/{last}/")
+    return tuple(f"{base}/{attempt}/{end}" for attempt in range(1, last + 1)) if base else (job.output,)
 
 
 @dataclass(frozen=True)

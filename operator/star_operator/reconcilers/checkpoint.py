@@ -86,4 +86,7 @@ def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     server = evaluation.spec.llm.server if evaluation.spec.llm else None
     if server is None:
         return False
+    pinned = next((row.digest for row in evaluation.status.inputs if row.role == "llm"), None)
+    if pinned is not None:
+        return pinned == checkpoint.spec.digest
     return checkpoint.metadata.name == server.model.checkpoint or checkpoint.spec.digest == server.model.digest

@@ -3,7 +3,7 @@
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.core.errors import Taken
-from star_operator.core.objects import KubeObject
+from star_operator.core.objects import KubeObject, is_owned
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import post_event
@@ -22,11 +22,11 @@ async def apply_child(cluster: Cluster, owner: KubeObject, obj: KubeObject, now:
     try:
         await cluster.claim(obj)
     except Taken as taken:
-        await cluster.apply(obj)
         more = f" and {len(taken.fields) - SHOWN} more" if len(taken.fields) > SHOWN else ""
         name, who = f"{obj['kind']} {obj['metadata']['name']}", " and ".join(taken.managers) or "somebody"
         text = f"{name}: {who} had changed {', '.join(taken.fields[:SHOWN])}{more}; it is as this resource says again"
-        await post_event(cluster, owner, ConditionReason.DRIFT_CORRECTED, text, now)
+        await post_event(cluster, owner, ConditionReason.DRIFT_CORRECTED, text, now)  # rather twice than never
+        await cluster.apply(obj)
 
 
 async def end_measuring(cluster: Cluster, resource: StarDeployment, wanted: str) -> None:
@@ -39,5 +39,6 @@ async def end_measuring(cluster: Cluster, resource: StarDeployment, wanted: str)
         if one.gate != "Running" or one.digest == wanted or not one.evaluation:
             continue
         body = await cluster.get(rtype, namespace, one.evaluation)
-        if body is not None and not is_finished(Evaluation.parse_status(body)):
-            await cluster.delete(rtype, namespace, one.evaluation, foreground=True)
+        if body is None or not is_owned(body, resource.metadata.uid) or is_finished(Evaluation.parse_status(body)):
+            continue
+        await cluster.delete(rtype, namespace, one.evaluation, uid=body["metadata"]["uid"], foreground=True)

@@ -13,4 +13,4 @@ async def clear_others(cluster: Cluster, owner: Owner, step: str, name: str) -> 
     for rtype in (JOB, CONFIG_MAP):
         for obj in await cluster.list_objects(rtype, owner.namespace, labels):
             if obj["metadata"]["name"] != name:
-                await cluster.delete(rtype, owner.namespace, obj["metadata"]["name"])
+                await cluster.delete(rtype, owner.namespace, obj["metadata"]["name"], uid=obj["metadata"]["uid"])

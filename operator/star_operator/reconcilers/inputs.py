@@ -13,12 +13,15 @@ from star_operator.api.meta import Phase, Resource
 from star_operator.api.recdataset import RecDataset
 from star_operator.api.sftjob import SFTJob
 from star_operator.api.verbalization import Verbalization
+from star_operator.builders.step import Inputs, Origin
 from star_operator.core.errors import InvalidSpec, Waiting
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.conditions import READY, find
 
+MAKERS: tuple[type[SFTJob] | type[GRPOJob], ...] = (SFTJob, GRPOJob)
+"""Kinds whose success brings a Checkpoint about."""
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
 
 
@@ -45,9 +48,20 @@ async def produced(
     raise _not_ready(resource, field)
 
 
-async def taken_over(
-    cluster: Cluster, resource: ResourceT, ref: Ref | None, steps: Sequence[str] = ()
-) -> tuple[dict[str, ArtifactRef], tuple[JobWarning, ...]]:
+async def used(
+    cluster: Cluster, model: type[Resource[Any, Any]], namespace: str, ref: Ref, field: str, role: str
+) -> Inputs:
+    """Return the artifact of a referenced resource as the input of that role. Raises Waiting until it has one."""
+    resource, artifact = await produced(cluster, model, namespace, ref, field)
+    return Inputs({role: artifact}, origins={role: origin_of(resource)})
+
+
+def origin_of(resource: Resource[Any, Any]) -> Origin:
+    """Return a resource as the origin of an input."""
+    return Origin(resource.kind, resource.metadata.name, resource.metadata.uid)
+
+
+async def taken_over(cluster: Cluster, resource: ResourceT, ref: Ref | None, steps: Sequence[str] = ()) -> Inputs:
     """Return the artifact of the earlier run of the same kind that `spec.previous` names, by role, and what to say.
 
     Those of its `steps` are there as `previous_<step>`.
@@ -56,7 +70,7 @@ async def taken_over(
     """
     kind, meta = type(resource), resource.metadata
     if ref is None:
-        return {}, ()
+        return Inputs()
     if ref.name == meta.name:
         text = f"spec.previous names {ref.name} itself, which can only wait for its own end"
         remedy = f"name an earlier {kind.INFO.kind} or leave previous out"
@@ -67,40 +81,56 @@ async def taken_over(
         if waiting.reason not in (ConditionReason.INPUT_MISSING, ConditionReason.INPUT_FAILED):
             raise
         text = f"{waiting.message}. What could not be taken over from it was made anew"
-        return {}, (JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),)
+        return Inputs(warnings=(JobWarning(reason=WarningReason.PREVIOUS_GONE, message=text),))
     of_steps = {
         f"previous_{step.name}": ArtifactRef(uri=step.artifact.uri, digest=step.artifact.digest)
         for step in earlier.status.steps
         if step.name in steps and step.artifact is not None
     }
-    return {"previous": artifact, **of_steps}, ()
+    found = {"previous": artifact, **of_steps}
+    return Inputs(found, origins=dict.fromkeys(found, origin_of(earlier)))
 
 
 async def dataset_and_signals(
     cluster: Cluster, namespace: str, dataset: Ref, verbalization: Ref | None, field: str = "spec"
-) -> dict[str, ArtifactRef]:
+) -> Inputs:
     """Return the artifacts of a spec's `dataset` and, where it names one, `verbalization`; `field` is that spec."""
-    _, artifact = await produced(cluster, RecDataset, namespace, dataset, f"{field}.dataset")
-    artifacts = {"dataset": artifact}
-    if verbalization is not None:
-        _, signals = await produced(cluster, Verbalization, namespace, verbalization, f"{field}.verbalization")
-        artifacts["signals"] = signals
-    return artifacts
+    found = await used(cluster, RecDataset, namespace, dataset, f"{field}.dataset", "dataset")
+    if verbalization is None:
+        return found
+    signals = await used(cluster, Verbalization, namespace, verbalization, f"{field}.verbalization", "signals")
+    return found | signals
 
 
-async def model_source(cluster: Cluster, namespace: str, ref: ModelRef, field: str) -> ModelSource:
-    """Return the weights a model reference stands for. Raises Waiting, or InvalidSpec on a digest that differs."""
+async def model_input(
+    cluster: Cluster,
+    namespace: str,
+    ref: ModelRef,
+    field: str,
+    role: str = "model",
+    *,
+    user: Resource[Any, Any] | None = None,
+) -> Inputs:
+    """Return the weights a model reference stands for, as the input of that role.
+
+    For a `user`, a run that begins with them, the name of a Checkpoint stands for what the job that made it makes now,
+    where that was created anew: a chain that is applied once more waits for its own training and not for the last one.
+    Raises Waiting, or InvalidSpec on a digest that differs.
+    """
     if ref.uri is not None:
         if ref.uri.startswith("hf://"):
-            return ModelSource(hub=ref.uri.removeprefix("hf://"))
+            return Inputs(models={role: ModelSource(hub=ref.uri.removeprefix("hf://"))})
         assert ref.digest is not None  # refused at admission otherwise
-        return ModelSource(artifact=ArtifactRef(uri=ref.uri, digest=ref.digest))
+        return Inputs(models={role: ModelSource(artifact=ArtifactRef(uri=ref.uri, digest=ref.digest))})
     assert ref.checkpoint is not None
     checkpoint = await checkpoint_of(cluster, namespace, ref.checkpoint, f"{field}.checkpoint")
+    if user is not None and ref.digest != checkpoint.spec.digest:
+        checkpoint = await _made_anew(cluster, checkpoint, f"{field}.checkpoint", user.metadata.uid)
     if ref.digest is not None and ref.digest != checkpoint.spec.digest:
         text = f"{field}.digest is {ref.digest}, but Checkpoint {ref.checkpoint} is {checkpoint.spec.digest}"
         raise InvalidSpec(ConditionReason.DIGEST_MISMATCH, f"{text}; correct one of them")
-    return ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
+    source = ModelSource(artifact=ArtifactRef(uri=checkpoint.spec.uri, digest=checkpoint.spec.digest))
+    return Inputs(models={role: source}, origins={role: origin_of(checkpoint)})
 
 
 async def checkpoint_of(cluster: Cluster, namespace: str, name: str, field: str) -> Checkpoint:
@@ -108,21 +138,53 @@ async def checkpoint_of(cluster: Cluster, namespace: str, name: str, field: str)
     try:
         return await get_resource(cluster, Checkpoint, namespace, name, field)
     except Waiting as missing:
-        makers: tuple[type[SFTJob] | type[GRPOJob], ...] = (SFTJob, GRPOJob)
-        for maker in makers:
+        for maker in MAKERS:
             body = await cluster.get(STAR_TYPES[maker.INFO.kind], namespace, name)
             if body is not None:
-                raise _not_ready(maker.parse(body), field) from missing
+                job = maker.parse(body)
+                if job.status.phase is Phase.SUCCEEDED and job.status.checkpoint not in ("", name):
+                    return await _record_of(cluster, job, field)
+                raise _not_ready(job, field) from missing
         raise
 
 
+async def _made_anew(cluster: Cluster, record: Checkpoint, field: str, user: str) -> Checkpoint:
+    """Return what the training job of a record's name has made, or will make, since it was created anew.
+
+    That is the record itself where the job is as it was, is gone, or is of another name. Raises Waiting.
+    """
+    meta, lineage = record.metadata, record.spec.lineage
+    maker = next((one for one in MAKERS if one.INFO.kind == lineage.producer_kind), None)
+    if maker is None or lineage.producer_name != meta.name:
+        return record
+    body = await cluster.get(STAR_TYPES[maker.INFO.kind], meta.namespace, meta.name)
+    if body is None or "deletionTimestamp" in body["metadata"]:
+        return record
+    uid = body["metadata"]["uid"]
+    return record if uid in (lineage.producer_uid, user) else await _record_of(cluster, maker.parse(body), field)
+
+
+async def _record_of(cluster: Cluster, job: SFTJob | GRPOJob, field: str) -> Checkpoint:
+    """Return the Checkpoint that a training job has recorded. Raises Waiting until it has."""
+    name = job.status.checkpoint or job.metadata.name
+    if job.status.phase is not Phase.SUCCEEDED:
+        raise _not_ready(job, field)
+    body = await cluster.get(STAR_TYPES[Checkpoint.INFO.kind], job.metadata.namespace, name)
+    if body is None:
+        text = f"{field}: Checkpoint {name}, which {job.kind} {job.metadata.name} recorded, is gone"
+        remedy = f"create the {job.kind} again, which finds what it made"
+        raise Waiting(ConditionReason.INPUT_MISSING, f"{text}; {remedy}")
+    return Checkpoint.parse(body)
+
+
 async def llm_models(
-    cluster: Cluster, namespace: str, llm: LLM | None, field: str = "spec.llm"
-) -> dict[str, ModelSource]:
-    """Return the model that the server of an `llm` block serves, by role."""
+    cluster: Cluster, user: Resource[Any, Any], llm: LLM | None, field: str = "spec.llm", role: str = "llm"
+) -> Inputs:
+    """Return the model that the server of an `llm` block serves, as the input of that role."""
     if llm is None or llm.server is None:
-        return {}
-    return {"llm": await model_source(cluster, namespace, llm.server.model, f"{field}.server.model")}
+        return Inputs()
+    namespace = user.metadata.namespace
+    return await model_input(cluster, namespace, llm.server.model, f"{field}.server.model", role, user=user)
 
 
 def _not_ready(resource: Resource[Any, Any], field: str) -> Waiting:

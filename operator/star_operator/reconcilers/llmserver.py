@@ -50,13 +50,13 @@ class LLMServerReconciler:
 
     async def _restart_broken_groups(self, key: Key, anchor: KubeObject) -> None:
         stale = pods_to_delete(await group_pods(self._context.cluster, key.namespace, key.name))
-        for pod in stale:
-            await self._context.cluster.delete_pod(
-                key.namespace, pod.name, uid=pod.uid, grace_seconds=GROUP_GRACE_SECONDS
-            )
         for group in sorted({pod.group for pod in stale}):
             names = ", ".join(pod.name for pod in stale if pod.group == group)
             text = f"replica {group} of server {key.name} lost a pod: {names} start anew with it"
             log.warning("group restarted", namespace=key.namespace, server=key.name, pods=names)
             GROUP_RESTARTS.inc()
             await post_event(self._context.cluster, anchor, "GroupRestarted", text, timestamp(self._context.now()))
+        for pod in stale:
+            await self._context.cluster.delete_pod(
+                key.namespace, pod.name, uid=pod.uid, grace_seconds=GROUP_GRACE_SECONDS
+            )

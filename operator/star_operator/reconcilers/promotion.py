@@ -78,8 +78,8 @@ class PromotionReconciler:
             await write_status(self._cluster, body, status, at.now)
             raise
         status = _with_override(status, promotion, at)
+        await self._tell(body, before, status, at.now)  # rather twice than never
         await write_status(self._cluster, body, status, at.now)
-        await self._tell(body, before, status, at.now)
         if is_finished(status):
             self._context.wake_waiting(key.namespace)
         elif status.begun != before.begun:

@@ -26,6 +26,7 @@ from star_operator.builders.promotion import (
     promotion_job,
 )
 from star_operator.core.labels import SUPERSEDED_ANNOTATION
+from star_operator.core.objects import is_owned
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
@@ -213,6 +214,8 @@ class PromotionJobs:
     async def _orders(self, promotion: Promotion, step: str) -> Orders | None:
         """Return what the Job is told; None where nothing stands there that could be read, or others' orders do."""
         body = await self._cluster.get(CONFIG_MAP, promotion.metadata.namespace, orders_name(promotion, step))
+        if body is not None and not is_owned(body, promotion.metadata.uid):
+            body = None
         try:
             text = body["data"][ORDERS_FILE] if body is not None else ""
             exchanged = promotion.status.orders not in ("", sha256_digest(text.encode()))
@@ -223,7 +226,7 @@ class PromotionJobs:
     async def _clear(self, view: RunView, attempt: int, namespace: str) -> None:
         for job in view.jobs:
             if job.attempt == attempt and not job.deleting:
-                await self._cluster.delete(JOB, namespace, job.name, foreground=True)
+                await self._cluster.delete(JOB, namespace, job.name, uid=job.uid or None, foreground=True)
 
     async def require(self, promotion: Promotion, *, reads_store: bool) -> None:
         """Raise Waiting unless a Job could work here."""

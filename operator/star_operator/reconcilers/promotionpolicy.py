@@ -127,7 +127,7 @@ class PromotionPolicyReconciler:
         for one in policy.superseded(seen):
             later = max(done, key=lambda other: other.created).name
             patch = {"metadata": {"annotations": {SUPERSEDED_ANNOTATION: later}}, "spec": {"cancel": True}}
-            await self._cluster.merge(PROMOTION, resource.metadata.namespace, one.name, patch)
+            await self._cluster.merge(PROMOTION, resource.metadata.namespace, one.name, patch, uid=one.uid)
 
 
 def _seen(one: Promotion, resource: PromotionPolicy) -> policy.Seen:

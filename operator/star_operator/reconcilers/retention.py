@@ -165,13 +165,15 @@ class RetentionReconciler:
         now, by_uid = self._context.now(), {body["metadata"]["uid"]: body for body in seen.bodies}
         ended = {one.uid for one in seen.things if one.ended and one.uid in decision.made}
         ago: dict[str, float] = {}
+        uids: dict[str, str] = {}
         for job in await self._cluster.list_objects(JOB, namespace, OURS):
             owner = next((one["uid"] for one in job["metadata"].get("ownerReferences", ()) if one["uid"] in ended), "")
             at = _ended_at(job)
             if owner and at and by_uid[owner]["spec"].get("ttlSecondsAfterFinished") is None:
                 ago[job["metadata"]["name"]] = (now - parse_timestamp(at)).total_seconds()
+                uids[job["metadata"]["name"]] = job["metadata"]["uid"]
         for name in finished_jobs(ago, self._context.settings.retention.finished_job_seconds):
-            await self._cluster.delete(JOB, namespace, name)
+            await self._cluster.delete(JOB, namespace, name, uid=uids[name])
 
     async def _tell(self, seen: Look, message: str) -> None:
         """Tell people of a sweep that failed, at the newest pipeline."""

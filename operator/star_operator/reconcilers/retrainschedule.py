@@ -72,10 +72,11 @@ class RetrainScheduleReconciler:
         except InvalidSpec as error:
             status, going_on = await self._look_after(this, error)
         status = status.model_copy(update={"request": request})
+        await self._tell(schedule, before, status, at.now)  # rather twice than never
         await write_status(self._cluster, body, status, at.now)
         if status.request:
             taken_off = {"metadata": {"annotations": {RUN_NOW_ANNOTATION: None, BACKFILL_ANNOTATION: None}}}
-            await self._cluster.merge(rtype, "", key.name, taken_off)
+            await self._cluster.merge(rtype, "", key.name, taken_off, uid=schedule.metadata.uid)
         for one in going_on:
             self._context.queue.add(Key("StarPipeline", one.namespace, one.name))
         if this.seen.freed:
@@ -84,7 +85,6 @@ class RetrainScheduleReconciler:
             wake = (parse_timestamp(status.next_look_time) - moment).total_seconds()
             if wake > 0:  # it stays as it is while the schedule cannot be followed
                 self._context.queue.add_after(key, wake)
-        await self._tell(schedule, before, status, at.now)
 
     async def _advance(self, this: "_Pass") -> tuple[RetrainScheduleStatus, list[Run]]:
         """Return the status, and the runs that may go on.
@@ -102,7 +102,7 @@ class RetrainScheduleReconciler:
         news = await self._triggers.news(schedule, some, due, wanted, seen, now)
         some = [wanted[one.namespace].fill(one) if one.namespace in wanted else one for one in news.tenants]
         decision = await self._carry_out(this, memory, some, wanted)
-        await self._runs.cancel([*decision.cancels, *seen.overdue])
+        await self._runs.cancel([*decision.cancels, *seen.overdue], seen)
         await self._runs.tidy_up(schedule, seen, this.names)
         await self._triggers.tidy_up(news.probes, decision.memory)
         status = rows(schedule.status, decision, some, seen.runs, seen.outcomes, news.under)
@@ -113,7 +113,7 @@ class RetrainScheduleReconciler:
         """Start nothing, and let what runs go on, end and be tidied up. What is remembered of the times stays."""
         schedule, seen = this.schedule, this.seen
         resumes = policy.going_on(schedule.spec, seen.runs, this.now)
-        await self._runs.cancel(seen.overdue)
+        await self._runs.cancel(seen.overdue, seen)
         await self._runs.tidy_up(schedule, seen, this.names)
         back = set(resumes)
         runs = [replace(run, holds=True) if run in back else run for run in seen.runs]

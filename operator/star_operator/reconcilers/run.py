@@ -19,6 +19,7 @@ from star_operator.builders.lookup import look_up, look_up_name, looked_for
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
+from star_operator.core.objects import KubeObject
 from star_operator.core.progress import Place
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
@@ -34,9 +35,11 @@ from star_operator.kube.secrets import require_store_secret
 from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
+from star_operator.reconcilers.attempts import forget_attempt
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.parse import parse_or_tell
+from star_operator.reconcilers.pinning import pinned_inputs, recalled_inputs
 from star_operator.reconcilers.write import write_status
 
 ResourceT = TypeVar("ResourceT", bound=Resource[Any, Any])
@@ -44,8 +47,10 @@ SIDE_CAR_GRACE_SECONDS = 30
 """Time for a container that somebody added to end, once `main` has."""
 
 
-async def _nothing(cluster: Cluster, resource: Any, status: Status) -> None:
+async def _nothing(cluster: Cluster, resource: Any, status: Any) -> Status:
     """Bring nothing about: the artifact in status is all there is."""
+    found: Status = status
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,9 @@ class RunKind(Generic[ResourceT]):
     plan: Callable[[str, ResourceT, Inputs, dict[str, ArtifactRef], Settings], Step]
     inputs: Callable[[Cluster, ResourceT], Awaitable[Inputs]]
     headline: Callable[[dict[str, float]], str]
-    succeeded: Callable[[Cluster, ResourceT, Status], Awaitable[None]] = _nothing
-    """Idempotent; runs before the success is written, so that a crash in between repeats it."""
+    succeeded: Callable[[Cluster, ResourceT, Any], Awaitable[Status]] = _nothing
+    """Idempotent; runs before the success is written, so that a crash in between repeats it. Returns the status with
+    what it has brought about."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,15 @@ class Pass(Generic[ResourceT]):
     """What one pass looks at."""
 
     resource: ResourceT
+    body: KubeObject
+    """The resource as it was read, or written last."""
     owner: Owner
     at: state.Moment
     step: str
     plan: Step | None
     view: RunView
+    inputs: Inputs
+    """What it works on; nothing while that is not there."""
 
 
 class RunReconciler(Generic[ResourceT]):
@@ -94,9 +104,10 @@ class RunReconciler(Generic[ResourceT]):
             await self._after(resource)
             return
         try:
-            status = await self._advance(resource, at)
+            status = await self._advance(resource, body, at)
         except Refused as refused:
-            status = state.told(resource.status, at, Phase.WAITING, refused.reason, refused.message)
+            pinned_by_now = self._kind.model.parse_status(body)
+            status = state.told(pinned_by_now, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._context.cluster, body, status, at.now)
             raise
         await write_status(self._context.cluster, body, status, at.now)
@@ -106,7 +117,7 @@ class RunReconciler(Generic[ResourceT]):
             self._context.progress.forget(Place(resource.kind, meta.namespace, meta.name, meta.uid))
             self._context.wake_waiting(key.namespace)
 
-    async def _advance(self, resource: ResourceT, at: state.Moment) -> Status:
+    async def _advance(self, resource: ResourceT, body: KubeObject, at: state.Moment) -> Status:
         remembered: Status = resource.status
         status = state.started(remembered, at)
         name = state.current_step(status, self._kind.steps)
@@ -116,8 +127,10 @@ class RunReconciler(Generic[ResourceT]):
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
         view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
         await self._end(meta.namespace, [job for job in view.jobs if state.is_done(status, job.step)])
+        inputs = recalled_inputs(status)
         try:
-            inputs = await self._kind.inputs(self._context.cluster, resource)
+            if inputs is None:
+                inputs = await self._kind.inputs(self._context.cluster, resource)
             begun = bool(view.jobs or status.steps) and not status.models
             commits = await pinned(inputs, status.models, resource.spec, self._context.settings, begun=begun)
             if commits != status.models:  # written down before anything is made of it: a later look may find another
@@ -136,12 +149,12 @@ class RunReconciler(Generic[ResourceT]):
                 name = look_up_name(name)
             if view.job(status.attempt, name) is None:
                 return state.told(status, at, Phase.WAITING, waiting.reason, waiting.message)
-            plan = None
+            plan, inputs = None, inputs or Inputs()
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
         try:
             await let_go(self._context.cluster, meta.namespace, view)
-            seen = Pass(resource, owner, at, name, plan, view)
+            seen = Pass(resource, body, owner, at, name, plan, view, inputs)
             decision = policy.decide(resource.spec, await self._view_step(seen, status))
             return await self._act(decision, seen, status)
         except Waiting as waiting:
@@ -199,8 +212,14 @@ class RunReconciler(Generic[ResourceT]):
                 reported = self._context.progress.of(place, status.attempt, seen.step)
                 return state.told(state.with_progress(status, seen.step, reported), at, phase, reason, message)
             case policy.Start():
+                await self._require(seen, status.attempt, run)
+                status = status.model_copy(update={"inputs": status.inputs or pinned_inputs(seen.inputs)})
+                text = f"step {seen.step} is starting"
+                status = state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, text)
+                if status.inputs:  # written down before anything is made of them: a later look may find others
+                    await write_status(self._context.cluster, seen.body, status, at.now)
                 await self._start(seen, status.attempt, run)
-                return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {seen.step} is starting")
+                return status
             case policy.SetSuspended(suspended):
                 await self._suspend(seen, status.attempt, suspended)
                 text = "spec.suspend is " + str(suspended).lower()
@@ -230,7 +249,8 @@ class RunReconciler(Generic[ResourceT]):
             case policy.Fail(reason, message):
                 return _failed(status, at, reason, message)
 
-    async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+    async def _require(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+        """Raise Waiting or InvalidSpec unless the step can be started."""
         assert seen.plan is not None
         await require_living(self._context.cluster, seen.owner.namespace)
         secret = self._context.settings.store.secret_name
@@ -239,20 +259,29 @@ class RunReconciler(Generic[ResourceT]):
             server_objects(seen.owner.namespace, plan, [], self._context.settings)
         if seen.plan.looks_for is not None:  # and so is a step that cannot, before anybody looks for what it made
             step_job(seen.owner, seen.plan.looks_for, attempt, self._context.settings, run)
-        for obj in step_job(seen.owner, seen.plan, attempt, self._context.settings, run):
+
+    async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
+        assert seen.plan is not None
+        told, *others = step_job(seen.owner, seen.plan, attempt, self._context.settings, run)
+        await self._context.cluster.apply(told)
+        if attempt > 1:  # before the Job: who dies in between starts it again, and comes by here
+            group = len(others) > 1
+            await forget_attempt(self._context.cluster, seen.owner, attempt - 1, seen.step, group=group)
+        for obj in others:
             await self._context.cluster.apply(obj)
 
     async def _suspend(self, seen: Pass[ResourceT], attempt: int, suspended: bool) -> None:
         job = seen.view.job(attempt, seen.step)
         assert job is not None
-        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, {"spec": {"suspend": suspended}})
+        patch = {"spec": {"suspend": suspended}}
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch, uid=job.uid or None)
 
     async def _set_deadline(self, seen: Pass[ResourceT], attempt: int, seconds: int | None) -> None:
         """Let the Job run for longer or shorter: unlike its template, this of a Job may change while it runs."""
         job = seen.view.job(attempt, seen.step)
         assert job is not None
         patch = {"spec": {"activeDeadlineSeconds": seconds}}
-        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch)
+        await self._context.cluster.merge(JOB, seen.owner.namespace, job.name, patch, uid=job.uid or None)
 
     def _look_again_while_pods_start(self, seen: Pass[ResourceT], attempt: int) -> None:
         """What keeps a pod from being made or mounted, or a Job in its queue, is told where nobody watches."""
@@ -274,11 +303,14 @@ class RunReconciler(Generic[ResourceT]):
         done = state.run_done(status, at)
         done = done.model_copy(update={"headline": self._kind.headline(done.metrics)})
         try:
-            await self._kind.succeeded(self._context.cluster, resource, done)
+            done = await self._kind.succeeded(self._context.cluster, resource, done)
         except InvalidSpec as error:
             return _failed(status, at, error.reason, error.message)
         reused = all(step.reused for step in done.steps)
         text = "artifact of equal work reused" if reused else "artifact stored"
+        record: str = getattr(done, "checkpoint", "")
+        if record not in ("", resource.metadata.name):
+            text = f"{text}; it is Checkpoint {record}, as Checkpoint {resource.metadata.name} records another model"
         return state.told(done, at, Phase.SUCCEEDED, ConditionReason.SUCCEEDED, text)
 
     def _schedule_retry(self, seen: Pass[ResourceT], status: Status, reason: AnyReason, message: str) -> Status:
@@ -300,7 +332,7 @@ class RunReconciler(Generic[ResourceT]):
     async def _clear(self, seen: Pass[ResourceT], attempt: int) -> None:
         for job in seen.view.jobs:
             if job.attempt == attempt and not job.deleting:
-                await self._context.cluster.delete(JOB, seen.owner.namespace, job.name, foreground=True)
+                await self._delete(seen.owner.namespace, job)
 
     async def _end(self, namespace: str, jobs: Iterable[JobView]) -> None:
         """Delete Jobs that still run although what they were for is decided, and written down.
@@ -309,7 +341,10 @@ class RunReconciler(Generic[ResourceT]):
         """
         for job in jobs:
             if not (job.failed or job.complete or job.deleting):
-                await self._context.cluster.delete(JOB, namespace, job.name, foreground=True)
+                await self._delete(namespace, job)
+
+    async def _delete(self, namespace: str, job: JobView) -> None:
+        await self._context.cluster.delete(JOB, namespace, job.name, uid=job.uid or None, foreground=True)
 
     async def _release_step(self, seen: Pass[ResourceT]) -> None:
         if seen.plan is None or seen.plan.servers:
@@ -336,7 +371,7 @@ class RunReconciler(Generic[ResourceT]):
             self._context.queue.add_after(Key(resource.kind, meta.namespace, meta.name), left)
             return
         for job in jobs:
-            await self._context.cluster.delete(JOB, meta.namespace, job.name)
+            await self._context.cluster.delete(JOB, meta.namespace, job.name, uid=job.uid or None)
 
 
 def _may_look(status: Status, view: RunView, name: str) -> bool:

@@ -163,10 +163,11 @@ class ScheduleRuns:
         made.records.append(mine)
         made.runs.append(Run(namespace, name, start.tick, start.gpus))
 
-    async def cancel(self, runs: Iterable[Run]) -> None:
-        """End runs."""
+    async def cancel(self, runs: Iterable[Run], seen: Seen) -> None:
+        """End runs that have been seen."""
         for one in runs:
-            await self._cluster.merge(PIPELINE, one.namespace, one.name, {"spec": {"cancel": True}})
+            uid = seen.bodies[one.namespace, one.name]["metadata"]["uid"]
+            await self._cluster.merge(PIPELINE, one.namespace, one.name, {"spec": {"cancel": True}}, uid=uid)
 
     async def tidy_up(self, schedule: RetrainSchedule, seen: Seen, tenants: Collection[str]) -> None:
         """Delete what the history limits let go, and make labels and owners what they are to be."""
@@ -178,7 +179,7 @@ class ScheduleRuns:
             owned = [owner["uid"] for owner in meta.get("ownerReferences", [])] == uids
             if not owned or not labels.items() <= meta.get("labels", {}).items():
                 patch = {"metadata": {"ownerReferences": wish or None, "labels": labels}}
-                await self._cluster.merge(PIPELINE, namespace, name, patch)
+                await self._cluster.merge(PIPELINE, namespace, name, patch, uid=meta["uid"])
         ended, most = _ended(schedule, seen, tenants), share(len(tenants))
         if outdated(schedule.spec, ended, most):
             for one in outdated(schedule.spec, await self._referred(ended, seen), most):

@@ -5,18 +5,15 @@ ready: what fails its gates starts no serving pod and takes no traffic.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from star_contracts.artifact import ArtifactRef
-from star_contracts.errors import Reason
 from star_contracts.job import ModelSource
-from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import RevisionStatus, ServedStatus, StarDeployment, StarDeploymentStatus
 from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
-from star_operator.builders.proofs import bound_verdict
 from star_operator.builders.stardeployment import (
     Revision,
-    gate_evaluation,
     revision_of,
     server_name,
     server_selector,
@@ -25,9 +22,9 @@ from star_operator.builders.stardeployment import (
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import LABEL_SERVER, resource_labels
-from star_operator.core.objects import KubeObject
+from star_operator.core.objects import KubeObject, is_owned
 from star_operator.core.queue import Key
-from star_operator.core.reasons import AnyReason, ConditionReason
+from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.pods import annotate_pods, why_not_started
@@ -35,37 +32,21 @@ from star_operator.kube.refused import refused_of_deployment
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
 from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
 from star_operator.kube.servers import view_server
-from star_operator.policy.conditions import READY, find
-from star_operator.policy.gates import judge
 from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.online import with_online
 from star_operator.policy.rollout import EVERYTHING, shares
 from star_operator.policy.served import NOTHING, Serving, counted, longest_gap
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
+from star_operator.reconcilers.candidate import begun_with, candidate
 from star_operator.reconcilers.children import apply_child, end_measuring
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
-from star_operator.reconcilers.inputs import dataset_and_signals, model_source
+from star_operator.reconcilers.gate import Gate, gate
 from star_operator.reconcilers.parse import parse_or_tell
-from star_operator.reconcilers.verification import verification
+from star_operator.reconcilers.pinning import pinned_inputs
 from star_operator.reconcilers.write import write_status
 
-GONE = "gone"
-"""In place of the UID of a run that there is not, or not any more."""
 SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What the gates say of a candidate so far."""
-
-    verdict: str
-    """`Passed`, `Failed` or `Running`."""
-    message: str
-    evaluation: str = ""
-    headline: str = ""
-    reason: AnyReason | None = None
-    """Of the condition, where it is not the gates' own."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +59,20 @@ class Served:
     gate: Gate
     gateways: list[KubeObject]
     """The gateway's pods."""
+    gone: str = ""
+    """What it goes on without, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """What is to be served."""
+
+    wanted: Revision | None
+    """None where nobody knows what the spec names: what serves goes on."""
+    inputs: Inputs
+    gate: Gate
+    gone: str = ""
+    """What the spec names and is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -148,34 +143,54 @@ class StarDeploymentReconciler:
 
     async def _advance(self, resource: StarDeployment, body: KubeObject, at: Moment) -> StarDeploymentStatus:
         namespace, spec = resource.metadata.namespace, resource.spec
-        artifacts = await dataset_and_signals(self._cluster, namespace, spec.dataset, spec.verbalization)
-        source = await model_source(self._cluster, namespace, spec.checkpoint, "spec.checkpoint")
-        wanted = revision_of(resource, source)
-        gate = await self._gate(resource, wanted, Inputs(artifacts))
+        key = Key(resource.kind, namespace, resource.metadata.name)
+        try:
+            one = await candidate(self._cluster, resource)
+            wanted = replace(revision_of(resource, one.model), checkpoint=spec.checkpoint.checkpoint or "")
+        except (Waiting, InvalidSpec) as missing:
+            inputs = await begun_with(self._cluster, resource)
+            if inputs is None:
+                raise
+            self._context.waiting[namespace].add(key)  # what serves is looked after all the same
+            served = await self._serve(resource, body, at, Serve(None, inputs, Gate("Running", missing.message)))
+            phase = Phase.FAILED if isinstance(missing, InvalidSpec) else Phase.WAITING
+            seen = await self._observe(served)
+            return told(seen.status, at, phase, missing.reason, missing.message + _still(served))
+        if one.gone:
+            self._context.waiting[namespace].add(key)
+        found = await gate(self._context, resource, wanted, one.inputs, gone=bool(one.gone))
         await end_measuring(self._cluster, resource, wanted.artifact.digest)
-        revisions = await self._revisions(resource, wanted, gate)
+        served = await self._serve(resource, body, at, Serve(wanted, one.inputs, found, one.gone))
+        seen = await self._observe(served)
+        if found.verdict != "Passed":
+            return self._held_back(served, seen, wanted)
+        return await self._rollout(served, seen)
+
+    async def _serve(self, resource: StarDeployment, body: KubeObject, at: Moment, what: "Serve") -> "Served":
+        """Apply what serves, and remove what does not any more."""
+        namespace, spec = resource.metadata.namespace, resource.spec
+        revisions = await self._revisions(resource, what.wanted, what.gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
             await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
         idle = await self._is_idle(resource, revisions)
         gateways: list[KubeObject] = []
         if revisions:
-            objects = serving_objects(resource, revisions, Inputs(artifacts), self._context.settings, hold=idle)
+            objects = serving_objects(resource, revisions, what.inputs, self._context.settings, hold=idle)
             for obj in objects:
                 await apply_child(self._cluster, body, obj, at.now)
             gateways = await self._clear(resource, objects)
         conditions = with_idle(resource.status.conditions, idle, spec, at.generation, at.now)
-        resource = resource.model_copy(update={"status": resource.status.model_copy(update={"conditions": conditions})})
-        served = Served(resource, at, revisions, gate, gateways)
-        seen = await self._observe(served)
-        if gate.verdict != "Passed":
-            return self._held_back(served, seen, wanted)
-        return await self._rollout(served, seen)
+        update: dict[str, Any] = {"conditions": conditions}
+        if revisions and what.wanted is not None and not what.gone:
+            update["inputs"] = pinned_inputs(what.inputs)
+        resource = resource.model_copy(update={"status": resource.status.model_copy(update=update)})
+        return Served(resource, at, revisions, what.gate, gateways, what.gone)
 
-    async def _revisions(self, resource: StarDeployment, wanted: Revision, gate: Gate) -> list[Revision]:
+    async def _revisions(self, resource: StarDeployment, wanted: Revision | None, gate: Gate) -> list[Revision]:
         """Return what is to run: what serves, until what is wanted has passed its gates and taken over."""
         known = {one.name: one for one in resource.status.revisions}
         namespace, now = resource.metadata.namespace, self._context.now()
-        if gate.verdict == "Passed":
+        if gate.verdict == "Passed" and wanted is not None:
             target = wanted.name
             # Scaled to nothing, a revision takes over without a server: there is none before it either.
             none = resource.spec.server.replicas == 0
@@ -189,63 +204,11 @@ class StarDeploymentReconciler:
             key = Key(resource.kind, namespace, resource.metadata.name)
             self._context.queue.add_after(key, (found.until - now).total_seconds())
         return [
-            replace(wanted, weight=weight) if name == wanted.name else _recorded(resource, known[name], weight)
+            replace(wanted, weight=weight)
+            if wanted is not None and name == wanted.name
+            else _recorded(resource, known[name], weight)
             for name, weight in found.weights.items()
         ]
-
-    async def _gate(self, resource: StarDeployment, wanted: Revision, inputs: Inputs) -> Gate:
-        gate, evaluation = await self._measure(resource, wanted, inputs)
-        if gate.verdict != "Passed":
-            return gate
-        verdict = None
-        if evaluation is not None:
-            verdict = bound_verdict(evaluation, wanted.artifact, inputs.artifacts)
-            if verdict is None:
-                text = f"Evaluation {gate.evaluation} succeeded, and its status names no report: delete it"
-                return replace(gate, verdict="Failed", message=text, reason=Reason.VERDICT_NOT_BOUND)
-        found = await verification(self._context, resource, wanted.artifact, verdict)
-        serves = any(one.name == wanted.name and one.gate == "Passed" for one in resource.status.revisions)
-        if found.verdict == "Passed":
-            return gate
-        if found.verdict == "Running" and serves:  # which is not taken back meanwhile
-            troubled = found.reason != ConditionReason.VERIFYING
-            return replace(gate, message=f"{gate.message}; {found.message}") if troubled else gate
-        return replace(gate, verdict=found.verdict, message=found.message, reason=found.reason)
-
-    async def _measure(
-        self, resource: StarDeployment, wanted: Revision, inputs: Inputs
-    ) -> tuple[Gate, Evaluation | None]:
-        """Return what the gates say by the Evaluation's status, and the Evaluation where it has ended well."""
-        if resource.spec.gates is None:
-            return Gate("Passed", "no gates"), None
-        against = await self._against(resource)
-        wish = gate_evaluation(resource, wanted.artifact, inputs, against)
-        name, namespace = wish["metadata"]["name"], resource.metadata.namespace
-        if against == GONE:  # what it was compared with is no reason to measure again what has passed
-            passed = (one for one in resource.status.revisions if one.name == wanted.name and one.gate == "Passed")
-            name = next((one.evaluation for one in passed if one.evaluation), name)
-        body = await self._cluster.get(STAR_TYPES["Evaluation"], namespace, name)
-        evaluation = Evaluation.parse(body if body is not None else await self._cluster.apply(wish))
-        status = evaluation.status
-        why = find(status.conditions, READY)
-        if status.phase is Phase.FAILED:
-            text = f"Evaluation {name} failed: {why.message if why else 'no reason recorded'}"
-            return Gate("Failed", text, name), None
-        if status.phase is not Phase.SUCCEEDED:
-            so_far = status.progress_text or (why.message if why else "just created")
-            return Gate("Running", f"Evaluation {name}: {so_far}", name), None
-        verdict = judge(resource.spec.gates.rules, status.metrics)
-        gate = Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline)
-        return gate, evaluation
-
-    async def _against(self, resource: StarDeployment) -> str | None:
-        """Return the UID of the run that the gates compare with, if any: a name may come to stand for another one."""
-        against = resource.spec.gates.against if resource.spec.gates is not None else None
-        if against is None or against.name is None:
-            return None
-        kind = "Evaluation" if against.evaluation is not None else "TeacherRun"
-        body = await self._cluster.get(STAR_TYPES[kind], resource.metadata.namespace, against.name)
-        return str(body["metadata"]["uid"]) if body is not None else GONE
 
     async def _is_idle(self, resource: StarDeployment, revisions: list[Revision]) -> bool:
         names = [server_name(resource, one) for one in revisions if one.weight]
@@ -260,8 +223,9 @@ class StarDeploymentReconciler:
             for obj in await self._cluster.list_objects(rtype, namespace, labels):
                 name = obj["metadata"]["name"]
                 # What is left of a revision that has gone, or of a multi-node server's copies.
-                if LABEL_SERVER in obj["metadata"]["labels"] and (rtype.kind, name) not in keep:
-                    await self._cluster.delete(rtype, namespace, name)
+                ours = LABEL_SERVER in obj["metadata"]["labels"] and is_owned(obj, resource.metadata.uid)
+                if ours and (rtype.kind, name) not in keep:
+                    await self._cluster.delete(rtype, namespace, name, uid=obj["metadata"]["uid"])
         annotation = config_annotation(resource, objects)
         return await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
 
@@ -280,7 +244,7 @@ class StarDeploymentReconciler:
         }
         serving = Serving(weights, resource.status.metrics) if not resource.spec.suspend else NOTHING
         update = {
-            "served": self._counted(resource.status, serving),
+            "served": _named(self._counted(resource.status, serving), revisions),
             "revisions": tuple(
                 _describe(one, served.gate if one is newest else None, view.ready_replicas, _since(served, one))
                 for one, view in pairs
@@ -342,7 +306,8 @@ class StarDeploymentReconciler:
             return told(status, at, Phase.READY, ConditionReason.SCALED_TO_ZERO, text)
         lacks = next((why for why in (*(view.trouble for view in seen.servers), seen.gateway_refused) if why), None)
         but = f"; not all of it: {lacks.message}" if lacks else ""
-        text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}"
+        without = f"; it goes on as it began: {served.gone}" if served.gone else ""
+        text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}{without}"
         return told(status, at, Phase.READY, ConditionReason.SERVING, text)
 
     def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
@@ -363,7 +328,19 @@ class StarDeploymentReconciler:
 def _recorded(resource: StarDeployment, revision: RevisionStatus, weight: int) -> Revision:
     """Return a revision that the last status tells of."""
     artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
-    return revision_of(resource, ModelSource(artifact=artifact), weight)
+    found = revision_of(resource, ModelSource(artifact=artifact), weight)
+    return replace(found, checkpoint=revision.checkpoint)
+
+
+def _named(rows: tuple[ServedStatus, ...], revisions: list[Revision]) -> tuple[ServedStatus, ...]:
+    """Return the history with what its rows serve: a roll-back needs no record of it."""
+    known = {one.artifact.digest: one for one in revisions}
+    return tuple(
+        row.model_copy(update={"uri": one.artifact.uri, "checkpoint": one.checkpoint})
+        if (one := known.get(row.digest)) is not None
+        else row
+        for row in rows
+    )
 
 
 def _serving(revisions: list[Revision]) -> Revision:
@@ -387,6 +364,7 @@ def _describe(revision: Revision, gate: Gate | None, ready: int, since: str) -> 
     return RevisionStatus(
         name=revision.name,
         uri=revision.artifact.uri,
+        checkpoint=revision.checkpoint,
         digest=revision.artifact.digest,
         gate=gate.verdict if gate is not None else "Passed",
         evaluation=gate.evaluation if gate is not None else "",

@@ -14,7 +14,7 @@ from star_operator.api.starpipeline import BaseModelChoice, PinnedModel, StarPip
 from star_operator.builders.starpipeline import child, deployment, deployment_name, plan, series_of
 from star_operator.core.errors import InvalidSpec, Refused
 from star_operator.core.labels import LABEL_SERIES, LABEL_VARIANT, RETRY_ANNOTATION, TRY_ANNOTATION, label_value
-from star_operator.core.objects import KubeObject
+from star_operator.core.objects import KubeObject, is_owned
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason, known_reason
 from star_operator.core.times import timestamp
@@ -66,7 +66,8 @@ class StarPipelineReconciler:
         await write_status(self._cluster, body, status, at.now)
         if asked and (status.retrying == asked or is_finished(status)):  # what has ended has nothing to wait for
             patch = {"metadata": {"annotations": {RETRY_ANNOTATION: None}}}
-            await self._cluster.merge(STAR_TYPES[key.kind], key.namespace, key.name, patch)
+            uid = pipeline.metadata.uid
+            await self._cluster.merge(STAR_TYPES[key.kind], key.namespace, key.name, patch, uid=uid)
         if is_finished(status):
             self._context.wake_waiting(key.namespace)
 
@@ -108,7 +109,8 @@ class StarPipelineReconciler:
             await self._cluster.apply(child(pipeline, row, tries))
         for row in decision.suspend:
             patch = {"spec": {"suspend": pipeline.spec.suspend}}
-            await self._cluster.merge(STAR_TYPES[row.kind], pipeline.metadata.namespace, row.name, patch)
+            rtype, uid = STAR_TYPES[row.kind], seen[row.row].uid
+            await self._cluster.merge(rtype, pipeline.metadata.namespace, row.name, patch, uid=uid)
         status, phase, reason, message = decision.status, decision.phase, decision.reason, decision.message
         name = deployment_name(pipeline)
         if decision.chosen is not None and name is not None:
@@ -148,7 +150,7 @@ class StarPipelineReconciler:
         listed = await self._cluster.list_objects(STAR_TYPES[kind], pipeline.metadata.namespace, labels)
         of: dict[str, list[KubeObject]] = {}
         for body in listed:
-            if not _is_ours(body, pipeline):
+            if not is_owned(body, pipeline.metadata.uid):
                 of.setdefault(body["metadata"]["labels"].get(LABEL_VARIANT, ""), []).append(body)
         last = {variant: _newest(BY_KIND[kind], bodies) for variant, bodies in of.items()}
         shared = last.get("", "")
@@ -174,12 +176,13 @@ class StarPipelineReconciler:
         """Delete a row's resource, and the Checkpoint that it made where nothing serves that."""
         cluster, namespace = self._cluster, pipeline.metadata.namespace
         if row.stage in TRAINING and not pipeline.spec.cancel:
-            body = await cluster.get(STAR_TYPES["Checkpoint"], namespace, row.name)
+            record = (seen.model.checkpoint if seen.model is not None else None) or row.name
+            body = await cluster.get(STAR_TYPES["Checkpoint"], namespace, record)
             if body is not None and body["spec"].get("lineage", {}).get("producerUid") == seen.uid:
                 users = await cluster.list_objects(STAR_TYPES[DEPLOYMENT], namespace)
-                if not any(user["spec"]["checkpoint"].get("checkpoint") == row.name for user in users):
-                    await cluster.delete(STAR_TYPES["Checkpoint"], namespace, row.name)
-        await cluster.delete(STAR_TYPES[row.kind], namespace, row.name, foreground=True)
+                if not any(user["spec"]["checkpoint"].get("checkpoint") == record for user in users):
+                    await cluster.delete(STAR_TYPES["Checkpoint"], namespace, record, uid=body["metadata"]["uid"])
+        await cluster.delete(STAR_TYPES[row.kind], namespace, row.name, uid=seen.uid, foreground=True)
 
     async def _deploy(
         self, pipeline: StarPipeline, name: str, chain: tuple[PlannedStage, ...], model: PinnedModel
@@ -205,7 +208,8 @@ class StarPipelineReconciler:
                     wish["spec"]["server"]["replicas"] = body["spec"]["server"]["replicas"]
                 body = await cluster.apply(wish)
             else:
-                body = await cluster.merge(rtype, namespace, name, {"spec": wish["spec"]}) or body
+                uid = body["metadata"]["uid"] if body is not None else None
+                body = await cluster.merge(rtype, namespace, name, {"spec": wish["spec"]}, uid=uid) or body
         assert body is not None
         row = PlannedStage(StageName.DEPLOYMENT, "", DEPLOYMENT, name)
         seen = _seen(body, row, pipeline)
@@ -250,7 +254,7 @@ def _seen(body: KubeObject, row: PlannedStage, pipeline: StarPipeline) -> policy
     progress = status.progress
     return policy.Seen(
         uid=meta["uid"],
-        ours=not row.made or _is_ours(body, pipeline),
+        ours=not row.made or is_owned(body, pipeline.metadata.uid),
         tries=_tries(meta.get("annotations", {}).get(TRY_ANNOTATION, "")),
         deleting="deletionTimestamp" in meta,
         suspended=bool(body["spec"].get("suspend")),
@@ -277,7 +281,8 @@ def _model(body: KubeObject, row: PlannedStage, status: Status) -> PinnedModel |
     if row.kind == Checkpoint.INFO.kind:
         return PinnedModel(checkpoint=row.name, uri=body["spec"]["uri"], digest=body["spec"]["digest"])
     if row.stage in TRAINING and status.phase is Phase.SUCCEEDED and status.artifact is not None:
-        return PinnedModel(checkpoint=row.name, uri=status.artifact.uri, digest=status.artifact.digest)
+        name = getattr(status, "checkpoint", "") or row.name
+        return PinnedModel(checkpoint=name, uri=status.artifact.uri, digest=status.artifact.digest)
     return None
 
 
@@ -285,11 +290,6 @@ def _digest(body: KubeObject, row: PlannedStage, status: Status) -> str:
     if row.kind == Checkpoint.INFO.kind:
         return str(body["spec"]["digest"])
     return status.artifact.digest if status.artifact is not None else ""
-
-
-def _is_ours(body: KubeObject, pipeline: StarPipeline) -> bool:
-    owners = body["metadata"].get("ownerReferences", [])
-    return any(owner["uid"] == pipeline.metadata.uid for owner in owners)
 
 
 def _is_scaled(body: KubeObject) -> bool:

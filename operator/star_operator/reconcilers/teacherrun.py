@@ -14,13 +14,11 @@ async def inputs(cluster: Cluster, resource: TeacherRun) -> Inputs:
     Raises what `produced` and `taken_over` do.
     """
     namespace, spec = resource.metadata.namespace, resource.spec
-    artifacts = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
-    models = await llm_models(cluster, namespace, spec.llm)
+    found = await dataset_and_signals(cluster, namespace, spec.dataset, spec.verbalization)
+    found |= await llm_models(cluster, resource, spec.llm)
     for agent, llm in spec.agent_llms.items():
-        found = await llm_models(cluster, namespace, llm, f"spec.agentLlms.{agent}")
-        models |= {f"{role}.{agent}": source for role, source in found.items()}
-    previous, warnings = await taken_over(cluster, resource, spec.previous)
-    return Inputs(artifacts | previous, models, warnings)
+        found |= await llm_models(cluster, resource, llm, f"spec.agentLlms.{agent}", f"llm.{agent}")
+    return found | await taken_over(cluster, resource, spec.previous)
 
 
 def headline(metrics: dict[str, float]) -> str:

@@ -5,7 +5,7 @@ from star_operator.api.verbalization import Verbalization
 from star_operator.builders import verbalization as builder
 from star_operator.builders.step import Inputs
 from star_operator.kube.cluster import Cluster
-from star_operator.reconcilers.inputs import llm_models, produced, taken_over
+from star_operator.reconcilers.inputs import llm_models, taken_over, used
 from star_operator.reconcilers.run import RunKind
 
 PARTS_TAKEN_OVER = ("neighbours",)
@@ -18,9 +18,9 @@ async def inputs(cluster: Cluster, resource: Verbalization) -> Inputs:
     Raises what `produced` and `taken_over` do.
     """
     namespace, spec = resource.metadata.namespace, resource.spec
-    _, dataset = await produced(cluster, RecDataset, namespace, spec.dataset, "spec.dataset")
-    previous, warnings = await taken_over(cluster, resource, spec.previous, PARTS_TAKEN_OVER)
-    return Inputs({"dataset": dataset, **previous}, await llm_models(cluster, namespace, spec.llm), warnings)
+    dataset = await used(cluster, RecDataset, namespace, spec.dataset, "spec.dataset", "dataset")
+    previous = await taken_over(cluster, resource, spec.previous, PARTS_TAKEN_OVER)
+    return dataset | previous | await llm_models(cluster, resource, spec.llm)
 
 
 def headline(metrics: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ from star_operator.builders.errand import errand_name, errand_objects
 from star_operator.builders.proofs import Claim, deployment_owner, verify_errand
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
 from star_operator.core.labels import ERRAND_ANNOTATION, PROOF_ANNOTATION, VERIFY
+from star_operator.core.objects import is_owned
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.kube.cluster import Cluster
@@ -86,6 +87,8 @@ async def _verify(
     name = errand_name(owner, VERIFY, errand.key)
     view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
     job = await cluster.get(JOB, owner.namespace, name)
+    if job is not None and not is_owned(job, owner.uid):  # of a deployment of the name that is gone
+        job = None
     said = (job or {}).get("metadata", {}).get("annotations", {})
     asked = Asked(proof, said.get(PROOF_ANNOTATION, ""), same=said.get(ERRAND_ANNOTATION) == errand.key)
     match decide(look(view, name, VERIFY), asked, context.now()):
@@ -97,7 +100,7 @@ async def _verify(
                 await cluster.apply(obj)
             return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}")
         case Anew():
-            await cluster.delete(JOB, owner.namespace, name)
+            await cluster.delete(JOB, owner.namespace, name, uid=job["metadata"]["uid"] if job is not None else None)
             return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)} again")
         case Verifying(message):
             context.queue.add_after(key, UNWATCHED_SECONDS)

@@ -80,6 +80,27 @@ def test_a_checkpoint_under_another_name_or_of_another_digest_is_somebody_elses(
     assert "record r1-sft" not in gone(decision)
 
 
+def test_a_record_whose_name_tells_its_work_goes_with_the_job_that_says_so() -> None:
+    bodies = run(1)
+    job, record = named(bodies, "r1-sft", "SFTJob"), named(bodies, "r1-sft", "Checkpoint")
+    record["metadata"] |= {"name": "r1-sft-sft-1", "uid": "uid-1"}
+    assert "record r1-sft-sft-1" not in gone(decided(bodies, run(2))), "nobody says that it is the run's"
+    job["status"]["checkpoint"] = "r1-sft-sft-1"
+    assert "record r1-sft-sft-1" in gone(decided(bodies, run(2)))
+
+
+def test_what_has_not_ended_keeps_the_artifacts_that_it_was_started_on_and_what_has_ended_does_not() -> None:
+    earlier, later = run(1), run(3, phase="Running")
+    artifact = made("r1", "teacher")
+    inputs = [{"role": "trajectories", "uri": artifact["uri"], "digest": artifact["digest"]}]
+    named(later, "r3-sft", "SFTJob")["status"]["inputs"] = inputs
+    assert "r1-teacher" not in gone(decided(earlier, run(2), later))
+    ended = run(3)
+    previous = [{"role": "previous", "uri": artifact["uri"], "digest": artifact["digest"]}]
+    named(ended, "r3-teacher")["status"]["inputs"] = previous
+    assert "r1-teacher" in gone(decided(earlier, run(2), ended))
+
+
 def test_a_pin_keeps_a_thing_and_what_it_refers_to() -> None:
     bodies = run(1)
     pinned = named(bodies, "r1-teacher")

@@ -102,9 +102,19 @@ def test_a_look_up_that_fails_is_tried_again() -> None:
     assert (run.status["phase"], run.status["attempt"]) == (Phase.SUCCEEDED, 2)
 
 
-def test_a_look_up_whose_inputs_go_meanwhile_is_still_heard() -> None:
+def test_what_follows_a_look_up_works_on_what_was_looked_for() -> None:
     run = world()
     run.passes(2)
+    del run.cluster.objects["TeacherRun", NAMESPACE, "t"]
+    run.ends(NOTHING)
+    run.passes(3)
+    assert (run.status["phase"], jobs(run)) == (Phase.QUEUED, ["s-sft-1-train", "s-sft-1-train-look-up"])
+
+
+def test_a_look_up_of_an_older_operator_whose_inputs_go_meanwhile_is_still_heard() -> None:
+    run = world()
+    run.passes(2)
+    del run.status["inputs"]
     del run.cluster.objects["TeacherRun", NAMESPACE, "t"]
     run.ends(NOTHING)
     run.passes(3)
@@ -161,16 +171,30 @@ def test_a_job_that_is_created_anew_keeps_the_record_of_the_same_artifact_as_it_
     assert "apply Checkpoint/s" not in run.cluster.writes
 
 
-@pytest.mark.bad_input
-def test_another_artifact_than_the_one_recorded_under_its_name_is_told_with_both_digests() -> None:
+def test_another_artifact_than_the_one_recorded_under_its_name_has_a_record_that_names_its_work() -> None:
     run = world({"pool": "cpu"})
     predecessor(run, DIGEST)
     run.passes(2)
     run.ends(TRAINED)
     run.passes(3)
+    name = f"s-sft-{MADE.digest.removeprefix('sha256:')[:12]}"
+    assert (run.status["phase"], run.status["checkpoint"]) == (Phase.SUCCEEDED, name)
+    assert ready_message(run.status).endswith(f"it is Checkpoint {name}, as Checkpoint s records another model")
+    assert run.cluster.objects["Checkpoint", NAMESPACE, "s"]["spec"]["digest"] == DIGEST
+    assert run.cluster.objects["Checkpoint", NAMESPACE, name]["spec"]["digest"] == MADE.digest
+
+
+@pytest.mark.bad_input
+def test_a_record_that_somebody_else_has_put_in_the_place_of_both_names_is_told_with_both() -> None:
+    run = world({"pool": "cpu"})
+    predecessor(run, DIGEST)
+    name = f"s-sft-{MADE.digest.removeprefix('sha256:')[:12]}"
+    run.cluster.add(checkpoint(NAMESPACE, name, DIGEST))
+    run.passes(2)
+    run.ends(TRAINED)
+    run.passes(3)
     assert run.status["phase"] == Phase.FAILED
     message = ready_message(run.status)
-    assert message.startswith(f"Checkpoint s is there and records {DIGEST}, but SFTJob s made {MADE.digest}")
-    assert "delete Checkpoint s or give the SFTJob another name, and create the SFTJob again" in message
+    assert message.startswith(f"Checkpoint s and {name} are there and record other models than {MADE.digest}")
+    assert "delete one of them and create the SFTJob again" in message
     assert [one["reason"] for one in run.status["conditions"] if one["type"] == "Ready"] == ["NameTaken"]
-    assert run.cluster.objects["Checkpoint", NAMESPACE, "s"]["spec"]["digest"] == DIGEST

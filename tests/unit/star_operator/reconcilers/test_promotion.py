@@ -43,7 +43,7 @@ class Mortal(FakeCluster):
         self._survives()
         return await super().apply_status(obj)
 
-    async def create(self, obj: KubeObject) -> KubeObject:
+    async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
         self._survives()
         if (obj["kind"], NAMESPACE, obj["metadata"]["name"]) in self.objects:
             raise Retryable("AlreadyExists", "it is there")

@@ -533,3 +533,18 @@ class TestServing:
         world.serve(1)
         assert world.cluster.of("Deployment")
         assert not [name for name in world.jobs if "verify" in name]
+
+
+def test_a_verdict_is_of_what_was_measured_whatever_its_name_stood_for() -> None:
+    world = World(ProofSettings(enabled=False))
+    measures = {"dataset": {"name": "d"}, "llm": world.llm("student")}
+    for name, digest in (("this", CHECKPOINT), ("other", DATASET)):
+        status = {
+            "phase": "Succeeded",
+            "metrics": {"hrAvg": 0.5},
+            "artifact": {"uri": f"s3://star/{name}", "digest": REPORT},
+            "inputs": [{"role": "llm", "uri": "s3://star/student", "digest": digest}],
+        }
+        world.cluster.add({**star("Evaluation", NAMESPACE, name, measures), "status": status})
+    world.passes(1)
+    assert [one["evaluation"] for one in world.status()["verdicts"]] == ["this"]

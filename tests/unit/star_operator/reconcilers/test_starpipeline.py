@@ -318,3 +318,22 @@ def test_cancelling_ends_what_runs_and_is_final() -> None:
         f"delete {kind}/weekly-{stage}" for stage, kind in KINDS.items() if stage != "dataset"
     ]
     assert ("RecDataset", "team", "weekly-dataset") in world.cluster.objects
+
+
+def test_a_student_whose_record_tells_its_work_is_the_model_of_the_run_and_goes_with_a_retry() -> None:
+    world = World()
+    world.passes()
+    world.all_done()
+    made, name = artifact(name="sft"), "weekly-sft-sft-000000000000"
+    job = world.cluster.objects["SFTJob", "team", "weekly-sft"]
+    job["status"]["checkpoint"] = name
+    world.stage("grpo", "Succeeded", artifact=artifact(name="grpo"), checkpoint="weekly-grpo-grpo-1")
+    world.passes()
+    assert world.status["checkpoint"]["checkpoint"] == "weekly-grpo-grpo-1"
+    for record, uid in (("weekly-sft", "of-a-job-before"), (name, job["metadata"]["uid"])):
+        spec = {"uri": made["uri"], "digest": made["digest"], "lineage": {"producerUid": uid}}
+        world.cluster.add(star("Checkpoint", "team", record, spec))
+    world.pipeline["metadata"]["annotations"] = {RETRY: "sft"}
+    world.passes(5)
+    assert {one["metadata"]["name"] for one in world.cluster.of("Checkpoint")} == {"weekly-sft"}
+    assert "delete SFTJob/weekly-sft" in world.writes
