@@ -103,6 +103,7 @@ def test_figures_that_gateways_report_make_a_run_once_they_are_low(
     token = kubectl.run("create", "token", "default", "-n", tenant, "--audience=star-operator").strip()
 
     def report(instance: str, hits: int, namespace: str = tenant) -> int:
+        """Send it as a gateway does: who is told that this is too often tries again later."""
         counts = {"recommendations": 300, "chosen": 100, "hits1": hits, "hits3": 60, "hits5": 90}
         target = {"url": "http://x", "namespace": namespace, "name": "live", "uid": uid}
         body = {"target": target, "instance": instance, "revisions": {REVISION: counts}}
@@ -116,7 +117,7 @@ def test_figures_that_gateways_report_make_a_run_once_they_are_low(
     assert report("a", 50, "star-system") == 403, "a tenant speaks of its own namespace alone"
 
     def both_heard() -> bool:
-        assert (report("a", 50), report("b", 10)) == (202, 202)
+        assert {report("a", 50), report("b", 10)} <= {202, 429}
         return told().get("online", {}).get("chosen") == 200
 
     eventually(both_heard, "both gateways' counts are added up", 150)
@@ -125,7 +126,7 @@ def test_figures_that_gateways_report_make_a_run_once_they_are_low(
     eventually(lambda: row(kubectl, name, tenant).get("reason") == "NotDrifted", "0.3 is not below 0.3", 150)
 
     def drifted() -> bool:
-        assert (report("a", 20), report("b", 10)) == (202, 202)
+        assert {report("a", 20), report("b", 10)} <= {202, 429}
         return bool(records(kubectl, name))
 
     eventually(drifted, "the figures fell, and a run is made", 240)

@@ -107,16 +107,23 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
         inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
         shard=Shard(count=step.shards),
-        progress=ProgressTarget(
-            url=settings.progress_url,
-            kind=owner.kind,
-            namespace=owner.namespace,
-            name=owner.name,
-            uid=owner.uid,
-            attempt=attempt,
-            step=job_step,
-        ),
+        progress=_told_to(owner, attempt, job_step, settings),
         stage=stage,
+    )
+
+
+def _told_to(owner: Owner, attempt: int, step: str, settings: Settings) -> ProgressTarget | None:
+    """Return where pods report progress; nowhere, where the owner is no resource (yet) that a status could be of."""
+    if not owner.uid:
+        return None
+    return ProgressTarget(
+        url=settings.progress_url,
+        kind=owner.kind,
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        attempt=attempt,
+        step=step,
     )
 
 

@@ -28,6 +28,7 @@ def test_the_job_has_the_operators_shape_and_runs_the_import_stage() -> None:
     spec = JobSpec.model_validate_json(config_map["data"]["job.json"])
     assert spec.stage.stage == "import-model"
     assert spec.memo is not None, "equal work is reused"
+    assert spec.progress is None, "there is no resource yet whose status could tell of it"
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["command"] == ["star-job"]
     assert pod["securityContext"]["runAsNonRoot"]
