@@ -9,9 +9,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from star_operator.core.errors import Taken
+from star_operator.core.errors import Retryable, Taken
 from star_operator.core.objects import KubeObject
-from star_operator.kube.cluster import Cluster
+from star_operator.kube.cluster import Cluster, Listing, NotFound
+from star_operator.kube.indexes import selector
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
 Place = tuple[str, str, str]
@@ -27,6 +28,7 @@ class FakeCluster(Cluster):
         self.taken: dict[str, tuple[str, ...]] = {}
         """`<kind>/<name>` -> fields of it that somebody has changed with kubectl since they were applied."""
         self._count = 0
+        self._versions = 0
 
     def add(self, obj: KubeObject) -> KubeObject:
         """Put an object there as a user would."""
@@ -51,19 +53,28 @@ class FakeCluster(Cluster):
         wanted = (labels or {}).items()
         return copy.deepcopy([obj for obj in found if wanted <= obj["metadata"].get("labels", {}).items()])
 
+    async def snapshot(self, rtype: ResourceType, *, names_only: bool = False) -> Listing:
+        return Listing(await self.list_objects(rtype, None, selector(rtype.kind)), self._versions)
+
     async def apply(self, obj: KubeObject, *, manager: str = "") -> KubeObject:
         self.writes.append(f"apply {obj['kind']}/{obj['metadata']['name']}")
         return self._put(_place(obj), obj)
 
-    async def claim(self, obj: KubeObject) -> None:
+    async def claim(self, obj: KubeObject) -> KubeObject:
         fields = self.taken.pop(f"{obj['kind']}/{obj['metadata']['name']}", ())
         if fields:
             raise Taken("Apply failed with conflicts", fields, ("kubectl-edit",))
-        await self.apply(obj)
+        return await self.apply(obj)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
-        self.objects[_place(obj)]["status"] = copy.deepcopy(obj["status"])
-        return obj
+        there = self.objects.get(_place(obj))
+        if there is None:
+            raise NotFound("NotFound", f"there is no {obj['kind']} {obj['metadata']['name']}")
+        if obj["metadata"].get("uid", there["metadata"]["uid"]) != there["metadata"]["uid"]:
+            raise Retryable("Conflict", f"{obj['kind']} {obj['metadata']['name']} is another one by now")
+        there["status"] = copy.deepcopy(obj["status"])
+        there["metadata"]["resourceVersion"] = self._version()
+        return copy.deepcopy(there)
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
         return copy.deepcopy(obj) if dry_run else await self.apply(obj)
@@ -75,8 +86,18 @@ class FakeCluster(Cluster):
         return self._put((rtype.kind, namespace, name), patch)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        version: str | None = None,
+        uid: str | None = None,
+        foreground: bool = False,
     ) -> bool:
+        there = self.objects.get((rtype.kind, namespace, name))
+        if uid is not None and there is not None and there["metadata"]["uid"] != uid:
+            raise Retryable("Conflict", f"{rtype.kind} {name} is another one by now")
         self.writes.append(f"delete {rtype.kind}/{name}")
         if rtype.kind == "Job":
             for pod in self.of(POD.kind):
@@ -85,14 +106,19 @@ class FakeCluster(Cluster):
         return self.objects.pop((rtype.kind, namespace, name), None) is not None
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
-        return await self.delete(POD, namespace, name)
+        return await self.delete(POD, namespace, name, uid=uid)
+
+    def _version(self) -> str:
+        self._versions += 1
+        return str(self._versions)
 
     def _put(self, place: Place, obj: KubeObject) -> KubeObject:
         old = self.objects.get(place)
         if old is None:
             self._count += 1
-            old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1, "resourceVersion": "1"}}
-        self.objects[place] = _merged(old, obj)
+            old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1}}
+        self.objects[place] = made = _merged(old, obj)
+        made["metadata"]["resourceVersion"] = self._version()
         return copy.deepcopy(self.objects[place])
 
 

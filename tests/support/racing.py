@@ -92,7 +92,14 @@ class SharedCluster(FakeCluster):
         return await super().merge(rtype, namespace, name, patch)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        version: str | None = None,
+        uid: str | None = None,
+        foreground: bool = False,
     ) -> bool:
         self._turn()
         found = self.objects.get((rtype.kind, namespace, name))

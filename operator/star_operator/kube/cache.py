@@ -5,8 +5,8 @@ come in any order: of one object's versions the highest wins (resource versions 
 what is known to be gone stays gone, whoever tells of it late. So a read is never older than the last write of one's
 own. `changed` is called once for each change, whoever told of it first.
 
-Nothing here waits or calls: `kube/cached.py` reads and feeds, `handlers/intake.py` hands events over. Bodies are kept as
-JSON: a third of the memory of objects, and each reader gets a copy of its own.
+Nothing here waits or calls: `kube/cached.py` reads and feeds, `handlers/intake.py` hands events over. Bodies are kept
+as JSON: a third of the memory of objects, and each reader gets a copy of its own.
 """
 
 import json
@@ -37,7 +37,7 @@ class Slot(NamedTuple):
 
     kind: str
     namespace: str
-    index: str
+    by: str
     value: str
 
 

@@ -8,6 +8,7 @@ Errors of the API become the operator's own, with the server's sentence: 404 is 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
@@ -18,8 +19,12 @@ from star_contracts.names import FIELD_MANAGER
 from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Taken
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
+from star_operator.kube.indexes import indexed, selector
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
+JSON = "application/json"
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Of a list: its objects' metadata (kubernetes.io, API concepts, "Alternate representations of resources")."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
@@ -31,6 +36,14 @@ _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
 
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A LIST, and the version of its kind that it shows."""
+
+    items: list[KubeObject]
+    version: int
 
 
 class Cluster:
@@ -68,26 +81,50 @@ class Cluster:
     ) -> list[KubeObject]:
         """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None."""
         selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
+        return (await self._list(rtype, namespace, selectors)).items
+
+    async def list_by(self, rtype: ResourceType, namespace: str | None, index: str, value: str) -> list[KubeObject]:
+        """Return the objects that an index of `kube/indexes.py` has under a value."""
+        found = await self.list_objects(rtype, namespace, selector(rtype.kind))
+        return [obj for obj in found if (index, value) in indexed(obj)]
+
+    async def snapshot(self, rtype: ResourceType, *, names_only: bool = False) -> Listing:
+        """Return all that is looked at of a kind, in all namespaces, as it was at one moment.
+
+        With `names_only` each object has its metadata alone, which costs a tenth.
+        """
+        selectors = [("labelSelector", _selector(selector(rtype.kind)))]
+        return await self._list(rtype, None, selectors, accept=NAMES_ONLY if names_only else JSON)
+
+    @property
+    def live(self) -> "Cluster":
+        """The cluster as it is this moment: what reads from memory has another."""
+        return self
+
+    async def _list(
+        self, rtype: ResourceType, namespace: str | None, selectors: list[tuple[str, str]], *, accept: str = JSON
+    ) -> Listing:
         items: list[KubeObject] = []
-        token = ""
+        token, version = "", ""
         while True:
             query = [("limit", str(PAGE)), *selectors, ("continue", token)]
-            page = await self._call("GET", rtype.path(namespace), query=[pair for pair in query if pair[1]])
+            query = [pair for pair in query if pair[1]]
+            page = await self._call("GET", rtype.path(namespace), query=query, accept=accept)
             for item in page["items"]:
-                item.setdefault("apiVersion", rtype.api_version)
-                item.setdefault("kind", rtype.kind)
+                item["apiVersion"], item["kind"] = rtype.api_version, rtype.kind
             items += page["items"]
+            version = version or page["metadata"].get("resourceVersion", "")  # all pages are of the first one's moment
             token = page["metadata"].get("continue", "")
             if not token:
-                return items
+                return Listing(items, int(version or 0))
 
     async def apply(self, obj: KubeObject, *, manager: str = FIELD_MANAGER) -> KubeObject:
         """Server-side apply: create the object or make the fields said here so (KEP-555)."""
         return await self._apply(obj, manager, None)
 
-    async def claim(self, obj: KubeObject) -> None:
+    async def claim(self, obj: KubeObject) -> KubeObject:
         """Server-side apply that takes no field from others: `Taken` where they have given one another value."""
-        await self._apply(obj, FIELD_MANAGER, None, force=False)
+        return await self._apply(obj, FIELD_MANAGER, None, force=False)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
         """Server-side apply of the status subresource."""
@@ -111,12 +148,23 @@ class Cluster:
         return await self._call("PUT", _type_of(obj).path(namespace, name), body=obj)
 
     async def delete(
-        self, rtype: ResourceType, namespace: str, name: str, *, version: str | None = None, foreground: bool = False
+        self,
+        rtype: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        version: str | None = None,
+        uid: str | None = None,
+        foreground: bool = False,
     ) -> bool:
-        """Delete an object, with its dependents; with `version`, only if it has not changed. False when it is gone."""
+        """Delete an object, with its dependents. False when it is gone.
+
+        With `version` only if it has not changed, with `uid` only this very object: `Retryable` otherwise.
+        """
         options: KubeObject = {"propagationPolicy": "Foreground" if foreground else "Background"}
-        if version is not None:
-            options["preconditions"] = {"resourceVersion": version}
+        conditions = {"resourceVersion": version, "uid": uid}
+        if wanted := {key: value for key, value in conditions.items() if value is not None}:
+            options["preconditions"] = wanted
         return await self._delete(rtype, namespace, name, options)
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
@@ -144,9 +192,10 @@ class Cluster:
         *,
         query: list[tuple[str, str]] | None = None,
         body: KubeObject | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> KubeObject:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             request = await self._api.param_serialize(
                 method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]

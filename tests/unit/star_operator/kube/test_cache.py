@@ -1,4 +1,4 @@
-"""The cache against a model: whatever is told in whatever order, it shows what was told of last, and nothing that is gone."""
+"""The cache against a model: it shows the newest that it was told, in whatever order, and nothing that is gone."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -222,9 +222,7 @@ def test_of_field_managers_who_they_are_is_kept_and_not_what_they_manage() -> No
     cache.put(obj)
     entry = cache.entry(KIND, "a", "x")
     assert entry is not None
-    assert entry.read()["metadata"]["managedFields"] == [
-        {"manager": "kubectl", "subresource": "scale", "fieldsV1": {}}
-    ]
+    assert entry.read()["metadata"]["managedFields"] == [{"manager": "kubectl", "subresource": "scale", "fieldsV1": {}}]
 
 
 def test_tombstones_are_bounded() -> None:
