@@ -26,13 +26,16 @@ from star_operator.app import App
 from star_operator.core.queue import WorkQueue
 from star_operator.core.settings import Settings
 from star_operator.handlers.intake import Intake
+from star_operator.kube.cache import Cache
+from star_operator.kube.cached import CachedCluster
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.indexes import indexed
 from star_operator.kube.lease import LeaderLease
 from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
 from star_operator.server import health_app, progress_app
-from star_operator.watches import keep_watching, register_handlers
+from star_operator.watches import keep_watching
 
 log = structlog.get_logger("star_operator")
 
@@ -57,11 +60,11 @@ def main() -> None:
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = arguments.kubeconfig
-    cluster = await Cluster.connect(arguments.kubeconfig)
+    cluster, cache = await Cluster.connect(arguments.kubeconfig), Cache(indexed)
     queue = WorkQueue(time.monotonic)
-    intake = Intake(queue)
-    context = Context(cluster, settings, queue)
-    app = App(context, intake)
+    intake = Intake(queue, cache)
+    context = Context(CachedCluster(cluster, cache), settings, queue)
+    app = App(context, intake, cache)
     lease = LeaderLease(cluster, arguments.namespace, "star-operator", f"{socket.gethostname()}-{os.getpid()}")
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -78,7 +81,6 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         LEADER.set(1)
         stack.push_async_callback(lease.give_up)
-        register_handlers()
         parts = [
             asyncio.create_task(work) for work in (lease.keep(stop.set), app.run(), keep_watching(intake), stop.wait())
         ]

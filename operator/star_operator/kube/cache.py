@@ -20,6 +20,9 @@ from star_operator.core.objects import KubeObject
 MAX_TOMBSTONES = 20_000
 """UIDs of what is gone that are remembered: late answers come within seconds."""
 
+ALL = "*"
+"""In place of a namespace: all of them. None can be called so."""
+
 Indexer: TypeAlias = Callable[[KubeObject], Iterable[tuple[str, str]]]
 """Returns the (index, value) pairs under which an object is to be found within its kind and namespace."""
 
@@ -57,6 +60,10 @@ class Entry:
         found: KubeObject = json.loads(self.body)
         return found
 
+    def values(self, index: str) -> list[str]:
+        """Return the values that an index has it under."""
+        return [slot.value for slot in self.slots if slot.by == index and slot.namespace == ALL]
+
 
 Changed: TypeAlias = Callable[[Entry | None, Entry | None], None]
 """Told of what was known before, and of what is known now; None where there is nothing."""
@@ -75,6 +82,7 @@ class Cache:
         self._entries: dict[Place, Entry] = {}
         self._kinds: dict[str, dict[Place, None]] = {}
         self._slots: dict[Slot, dict[Place, None]] = {}
+        self._uids: dict[str, Place] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
         """UID -> the version up to which nobody is believed who says that it is there."""
         self._going: dict[str, str] = {}
@@ -133,6 +141,11 @@ class Cache:
         """Return what is known of an object."""
         return self._entries.get(Place(kind, namespace, name))
 
+    def of_uid(self, uid: str) -> Entry | None:
+        """Return what is known of the object with a UID."""
+        place = self._uids.get(uid)
+        return self._entries[place] if place is not None else None
+
     def entries(self, kind: str, namespace: str | None = None) -> Iterator[Entry]:
         """Yield all of a kind, or of a kind and namespace, in the order in which they were told of first."""
         places = self._kinds.get(kind, {}) if namespace is None else self._slot(kind, namespace, "", "")
@@ -155,8 +168,7 @@ class Cache:
     # Inside.
 
     def _slot(self, kind: str, namespace: str | None, index: str, value: str) -> dict[Place, None]:
-        # The slots of all namespaces have `*` for theirs, which no namespace can be called.
-        return self._slots.get(Slot(kind, "*" if namespace is None else namespace, index, value), {})
+        return self._slots.get(Slot(kind, ALL if namespace is None else namespace, index, value), {})
 
     def _end(self, place: Place, uid: str, version: int) -> bool:
         self._bury(uid, version)
@@ -175,6 +187,7 @@ class Cache:
 
     def _set(self, after: Entry | None, before: Entry | None) -> None:
         if before is not None:
+            del self._uids[before.uid]
             kept = after.slots if after is not None else ()
             for slot in set(before.slots) - set(kept):
                 _take(self._slots, slot, before.place)
@@ -183,6 +196,7 @@ class Cache:
                 del self._entries[before.place]
         if after is not None:
             self._entries[after.place] = after
+            self._uids[after.uid] = after.place
             self._kinds.setdefault(after.place.kind, {})[after.place] = None
             for slot in after.slots:
                 self._slots.setdefault(slot, {})[after.place] = None
@@ -190,7 +204,7 @@ class Cache:
     def _entry(self, obj: KubeObject) -> Entry:
         place, meta = _place(obj), obj["metadata"]
         pairs = [("", ""), *self._indexer(obj)]
-        slots = [Slot(place.kind, where, *pair) for pair in pairs for where in (place.namespace, "*")]
+        slots = [Slot(place.kind, where, *pair) for pair in pairs for where in (place.namespace, ALL)]
         managers = [{**one, "fieldsV1": {}} for one in meta.get("managedFields", ())]
         slim = {**obj, "metadata": {**meta, "managedFields": managers}} if managers else obj
         body = json.dumps(slim, separators=(",", ":"), ensure_ascii=False).encode()

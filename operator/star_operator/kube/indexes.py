@@ -11,6 +11,7 @@ from star_operator.core.labels import (
     PIN_ANNOTATION,
     RETRAIN_LABEL,
     label_value,
+    observers,
 )
 from star_operator.core.objects import KubeObject
 from star_operator.kube.resources import (
@@ -39,6 +40,8 @@ PIN = "pin"
 """Why a resource is pinned."""
 MEASURED = "measured"
 """Of an Evaluation: the name of the Checkpoint that its server serves."""
+OBSERVER = "observer"
+"""Of a StarDeployment: the other namespaces that it lets look at what it has served."""
 DIGEST = "digest"
 """Of a Checkpoint: its digest. Of an Evaluation: the digest that its server's model is pinned to."""
 
@@ -61,6 +64,8 @@ def indexed(obj: KubeObject) -> Iterator[tuple[str, str]]:
     pin = (meta.get("annotations") or {}).get(PIN_ANNOTATION)
     if pin is not None:
         yield PIN, pin
+    if obj["kind"] == "StarDeployment":
+        yield from ((OBSERVER, namespace) for namespace in observers(obj))
     if obj["kind"] == "Checkpoint":
         yield DIGEST, obj["spec"]["digest"]
     if obj["kind"] == "Evaluation":

@@ -9,11 +9,12 @@ import pytest
 
 from star_operator import app as module
 from star_operator import watches
-from star_operator.api.recdataset import RecDataset
 from star_operator.app import App
 from star_operator.core.errors import Retryable
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
+from star_operator.kube.cache import Cache
+from star_operator.kube.indexes import indexed
 from star_operator.watches import Relay, keep_watching
 from tests.support.clock import Clock
 from tests.support.fakecluster import FakeCluster
@@ -33,12 +34,15 @@ class Rounds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cluster = FakeCluster()
-        self.intake = Intake(WorkQueue(time.monotonic))
-        self.app = App(Clock(self.cluster, settings(), WorkQueue(time.monotonic)), self.intake)
+        cache = Cache(indexed)
+        self.intake = Intake(WorkQueue(time.monotonic), cache)
+        self.app = App(Clock(self.cluster, settings(), WorkQueue(time.monotonic)), self.intake, cache)
         self._monkeypatch = monkeypatch
 
     def watch(self, kind: str | None, index: int) -> None:
-        self.intake.resource_event(RecDataset, {"type": kind, "object": resource(index)})
+        self.intake.event(
+            {"type": kind, "object": self.cluster.objects.get(("RecDataset", "team", f"d{index}"), resource(index))}
+        )
 
     async def run(self, *meanwhile: Any) -> None:
         """Go through rounds; during the n-th pause the n-th of these happens, and after the last one it ends."""
@@ -107,7 +111,7 @@ async def test_an_api_server_that_does_not_answer_is_nothing_that_a_restart_woul
         raise Retryable("ServiceUnavailable", "the API server is shutting down")
 
     calls: list[int] = []
-    monkeypatch.setattr(rounds.cluster, "list_objects", fails)
+    monkeypatch.setattr(rounds.cluster, "snapshot", fails)
     await rounds.run()
     assert len(calls) > 3
     assert rounds.app.trouble() is None
@@ -123,13 +127,13 @@ async def test_watches_that_end_are_started_anew_and_what_runs_beside_them_goes_
         ends.append("started")
         if len(ends) < 3:
             raise RuntimeError("Error in the watch-stream: {'code': 500}")
-        relay.resource_event(RecDataset, {"type": None, "object": resource(0)})
+        relay.event({"type": None, "object": resource(0)})
         loop.call_soon_threadsafe(held.set)
         stop.wait()
         ends.append("stopped")
 
     timers = asyncio.create_task(queue.run_timers())
-    watching = asyncio.create_task(keep_watching(Intake(queue), watch, pause=0.01))
+    watching = asyncio.create_task(keep_watching(Intake(queue, Cache(indexed)), watch, pause=0.01))
     await asyncio.wait_for(held.wait(), 20)
     assert await asyncio.wait_for(queue.get(), 20) == Key("RecDataset", "team", "d0")
     assert not timers.done()
@@ -154,5 +158,5 @@ def test_a_kopf_that_fails_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(watches.kopf, "operator", fails)
     loop = asyncio.new_event_loop()
     with pytest.raises(RuntimeError, match="watch-stream"):
-        watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic)), loop), threading.Event())
+        watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic), Cache(indexed)), loop), threading.Event())
     loop.close()

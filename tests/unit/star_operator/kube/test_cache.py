@@ -70,6 +70,7 @@ def check_indexes(cache: Cache) -> None:
             for namespace in (entry.place.namespace, "*"):
                 wanted.setdefault(Slot(KIND, namespace, index, value), set()).add(entry.place)
     assert {slot: set(places) for slot, places in cache._slots.items()} == wanted
+    assert cache._uids == {entry.uid: entry.place for entry in cache.entries(KIND)}
     assert set(cache._going) <= {entry.uid for entry in cache.entries(KIND)}
 
 
