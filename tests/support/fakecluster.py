@@ -77,6 +77,8 @@ class FakeCluster(Cluster):
         return copy.deepcopy(there)
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
+        if _place(obj) in self.objects:
+            raise Retryable("AlreadyExists", f"{obj['kind']} {obj['metadata']['name']} is there already")
         return copy.deepcopy(obj) if dry_run else await self.apply(obj)
 
     async def merge(self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject) -> KubeObject | None:

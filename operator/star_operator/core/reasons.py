@@ -75,6 +75,7 @@ class ConditionReason(StrEnum):
     PODS_REFUSED = "PodsRefused"
     REFUSED = "Refused"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
+    NAMESAKE_LEFT = "NamesakeLeft"
     # The spec cannot be acted on.
     INVALID_SPEC = "InvalidSpec"
     INVALID_REFERENCE = "InvalidReference"

@@ -12,6 +12,8 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.indexes import DIGEST, MEASURED
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
@@ -39,12 +41,12 @@ class CheckpointReconciler:
             leave(self._context, key)
             return
         verdicts, reports = [], []
-        for item in await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace):
+        for item in await _evaluations(cluster, checkpoint):
             try:
                 evaluation = Evaluation.parse(item)
             except ValidationError:  # its own condition says so
                 continue
-            if evaluation.status.phase is Phase.SUCCEEDED and _measures(evaluation, checkpoint):
+            if evaluation.status.phase is Phase.SUCCEEDED:
                 artifact = evaluation.status.artifact
                 report = artifact.digest if artifact else None
                 if artifact is not None:
@@ -76,8 +78,9 @@ class CheckpointReconciler:
             self._context.wake_waiting(body["metadata"]["namespace"])
 
 
-def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
-    server = evaluation.spec.llm.server if evaluation.spec.llm else None
-    if server is None:
-        return False
-    return checkpoint.metadata.name == server.model.checkpoint or checkpoint.spec.digest == server.model.digest
+async def _evaluations(cluster: Cluster, checkpoint: Checkpoint) -> list[KubeObject]:
+    """Return the Evaluations that measure a checkpoint, by its name or by its digest."""
+    rtype, meta = STAR_TYPES[Evaluation.INFO.kind], checkpoint.metadata
+    by_name = await cluster.list_by(rtype, meta.namespace, MEASURED, meta.name)
+    by_digest = await cluster.list_by(rtype, meta.namespace, DIGEST, checkpoint.spec.digest)
+    return list({one["metadata"]["uid"]: one for one in (*by_name, *by_digest)}.values())

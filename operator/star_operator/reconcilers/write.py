@@ -7,11 +7,14 @@ from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import post_event
 from star_operator.policy.conditions import READY, find
 
-QUIET = {ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
+QUIET = {ConditionReason.STARTING, ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
 
 
 async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: str) -> None:
-    """Write the status if it differs from what the resource has; tell people when its reason changed."""
+    """Write the status if it differs from what the resource has; tell people when its reason changed.
+
+    It is of this very resource: one of its name that was made anew meanwhile does not get it.
+    """
     new = status.to_json_dict()
     old = body.get("status") or {}
     if new == {key: value for key, value in old.items() if key in new} and not set(old) - set(new):
@@ -21,7 +24,7 @@ async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: 
         {
             "apiVersion": body["apiVersion"],
             "kind": body["kind"],
-            "metadata": {key: meta[key] for key in ("name", "namespace") if key in meta},
+            "metadata": {key: meta[key] for key in ("name", "namespace", "uid") if key in meta},
             "status": new,
         }
     )
