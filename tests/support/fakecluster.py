@@ -73,7 +73,7 @@ class FakeCluster(Cluster):
         if obj["metadata"].get("uid", there["metadata"]["uid"]) != there["metadata"]["uid"]:
             raise Retryable("Conflict", f"{obj['kind']} {obj['metadata']['name']} is another one by now")
         there["status"] = copy.deepcopy(obj["status"])
-        there["metadata"]["resourceVersion"] = self._version()
+        there["metadata"]["resourceVersion"] = self.next_version()
         return copy.deepcopy(there)
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
@@ -110,7 +110,8 @@ class FakeCluster(Cluster):
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
         return await self.delete(POD, namespace, name, uid=uid)
 
-    def _version(self) -> str:
+    def next_version(self) -> str:
+        """A resource version that is higher than all before."""
         self._versions += 1
         return str(self._versions)
 
@@ -120,7 +121,7 @@ class FakeCluster(Cluster):
             self._count += 1
             old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1}}
         self.objects[place] = made = _merged(old, obj)
-        made["metadata"]["resourceVersion"] = self._version()
+        made["metadata"]["resourceVersion"] = self.next_version()
         return copy.deepcopy(self.objects[place])
 
 
