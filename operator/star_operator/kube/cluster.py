@@ -21,12 +21,14 @@ from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.indexes import indexed, selector
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
+from star_operator.metrics import API_CALLS
 
 JSON = "application/json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Of a list: its objects' metadata (kubernetes.io, API concepts, "Alternate representations of resources")."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 PAGE = 500
 TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
 
@@ -196,6 +198,7 @@ class Cluster:
         accept: str = JSON,
     ) -> KubeObject:
         headers = {"Accept": accept, "Content-Type": content_type}
+        API_CALLS.labels(*_counted(method, path)).inc()
         try:
             request = await self._api.param_serialize(
                 method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
@@ -244,6 +247,16 @@ def _taken(details: dict[str, Any], message: str) -> Taken | None:
     managers = (_MANAGER.search(str(cause.get("message"))) for cause in conflicts)
     who = tuple(sorted({found[1] for found in managers if found is not None}))
     return Taken(message, tuple(sorted(str(cause.get("field")) for cause in conflicts)), who)
+
+
+def _counted(method: str, path: str) -> tuple[str, str]:
+    """Return the verb, as roles have it, and the resource of a call."""
+    _, root, *parts = path.split("/")
+    parts = parts[1 if root == "api" else 2 :]
+    if parts[0] == "namespaces" and len(parts) > 2:
+        parts = parts[2:]
+    resource = "/".join([parts[0], *parts[2:]])
+    return VERBS[method] if len(parts) > 1 or method != "GET" else "list", resource
 
 
 def _selector(wanted: Mapping[str, str] | None) -> str:

@@ -21,7 +21,7 @@ async def is_recorded(cluster: Cluster, resource: Resource[Any, Any], status: St
     """
     assert status.artifact is not None
     meta, kind = resource.metadata, Checkpoint.INFO.kind
-    body = await cluster.get(STAR_TYPES[kind], meta.namespace, meta.name)
+    body = await cluster.live.get(STAR_TYPES[kind], meta.namespace, meta.name)
     if body is None:
         return False
     there, made = body["spec"]["digest"], status.artifact.digest
