@@ -26,6 +26,12 @@ def calls(operator: OperatorProcess) -> Counter[str]:
     return found
 
 
+def told(kubectl: Kubectl, namespace: str) -> set[str]:
+    """Reasons of the Events about runs."""
+    selector = "--field-selector=involvedObject.kind=RecDataset"
+    return set(kubectl.run("get", "events", "-n", namespace, selector, "-o", "jsonpath={.items[*].reason}").split())
+
+
 def without_lists(counted: Counter[str]) -> Counter[str]:
     return Counter({what: count for what, count in counted.items() if not what.startswith("list ")})
 
@@ -41,13 +47,11 @@ def test_a_run_costs_few_calls_none_of_them_a_list_and_nothing_once_it_has_ended
     before = calls(operator)
     kubectl.apply(star("RecDataset", namespace, "a", DATASET))
     wait_phase(kubectl, "recdataset", namespace, "a", "Succeeded")
-    eventually(
-        lambda: "Succeeded" in kubectl.run("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}"),
-        "its end is told",
-    )
+    eventually(lambda: "Succeeded" in told(kubectl, namespace), "its end is told")
     ended = calls(operator)
     run = without_lists(ended - before)
-    assert sum(run.values()) <= MOST, run
+    waits = len(told(kubectl, namespace) - {"Running", "Succeeded"})  # for a node, where it takes a while to find one
+    assert sum(run.values()) <= MOST + 2 * waits, run
     begun = rounds(operator)
     lists = [count for what, count in ended.items() if what.startswith("list ")]
     assert max(lists) - min(lists) <= 1, "only resyncs list, each of them every kind once"
