@@ -88,7 +88,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         *_, stopped = parts
         broken = [part for part in parts if part.done() and part is not stopped]
         for part in broken:
-            log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
+            error = part.exception() if not part.cancelled() else None
+            log.error("part of the operator ended", error=str(error or ""), exc_info=error)
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)

@@ -112,9 +112,10 @@ class Cluster:
             query = [("limit", str(PAGE)), *selectors, ("continue", token)]
             query = [pair for pair in query if pair[1]]
             page = await self._call("GET", rtype.path(namespace), query=query, accept=accept)
-            for item in page["items"]:
+            found = page["items"] or []  # an empty list of metadata is null
+            for item in found:
                 item["apiVersion"], item["kind"] = rtype.api_version, rtype.kind
-            items += page["items"]
+            items += found
             version = version or page["metadata"].get("resourceVersion", "")  # all pages are of the first one's moment
             token = page["metadata"].get("continue", "")
             if not token:
