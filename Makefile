@@ -27,7 +27,7 @@ HOST = PYTHONPATH=operator $(PYTHON) -m star_cli.host
 NEEDS ?= demo
 
 .NOTPARALLEL:
-.PHONY: help host setup lint format types imports unit contract integration e2e e2e-retraining e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain bench-promotion promotions generate binaries images images-cuda locks clean
+.PHONY: help host setup lint format types imports unit contract integration audit-rights e2e e2e-retraining e2e-promotion test fuzz demo bench-demo bench-baselines bench-prepare bench-learning bench-neighbours bench-schedule bench-store bench-teacher bench-retrain bench-promotion promotions generate binaries images images-cuda locks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -87,6 +87,11 @@ contract: setup binaries ## CRDs, samples and chart against a real API server
 
 integration: setup binaries ## The operator against real etcd and kube-apiserver
 	@$(BIN)/pytest -q --numprocesses $(WORKERS) tests/integration
+
+audit-rights: AUDIT = $(STAR_CACHE)/audit
+audit-rights: setup binaries ## Integration tests, and whether the operator used just the rights that the chart gives it
+	@rm -rf $(AUDIT); trap 'rm -rf $(AUDIT)' EXIT; STAR_AUDIT=$(AUDIT) $(BIN)/pytest -q --numprocesses $(WORKERS) tests/integration; \
+	  $(BIN)/python -m tests.support.rights $(AUDIT)
 
 e2e: NEEDS = tests
 e2e: host setup binaries images ## The whole chain with real pods on the embedded cluster

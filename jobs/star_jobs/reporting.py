@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from star_contracts.progress import TOKEN_PATH, ProgressReport, ProgressTarget
+from star_contracts.progress import LATER, TOKEN_PATH, ProgressReport, ProgressTarget, pause_seconds
 
 INTERVAL_SECONDS = 2.0
 """At most one report in this time; only the newest figures are sent."""
@@ -61,14 +61,26 @@ class Reporter:
                 self._wake.clear()
                 with self._lock:
                     report, self._newest = self._newest, None
-                if report is not None:
-                    self._send(client, report)
-                self._closed.wait(INTERVAL_SECONDS)
+                pause = self._send(client, report) if report is not None else None
+                if pause is not None:
+                    self._keep(report)
+                self._closed.wait(max(INTERVAL_SECONDS, pause or 0.0))
 
-    def _send(self, client: httpx.Client, report: ProgressReport) -> None:
+    def _keep(self, report: ProgressReport | None) -> None:
+        """Send a report once more, unless there is a newer one; after the end there is no time for that."""
+        with self._lock:
+            if self._newest is None and not self._closed.is_set():
+                self._newest = report
+        self._wake.set()
+
+    def _send(self, client: httpx.Client, report: ProgressReport) -> float | None:
+        """Send a report; return the seconds after which it can be sent once more, where it was not taken."""
         # A report that cannot be sent is lost on purpose: the next one carries newer figures anyway.
         with contextlib.suppress(Exception):
             headers = {"Content-Type": "application/json"}
             if self._token.is_file():  # read each time: the kubelet rotates it
                 headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
-            client.post(report.target.url, content=report.model_dump_json(by_alias=True), headers=headers)
+            answer = client.post(report.target.url, content=report.model_dump_json(by_alias=True), headers=headers)
+            if answer.status_code in LATER:
+                return pause_seconds(answer.headers.get("Retry-After"))
+        return None

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 
 from star_contracts.base import Model
-from star_contracts.progress import MAX_COUNT, ShortText
+from star_contracts.progress import MAX_COUNT, NamespaceName, ObjectName, ObjectUid, ShortText
 
 ONLINE_PATH = "/v1/online"
 REPORT_SECONDS = 30.0
@@ -30,9 +30,9 @@ class OnlineTarget(Model):
 
     url: str = Field(max_length=1024)
     """Full URL of the operator's endpoint."""
-    namespace: ShortText
-    name: ShortText
-    uid: ShortText
+    namespace: NamespaceName
+    name: ObjectName
+    uid: ObjectUid
 
 
 class OnlineCounts(Model):

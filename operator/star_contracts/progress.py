@@ -5,7 +5,7 @@ A report is a hint for people. A lost one never fails a job, and the operator wr
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from star_contracts.base import Model
 
@@ -19,6 +19,28 @@ MAX_METRICS = 64
 TOKEN_PATH = "/var/run/secrets/star/token"  # noqa: S105
 
 
+LATER = (429, 503)
+"""Answers of an operator that takes a report later, or of a replica of it that does not lead: another try may reach the
+one that does."""
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+def pause_seconds(retry_after: str | None) -> float:
+    """Return how long to wait before a report is sent once more (RFC 9110, Retry-After in seconds)."""
+    text = retry_after or ""
+    return min(LONGEST_PAUSE_SECONDS, float(text)) if text.isascii() and text.isdigit() else 1.0
+
+
+REPORTING_KINDS = ("RecDataset", "Verbalization", "TeacherRun", "SFTJob", "GRPOJob", "Evaluation")
+"""Kinds whose pods report progress: all that run to completion."""
+ReportingKind = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REPORTING_KINDS)})$")]
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+NamespaceName = Annotated[str, StringConstraints(pattern=f"^{_LABEL}$", max_length=63)]
+"""RFC 1123, a label."""
+ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+"""RFC 1123, a subdomain: it becomes a part of a URL's path."""
+ObjectUid = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9-]{1,64}$")]
+StepName = Annotated[str, StringConstraints(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 ShortText = Annotated[str, Field(max_length=253)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 MetricName = Annotated[str, Field(min_length=1, max_length=63)]
@@ -29,12 +51,12 @@ class ProgressTarget(Model):
 
     url: str
     """Full URL of the operator's progress endpoint."""
-    kind: ShortText
-    namespace: ShortText
-    name: ShortText
-    uid: ShortText
+    kind: ReportingKind
+    namespace: NamespaceName
+    name: ObjectName
+    uid: ObjectUid
     attempt: int = Field(ge=0, le=MAX_COUNT)
-    step: ShortText
+    step: StepName
 
 
 class ProgressReport(Model):
@@ -48,7 +70,7 @@ class ProgressReport(Model):
     shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
     done: int = Field(ge=0, le=MAX_COUNT)
     total: int = Field(ge=0, le=MAX_COUNT)
-    unit: ShortText
+    unit: Annotated[str, Field(max_length=63)]
     """What is counted: `trajectories`, `steps`, `entries`, `tasks`."""
     metrics: dict[MetricName, Figure] = Field(default={}, max_length=MAX_METRICS)
     """Live figures such as `loss` or `reward`; shown in status.metrics."""

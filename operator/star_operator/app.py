@@ -130,6 +130,8 @@ class App:
         """
         listed: dict[str, dict[str, int]] = {}
         for kind, rtype in CACHED.items():
+            if kind == NAMESPACE.kind and self._context.settings.watch_namespaces:
+                continue  # its watch would tell of others', too
             whole = kind in self._behind or not self._cache.knows(kind)
             try:
                 found = await self._context.cluster.snapshot(rtype, names_only=not whole)

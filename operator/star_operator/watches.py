@@ -60,8 +60,8 @@ class NothingCompared(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
-def watch_with_kopf(relay: Relay, stop: threading.Event) -> None:
-    """Run kopf: watches only. Its state, peering, events and finalizers are not used."""
+def watch_with_kopf(relay: Relay, stop: threading.Event, namespaces: tuple[str, ...] = ()) -> None:
+    """Run kopf, in these namespaces or in all: watches only. Its state, peering, events and finalizers are not used."""
     options = kopf.OperatorSettings()
     options.posting.enabled = False
     options.scanning.disabled = True
@@ -76,7 +76,13 @@ def watch_with_kopf(relay: Relay, stop: threading.Event) -> None:
     async def until_stopped() -> None:
         try:
             await kopf.operator(
-                registry=registry, settings=options, clusterwide=True, standalone=True, memo=relay, stop_flag=stop
+                registry=registry,
+                settings=options,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                standalone=True,
+                memo=relay,
+                stop_flag=stop,
             )
         finally:
             stop.set()  # the loop's end waits for the thread in which kopf waits for this

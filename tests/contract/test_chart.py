@@ -193,7 +193,7 @@ def test_the_committed_install_manifest_is_the_rendered_chart() -> None:
 
 def test_the_operator_gets_its_settings_and_nothing_else(rendered: list[dict[str, Any]]) -> None:
     container = only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert container["args"] == ["--settings=/etc/star-operator/settings.yaml"]
+    assert container["args"] == ["--settings=/etc/star-operator/settings.yaml", "--lease=star-operator"]
     assert {variable["name"] for variable in container["env"]} == {"POD_NAME", "POD_NAMESPACE"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}

@@ -15,6 +15,7 @@ from tests.support.fakekubelet import FakeKubelet, fake_kubelet
 from tests.support.helm import render
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
+from tests.support.rights import OPERATOR, keep_audit_log
 from tests.support.stubs3 import Reply, stub_s3
 
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
@@ -25,13 +26,14 @@ RBAC_KINDS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRo
 @contextmanager
 def open_control_plane() -> Iterator[ControlPlane]:
     """A control plane with our kinds, and the chart's rights for the operator."""
-    with start_control_plane(controllers=True) as running:
+    with start_control_plane(controllers=True, audit_user=OPERATOR) as running:
         kubectl = Kubectl(running.kubeconfig)
         kubectl.apply(*(crd(kind) for kind in KINDS))
         kubectl.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         kubectl.run("create", "namespace", "star-system")
         kubectl.apply(*(obj for obj in render("--set", "crds.install=false") if obj["kind"] in RIGHTS))
         yield running
+        keep_audit_log(running.audit_log)
 
 
 @pytest.fixture(scope="session")

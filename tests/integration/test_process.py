@@ -1,6 +1,7 @@
 """The operator as a process: progress reports, probes, metrics, one leader at a time."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from star_cli.local.controlplane import ControlPlane
 from star_contracts.progress import TOKEN_AUDIENCE, ProgressReport, ProgressTarget
+from star_operator.kube.lease import DURATION_SECONDS, FORMAT
 from tests.support.fakekubelet import RUNNING, FakeKubelet
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
@@ -81,9 +83,11 @@ def test_a_report_without_the_right_to_send_it_is_refused(
 
     good = {"Authorization": f"Bearer {token(kubectl, namespace, TOKEN_AUDIENCE)}"}
     assert answer({}) == 401
-    assert answer({"Authorization": "Bearer nonsense"}) == 403
+    assert answer({"Authorization": "Bearer nonsense"}) == 401
     other_audience = token(kubectl, namespace, "https://kubernetes.default.svc")
-    assert answer({"Authorization": f"Bearer {other_audience}"}) == 403
+    assert answer({"Authorization": f"Bearer {other_audience}"}) == 401
+    forged = good["Authorization"][:-4] + "AAAA"
+    assert answer({"Authorization": forged}) == 401
     other_namespace = token(kubectl, "default", TOKEN_AUDIENCE)
     assert answer({"Authorization": f"Bearer {other_namespace}"}) == 403
     assert answer(good, json.dumps({"done": -1})) == 400
@@ -102,18 +106,43 @@ def test_probes_and_metrics_answer(operator: OperatorProcess) -> None:
 
 
 def test_a_second_replica_stands_by_until_the_first_is_gone(
-    control_plane: ControlPlane, operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory
+    kubectl: Kubectl,
+    control_plane: ControlPlane,
+    operator: OperatorProcess,
+    kubelet: FakeKubelet,
+    namespace: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    """The first one is killed, and gives nothing up: the lease runs out by the second one's clock."""
+    kubelet.script = lambda spec, pod: RUNNING
+    kubectl.apply(star("RecDataset", namespace, "a", DATASET))
+    eventually(lambda: kubelet.started[f"{namespace}/a-rds-1-prepare"] == 1, "the pod runs")
+    headers = {"Authorization": f"Bearer {token(kubectl, namespace, TOKEN_AUDIENCE)}"}
     folder: Path = tmp_path_factory.mktemp("second")
     second = OperatorProcess(control_plane.service_account_kubeconfig("star-system", "star-operator"), folder)
-    second.start()
+    second.start(leading=False)
+
+    def send(to: OperatorProcess) -> httpx.Response:
+        url = f"http://127.0.0.1:{to.progress_port}/v1/progress"
+        return httpx.post(url, content=report(kubectl, namespace, 40), headers=headers)
+
     try:
-
-        def leads() -> bool:
-            return "star_leader 1.0" in httpx.get(f"http://127.0.0.1:{second.health_port}/metrics").text
-
-        assert not leads()
-        operator.stop()
-        eventually(leads, "the second replica leads", 40)
+        assert not second.leads()
+        assert httpx.get(f"http://127.0.0.1:{second.health_port}/healthz").status_code == 200
+        refused = send(second)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        before = kubectl.get("lease", "star-operator", "star-system")["spec"]
+        operator.kill()
+        last = kubectl.get("lease", "star-operator", "star-system")["spec"]
+        eventually(second.leads, "the second replica leads", 60)
+        lease = kubectl.get("lease", "star-operator", "star-system")["spec"]
+        renewed, taken = (datetime.strptime(text, FORMAT) for text in (last["renewTime"], lease["acquireTime"]))
+        assert taken - renewed >= timedelta(seconds=DURATION_SECONDS), "unit tests say how soon after that"
+        assert lease["leaseTransitions"] == before["leaseTransitions"] + 1
+        eventually(lambda: send(second).status_code == 202, "the second replica takes reports")
+        eventually(
+            lambda: status(kubectl, "recdataset", namespace, "a").get("progressText") == "40/100 lines",
+            "what the second replica was told is shown",
+        )
     finally:
         second.stop()

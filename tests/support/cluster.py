@@ -19,15 +19,15 @@ from star_cli.local.paths import Layout
 
 
 @contextmanager
-def start_control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
+def start_control_plane(*, controllers: bool = False, audit_user: str = "") -> Iterator[ControlPlane]:
     """A fresh control plane: etcd and kube-apiserver, and with `controllers` the controller-manager and scheduler.
 
     `.kubeconfig` is the administrator's; `.user_kubeconfig(...)` and `.service_account_kubeconfig(...)` make others.
     Without controllers there is no garbage collection, no default ServiceAccount, and a deleted namespace stays in
-    Terminating: give each test a namespace of its own.
+    Terminating: give each test a namespace of its own. With `audit_user`, `.audit_log` has that one's requests.
     """
     folder = Path(tempfile.mkdtemp(prefix="star-control-plane-"))
-    settings = ControlPlaneSettings(controllers=controllers, ends_with_parent=True)
+    settings = ControlPlaneSettings(controllers=controllers, ends_with_parent=True, audit_user=audit_user)
     control_plane = ControlPlane(Layout(folder), settings)
     try:
         control_plane.start()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx
@@ -36,15 +35,23 @@ def settings_without_images(progress_port: int, hub: str) -> Settings:
 class OperatorProcess:
     """One operator over a kubeconfig; its log is in `folder`."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, hub: str = "http://127.0.0.1:1") -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        hub: str = "http://127.0.0.1:1",
+        *,
+        lease: str = "star-operator",
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
+        self._lease = lease
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._turn = threading.Lock()
         chosen = ports.pick(("health", "progress"))
         self.health_port, self.progress_port = chosen["health"], chosen["progress"]
         self.settings = folder / "settings.yaml"
-        values = settings_without_images(self.progress_port, hub)
+        values = settings_without_images(self.progress_port, hub).model_copy(update={"watch_namespaces": namespaces})
         self.settings.write_text(yaml.safe_dump(values.to_json_dict()))
 
     @property
@@ -58,12 +65,11 @@ class OperatorProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start it, and wait until it is ready."""
-        with self._turn:
-            process = self._launch()
+    def start(self, *, leading: bool = True) -> None:
+        """Start it, and wait until it is ready; and until it leads, where it is not to stand by."""
+        process = self._process = self._launch()
         try:
-            eventually(self.ready, f"the operator is ready; see {self.log}")
+            eventually(lambda: self.ready() and (self.leads() or not leading), f"the operator is ready; see {self.log}")
         except BaseException:
             process.kill()
             raise
@@ -71,30 +77,23 @@ class OperatorProcess:
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "star_operator", "--settings", str(self.settings)]
         command += ["--kubeconfig", str(self._kubeconfig), "--namespace", "star-system"]
+        command += ["--lease", self._lease]
         command += ["--health-port", str(self.health_port), "--progress-port", str(self.progress_port)]
         with self.log.open("ab") as log:
-            begin = log.tell()
-            process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
-        self._process = process
-        threading.Thread(target=self._mind, args=(process, begin), daemon=True).start()
-        return process
-
-    def _mind(self, process: subprocess.Popen[bytes], begin: int) -> None:
-        """Start it again when it has lost its lease: it ends by itself then, and is nobody's mistake."""
-        process.wait()
-        with self._turn:
-            if self._process is process and b"lease lost" in self.log.read_bytes()[begin:]:
-                self._launch()
+            return subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "PYTHONPATH": ""})
 
     def ready(self) -> bool:
         """Say whether it answers its readiness probe."""
-        with self._turn:
-            assert self._process is not None
-            assert not self._has_failed(self._process), f"the operator ended: {self.log.read_text()[-3000:]}"
+        assert self._process is not None
+        assert self._process.poll() is None, f"the operator ended: {self.log.read_text()[-3000:]}"
         try:
             return httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
+
+    def leads(self) -> bool:
+        """Say whether it acts."""
+        return "star_leader 1.0" in httpx.get(f"http://127.0.0.1:{self.health_port}/metrics", timeout=10).text
 
     def kill(self) -> None:
         """Kill it without a chance to clean up."""
@@ -105,13 +104,9 @@ class OperatorProcess:
         self._end(signal.SIGTERM)
 
     def _end(self, signum: signal.Signals) -> None:
-        with self._turn:
-            process, self._process = self._process, None
+        process, self._process = self._process, None
         if process is None:
             return
-        assert not self._has_failed(process), f"the operator ended by itself: {self.log.read_text()[-3000:]}"
+        assert process.poll() is None, f"the operator ended by itself: {self.log.read_text()[-3000:]}"
         process.send_signal(signum)
         process.wait(timeout=30)
-
-    def _has_failed(self, process: subprocess.Popen[bytes]) -> bool:
-        return process.poll() is not None and b"lease lost" not in self.log.read_bytes()[-3000:]

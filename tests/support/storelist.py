@@ -14,6 +14,8 @@ from botocore.config import Config
 from star_cli.demo.store import StoreAccess
 
 BUCKET = "star"
+PROOFS = ".proofs/"
+"""Between the prefix of an artifact and what was written about it: cards, provenance, verdicts."""
 Body = dict[str, Any]
 Listing = Mapping[str, tuple[str, int]]
 """Key -> (ETag, bytes)."""
@@ -64,12 +66,21 @@ def own(bodies: Iterable[Body]) -> dict[str, str]:
     return found
 
 
+def subject(key: str) -> str | None:
+    """Return the URI of the artifact that an object is a proof of; None for all others."""
+    uri, found, _ = key.partition(PROOFS)
+    return f"s3://{BUCKET}/{uri}" if found else None
+
+
 def to_go(bucket: Bucket, namespace: str, before: Listing, gone: Iterable[Body], rest: Iterable[Body]) -> set[str]:
-    """Return the keys that go with some resources: their artifacts that no other has, their work, and its memos."""
+    """Return the keys that go with some resources: their artifacts that no other has, with what was written about
+    them, their work, and its memos.
+    """
     gone = list(gone)
     kept = own(rest)
     artifacts = {digest: uri for digest, uri in own(gone).items() if digest not in kept}
-    prefixes = [uri.removeprefix(f"s3://{BUCKET}/") + "/" for uri in artifacts.values()]
+    roots = [uri.removeprefix(f"s3://{BUCKET}/") for uri in artifacts.values()]
+    prefixes = [f"{place}{end}" for place in roots for end in ("/", PROOFS)]
     places = [(body["kind"].lower(), body["metadata"]["name"]) for body in gone if body["kind"] != "Checkpoint"]
     prefixes += [f"{namespace}/{kind}/{name}/work/" for kind, name in places]
     found = {key for key in before if key.startswith(tuple(prefixes))}

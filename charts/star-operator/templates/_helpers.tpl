@@ -69,6 +69,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "allowedEndpointHosts" (default list .Values.settings.allowedEndpointHosts)
       "retention" (default dict .Values.retention)
       "proofs" (default dict .Values.proofs)
+      "watchNamespaces" (default list .Values.watchNamespaces)
       "workers" .Values.settings.workers
       "resyncSeconds" .Values.settings.resyncSeconds
       "progressUrl" (default (printf "http://%s:8081/v1/progress" $service) .Values.settings.progressUrl)
@@ -107,4 +108,68 @@ seccompProfile:
 {{- $kinds = append $kinds (base $path | splitList "." | first) }}
 {{- end }}
 {{- $kinds | sortAlpha | join ", " }}
+{{- end }}
+
+{{/* What the operator does in the namespaces that it looks after: all of them, or those of watchNamespaces. */}}
+{{- define "star-operator.rules" -}}
+{{- $kinds := without (include "star-operator.kinds" . | splitList ", ") "retrainschedules" | join ", " }}
+{{- $made := without ($kinds | splitList ", ") "promotionpolicies" | join ", " }}
+# STAR's own kinds. It makes Evaluations (gates), Checkpoints (results), a pipeline's stages and a schedule's runs, and
+# deletes stages that are cancelled or made once more, and runs that are old.
+- apiGroups: [star.recsys.dev]
+  resources: [{{ $kinds }}]
+  verbs: [get, list, watch]
+- apiGroups: [star.recsys.dev]
+  resources: [{{ $made }}]
+  verbs: [create, patch, delete]
+- apiGroups: [star.recsys.dev]
+  resources: [{{ $kinds | replace "," "/status," }}/status]
+  verbs: [patch]
+# Children block their owner's deletion until they are gone (OwnerReferencesPermissionEnforcement).
+- apiGroups: [star.recsys.dev]
+  resources: [{{ $made | replace "," "/finalizers," }}/finalizers]
+  verbs: [update]
+# Children, written by server-side apply.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, create, patch, delete]
+# These go with their owners.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [create, patch]
+# Pods are made by Jobs and Deployments; here they are read, removed when their attempt or group starts anew, and a
+# gateway's pod is annotated, so that its kubelet looks at a changed configuration at once. No logs, no exec.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch, patch, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, list, create, patch]
+{{- /* Without a name there must be no rule: an empty list of names means every Secret. */}}
+{{- with .Values.store.secretName }}
+# Only whether the store's credentials are there; no other Secret can be read.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ . | quote }}]
+  verbs: [get]
+{{- end }}
+# Why a queued run waits, where Kueue is installed.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 {{- end }}

@@ -26,7 +26,7 @@ from star_contracts.online import (
     OnlineReport,
     OnlineTarget,
 )
-from star_contracts.progress import TOKEN_PATH
+from star_contracts.progress import LATER, TOKEN_PATH, pause_seconds
 from star_jobs.serve.models import Feedback, FeedbackEvent, Recommendation
 
 CHOSEN = frozenset({FeedbackEvent.CLICK, FeedbackEvent.LIKE, FeedbackEvent.PURCHASE})
@@ -38,6 +38,8 @@ them, and may invent them."""
 BUCKET_SECONDS = 1800
 _SHOWN = max(RANKS)
 _TIMEOUT_SECONDS = 5.0
+_TRIES = 4
+"""So often a report is sent to an operator that does not take it yet: of its replicas one takes reports."""
 
 _log = structlog.get_logger("star.gateway.online")
 
@@ -156,7 +158,11 @@ async def send(client: httpx.AsyncClient, report: OnlineReport, token: Path) -> 
     with contextlib.suppress(OSError, ValueError, httpx.HTTPError, httpx.InvalidURL):
         headers = {"Content-Type": "application/json", **await asyncio.to_thread(_authorization, token)}
         content = report.model_dump_json(by_alias=True)
-        answer = await client.post(report.target.url, content=content, headers=headers)
+        for _ in range(_TRIES):
+            answer = await client.post(report.target.url, content=content, headers=headers)
+            if answer.status_code not in LATER:
+                break
+            await asyncio.sleep(pause_seconds(answer.headers.get("Retry-After")))
         if answer.status_code >= httpx.codes.BAD_REQUEST:
             _log.warning("online figures not taken", status=answer.status_code, answer=answer.text[:200])
 

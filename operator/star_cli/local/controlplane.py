@@ -37,6 +37,7 @@ class ControlPlaneSettings:
     controllers: also run controller-manager and scheduler.
     cgroups: folders of a cgroup that every process joins, so that nothing started here can be missed at the end.
     ends_with_parent: the processes end with the thread that started them, even where it is killed.
+    audit_user: whose requests are written down in `ControlPlane.audit_log`, a line of JSON each; nobody's without one.
     """
 
     address: str = _LOOPBACK
@@ -44,6 +45,7 @@ class ControlPlaneSettings:
     name: str = "star"
     cgroups: tuple[Path, ...] = ()
     ends_with_parent: bool = False
+    audit_user: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class ControlPlane:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig (group system:masters)."""
         return self.layout.kubeconfig
+
+    @property
+    def audit_log(self) -> Path:
+        """What `settings.audit_user` has asked the API server for (audit.k8s.io/v1 Event)."""
+        return audit_log(self.layout)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -163,6 +170,8 @@ class ControlPlane:
         write(self.kubeconfig, render(self._endpoint(), pair=admin))
         for name in CONTROLLERS if self.settings.controllers else ():
             self.component_kubeconfig(name, Subject(f"system:{name}"))
+        if self.settings.audit_user:
+            write_atomic(_audit_policy(self.layout), json.dumps(_audits(self.settings.audit_user)))
         specs = control_plane_specs(self.layout, self.settings, self.ports(), paths)
         self.processes.ensure(specs["etcd"])
         self.processes.ensure(specs["kube-apiserver"])  # it waits for etcd by itself
@@ -280,9 +289,27 @@ def _api_server(layout: Layout, settings: ControlPlaneSettings, port: dict[str, 
     }
     if loopback:  # an EndpointSlice may not hold a loopback address
         flags["endpoint-reconciler-type"] = "none"
+    if settings.audit_user:
+        flags |= {"audit-policy-file": str(_audit_policy(layout)), "audit-log-path": str(audit_log(layout))}
     if not settings.controllers:  # nobody makes the default ServiceAccounts that this plugin waits for
         flags["disable-admission-plugins"] = "ServiceAccount"
     return flags
+
+
+def audit_log(layout: Layout) -> Path:
+    """Return where requests are written down."""
+    return layout.root / "audit.jsonl"
+
+
+def _audit_policy(layout: Layout) -> Path:
+    return layout.root / "audit-policy.json"
+
+
+def _audits(user: str) -> dict[str, object]:
+    """Return a policy that writes down who asked for what, and nothing of what was said (audit.k8s.io/v1 Policy)."""
+    rules = [{"level": "Metadata", "users": [user]}, {"level": "None"}]
+    # a watch is written down when it begins, all else when it is answered
+    return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
 
 
 def _controller(name: str, layout: Layout, port: dict[str, int]) -> dict[str, str]:

@@ -198,10 +198,20 @@ WAITS = Section(
             "The API server refuses the pods: a ResourceQuota, a LimitRange, Pod Security, or an admission webhook.",
             "Set what the message asks for in `compute.resources`, or have the namespace's limits changed.",
         ),
+        ConditionReason.QUOTA_EXCEEDED: Remedy(
+            _WAITS,
+            "A ResourceQuota of the namespace counts objects, and has none left for what the operator has to make.",
+            "Delete what is not needed, or have the quota raised: it goes on by itself.",
+        ),
+        ConditionReason.RIGHT_MISSING: Remedy(
+            _WAITS,
+            "The operator's service account has not the right that the message names. No resource can mend that.",
+            "The platform team gives it the chart's roles; with `watchNamespaces`, in this namespace as well.",
+        ),
         ConditionReason.REFUSED: Remedy(
             _WAITS,
-            "The API server forbids what the operator has to do: a quota of objects, a policy, a webhook, a right.",
-            "Have the quota or the policy changed; the rights that the operator needs are in the chart's ClusterRole.",
+            "The API server forbids what the operator has to do: a policy, or a webhook that refuses or is away.",
+            "Have the policy changed, or the webhook mended; the message has its sentence.",
         ),
         ConditionReason.INVALID_SPEC: Remedy(
             _WAITS,

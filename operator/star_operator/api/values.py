@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue
 
 from star_contracts.base import Model
+from star_contracts.progress import NamespaceName
 from star_operator.core.engineargs import EngineFlagName
 from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
@@ -134,6 +135,8 @@ class Values(Model):
     """What is kept of what pipelines and gates made, in the cluster and in the store."""
     proofs: ProofSettings = ProofSettings()
     """What is written beside checkpoints: model cards, provenance and verdicts."""
+    watch_namespaces: tuple[NamespaceName, ...] = ()
+    """Namespaces that this operator looks after, and has rights in; empty for all."""
     replicas: int = Field(default=1, ge=0, le=5)
     """Replicas of the operator: one leads, the others stand by."""
     resources: dict[str, JsonValue] = {}

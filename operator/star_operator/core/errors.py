@@ -5,11 +5,12 @@ StarError
 ├── Waiting       something that others bring is not there yet; looked at again when it changes
 ├── Terminal      the work failed and would fail again
 └── Retryable     the work or the API failed in a way that may pass; tried again with back-off
-    ├── Refused   others forbid an API call: a quota, a policy, a webhook, a right; the condition tells it meanwhile
+    ├── Refused   others forbid an API call; the condition tells it meanwhile. Whose it is to mend, its reason says:
+    │             QuotaExceeded the namespace's, RightMissing the platform's, Refused a policy's or a webhook's
     └── Taken     others have written fields of ours in an object
 """
 
-from star_operator.core.reasons import AnyReason
+from star_operator.core.reasons import AnyReason, ConditionReason
 
 
 class StarError(Exception):
@@ -48,7 +49,12 @@ class Retryable(StarError):
 
 
 class Refused(Retryable):
-    """Others forbid an API call, and may come to allow it."""
+    """Others forbid an API call, and may come to allow it: the resource's condition gets the reason."""
+
+    reason: ConditionReason
+
+    def __init__(self, reason: ConditionReason, message: str) -> None:
+        super().__init__(reason, message)
 
 
 class Taken(Retryable):

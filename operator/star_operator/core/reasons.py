@@ -73,6 +73,8 @@ class ConditionReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     POD_NOT_STARTED = "PodNotStarted"
     PODS_REFUSED = "PodsRefused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    RIGHT_MISSING = "RightMissing"
     REFUSED = "Refused"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     NAMESAKE_LEFT = "NamesakeLeft"

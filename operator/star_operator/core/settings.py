@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from star_contracts.base import Model
 from star_contracts.job import Store
+from star_contracts.progress import NamespaceName
 from star_operator.core.engineargs import EngineFlagName
 from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
@@ -133,6 +134,8 @@ class Settings(Model):
     """What is kept."""
     proofs: ProofSettings = ProofSettings()
     """What is written beside checkpoints."""
+    watch_namespaces: tuple[NamespaceName, ...] = ()
+    """Namespaces whose resources are looked after; empty: all."""
     workers: int = 8
     """Resources reconciled at the same time."""
     resync_seconds: int = 300

@@ -1,13 +1,21 @@
 """The cluster as the operator sees it: get, list, server-side apply, delete, each as one call on JSON objects.
 
-Errors of the API become the operator's own, with the server's sentence: 404 is None, 409 and the transient ones are
-`Retryable`, what others forbid (403, a webhook that does not answer) `Refused`, 422 and other faults of the object
-`InvalidSpec`. (API concepts: kubernetes.io/docs/reference/using-api.)
+Errors of the API become the operator's own, with the server's sentence (kubernetes.io/docs/reference/using-api):
+
+| answer | error | whose to mend |
+|---|---|---|
+| 404 | none: there is no such object | |
+| 401, 408, 409, 410, 429, 5xx, no answer | `Retryable` | nobody's: it passes. The token of the next try is read anew |
+| 403 of a ResourceQuota | `Refused`, QuotaExceeded | the namespace's: it passes when the quota is raised |
+| 403 of the authorizer | `Refused`, RightMissing | the platform's: which verb, which resource, where |
+| other 403, a webhook that is away | `Refused` | a policy's |
+| 422, 400, and all else | `InvalidSpec` | the resource's: the same object would be refused again |
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +28,7 @@ from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.indexes import indexed, selector
-from star_operator.kube.resources import BY_GVK, POD, ResourceType
+from star_operator.kube.resources import BY_GVK, NAMESPACE, POD, ResourceType
 from star_operator.metrics import API_CALLS
 
 JSON = "application/json"
@@ -31,37 +39,60 @@ MERGE = "application/merge-patch+json"
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 PAGE = 500
 TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
+TIMEOUT_SECONDS = 60
 
-
+NOT_LEADING = "NotLeading"
 NO_WEBHOOK = "failed calling webhook"
 _OWN_PORT = re.compile(r"((?:\d+\.){3}\d+|\[[0-9a-fA-F:]+\]):\d+->")
 """The near end of a connection that failed: its port is another each time, and would make every try news."""
 
+_QUOTA = re.compile(r"(exceeded|failed|insufficient) quota\b|status unknown for quota")
+"""What the admission plugin ResourceQuota says (apiserver, plugin/resourcequota)."""
+_RIGHT = re.compile(
+    r'User "[^"]*" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+"""What the authorizer says (apiserver, endpoints/handlers/responsewriters `forbiddenMessage`)."""
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A LIST, and the version of its kind that it shows."""
+    """A LIST, and the version of its kind that it shows; the oldest one, where it was made of several."""
 
     items: list[KubeObject]
     version: int
 
 
 class Cluster:
-    """A connection to one API server."""
+    """A connection to one API server.
 
-    def __init__(self, api: client.ApiClient) -> None:
+    With `seconds_left`, writes are fenced: none is sent when it returns 0 or less, and one that is on its way then is
+    given up. Reads are not. With `namespaces`, nothing of others is listed: there may be no right to.
+    """
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        seconds_left: Callable[[], float] | None = None,
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
         self._api = api
+        self._seconds_left = seconds_left
+        self._namespaces = namespaces
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None) -> "Cluster":
+    async def connect(cls, kubeconfig: str | None = None, namespaces: tuple[str, ...] = ()) -> "Cluster":
         """Connect by the given kubeconfig, else by the pod's service account, else by the user's kubeconfig."""
         if kubeconfig is not None:
             await config.load_kube_config(config_file=kubeconfig)
         else:
             await config.load_config()
-        return cls(client.ApiClient())
+        return cls(client.ApiClient(), namespaces=namespaces)
+
+    def fenced(self, seconds_left: Callable[[], float]) -> "Cluster":
+        """Return the same connection for a leader, who may write for so many seconds from now."""
+        return Cluster(self._api, seconds_left, self._namespaces)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -81,7 +112,10 @@ class Cluster:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[KubeObject]:
-        """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None."""
+        """Return all objects with these labels and fields, in pages of 500; of all namespaces when it is None.
+
+        All are those that this operator looks after. Of Namespaces, too, only they are returned.
+        """
         selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
         return (await self._list(rtype, namespace, selectors)).items
 
@@ -105,6 +139,17 @@ class Cluster:
 
     async def _list(
         self, rtype: ResourceType, namespace: str | None, selectors: list[tuple[str, str]], *, accept: str = JSON
+    ) -> Listing:
+        if namespace is None and self._namespaces and rtype.namespaced:
+            parts = [await self._pages(rtype, one, selectors, accept) for one in self._namespaces]
+            return Listing([item for part in parts for item in part.items], min(part.version for part in parts))
+        found = await self._pages(rtype, namespace, selectors, accept)
+        if rtype is NAMESPACE and self._namespaces:
+            return Listing([one for one in found.items if one["metadata"]["name"] in self._namespaces], found.version)
+        return found
+
+    async def _pages(
+        self, rtype: ResourceType, namespace: str | None, selectors: list[tuple[str, str]], accept: str
     ) -> Listing:
         items: list[KubeObject] = []
         token, version = "", ""
@@ -204,17 +249,39 @@ class Cluster:
             request = await self._api.param_serialize(
                 method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            response = await self._api.call_api(*request, _request_timeout=60)
-            data = await response.read()
+            sending = self._send(*request)
+            status, data = await (sending if method == "GET" else self._within_the_lease(sending, method, path))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retryable(
                 "ApiServerUnreachable", f"the API server did not answer {method} {path}: {error}"
             ) from error
         except ApiException as error:
             raise _refusal(error.status or 0, str(error.body or error.reason), method, path) from error
-        if not 200 <= response.status <= 299:
-            raise _refusal(response.status, data.decode(errors="replace"), method, path)
+        if not 200 <= status <= 299:
+            raise _refusal(status, data.decode(errors="replace"), method, path)
         return cast(KubeObject, json.loads(data))
+
+    async def _send(self, *request: Any) -> tuple[int, bytes]:
+        response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+        return response.status, await response.read()
+
+    async def _within_the_lease(
+        self, sending: Coroutine[Any, Any, tuple[int, bytes]], method: str, path: str
+    ) -> tuple[int, bytes]:
+        """Send a write, as long as this replica leads: the lease may be renewed, or not, while it is on its way."""
+        if self._seconds_left is None:
+            return await sending
+        task = asyncio.ensure_future(sending)
+        try:
+            while not task.done():
+                left = self._seconds_left()
+                if left <= 0:
+                    raise Retryable(NOT_LEADING, f"{method} {path} is left to the replica that leads now")
+                await asyncio.wait({task}, timeout=left)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 class NotFound(StarError):
@@ -231,12 +298,24 @@ def _refusal(status: int, body: str, method: str, path: str) -> StarError:
     if status == 404:
         return NotFound("NotFound", message)
     if status == 403 or NO_WEBHOOK in message:
-        return Refused(ConditionReason.REFUSED, _OWN_PORT.sub(r"\1->", message))
+        return _refused(_OWN_PORT.sub(r"\1->", message))
     if status == 409 and (taken := _taken(details, message)) is not None:
         return taken
     if status in TRANSIENT:
         return Retryable(reason, message)
     return InvalidSpec(ConditionReason.INVALID_OBJECT, message)
+
+
+def _refused(message: str) -> Refused:
+    if _QUOTA.search(message):
+        return Refused(ConditionReason.QUOTA_EXCEEDED, message)
+    if (right := _RIGHT.search(message)) is None:
+        return Refused(ConditionReason.REFUSED, message)
+    group, namespace = right["group"] or "core", right["namespace"]
+    where = f"in namespace {namespace}" if namespace else "in the whole cluster"
+    what = f"the operator has no right to {right['verb']} {right['resource']} (API group {group}) {where}"
+    remedy = "the platform team gives it the roles of the chart of this version; it is tried again by itself"
+    return Refused(ConditionReason.RIGHT_MISSING, f"{what}: {remedy} ({message})")
 
 
 def _taken(details: dict[str, Any], message: str) -> Taken | None:

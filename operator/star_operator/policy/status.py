@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
-from star_contracts.progress import ProgressReport
 from star_contracts.result import JobResult
 from star_operator.api.meta import (
     MAX_COUNTED_SHARDS,
@@ -15,12 +14,15 @@ from star_operator.api.meta import (
     StepStatus,
 )
 from star_operator.api.recdataset import RecDatasetStatus
+from star_operator.core.progress import Reported, merge_metrics
 from star_operator.core.reasons import AnyReason
 from star_operator.policy.conditions import FAILED, READY, RECONCILING, STALLED, WARNINGS, find, set_condition, way
 
 StatusT = TypeVar("StatusT", bound=Status)
 
 FINISHED = {Phase.SUCCEEDED, Phase.FAILED}
+MAX_LIVE_METRICS = 256
+"""Names that a status has metrics of while pods report: they choose the names."""
 READY_IN = {Phase.SUCCEEDED, Phase.READY}
 
 
@@ -147,40 +149,36 @@ def current_step(status: Status, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name not in done), None)
 
 
-def with_progress(status: StatusT, step: str, reports: tuple[ProgressReport, ...]) -> StatusT:
-    """Return the status with the shards' reports of a step added up.
+def with_progress(status: StatusT, step: str, reported: Reported | None) -> StatusT:
+    """Return the status with what a step's shards have reported added up.
 
     The reports are those since the operator started; what shards had done before is in the status itself. So the sum
     never goes back within an attempt, also where a shard starts anew from its last part.
     """
-    if not reports:
+    if reported is None:
         return status
     before = status.progress if status.progress is not None and status.progress.step == step else None
-    done, total = _by_shard(before, reports)
+    done, total = _by_shard(before, reported)
     summed = max(sum(done), before.done if before is not None else 0)
     known = before.total if before is not None and len(done) > MAX_COUNTED_SHARDS else 0
-    progress = Progress(done=summed, total=max(sum(total), summed, known), unit=reports[0].unit, step=step)
+    progress = Progress(done=summed, total=max(sum(total), summed, known), unit=reported.unit, step=step)
     if 1 < len(done) <= MAX_COUNTED_SHARDS:
         progress = progress.model_copy(update={"done_by_shard": tuple(done), "total_by_shard": tuple(total)})
-    live = {name: value for report in reports for name, value in report.metrics.items()}
-    return status.model_copy(
-        update={
-            "progress": progress,
-            "progress_text": f"{progress.done}/{progress.total} {progress.unit}",
-            "metrics": {**status.metrics, **live},
-        }
-    )
+    metrics = dict(status.metrics)
+    merge_metrics(metrics, reported.metrics, MAX_LIVE_METRICS)
+    text = f"{progress.done}/{progress.total} {progress.unit}"
+    return status.model_copy(update={"progress": progress, "progress_text": text, "metrics": metrics})
 
 
-def _by_shard(before: Progress | None, reports: tuple[ProgressReport, ...]) -> tuple[list[int], list[int]]:
+def _by_shard(before: Progress | None, reported: Reported) -> tuple[list[int], list[int]]:
     """Return what each shard has done and has to do: as it reported last, but never less done than was shown."""
-    count = max(max(report.shards, report.shard + 1) for report in reports)
+    count = reported.shards
     done, total = [0] * count, [0] * count
     if before is not None and len(before.done_by_shard) == len(before.total_by_shard) == count:
         done, total = list(before.done_by_shard), list(before.total_by_shard)
-    for report in reports:
-        done[report.shard] = max(done[report.shard], report.done)
-        total[report.shard] = max(report.total, done[report.shard])
+    for shard, (so_far, in_all) in reported.counts.items():
+        done[shard] = max(done[shard], so_far)
+        total[shard] = max(in_all, done[shard])
     return done, total
 
 

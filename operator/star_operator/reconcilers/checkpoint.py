@@ -7,7 +7,7 @@ from star_contracts.proofs import Measured
 from star_operator.api.checkpoint import Checkpoint, CheckpointStatus, Verdict
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.meta import Phase
-from star_operator.core.errors import StarError
+from star_operator.core.errors import Refused, StarError
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
@@ -41,7 +41,13 @@ class CheckpointReconciler:
             leave(self._context, key)
             return
         verdicts, reports = [], []
-        for item in await _evaluations(cluster, checkpoint):
+        try:
+            evaluations = await _evaluations(cluster, checkpoint)
+        except Refused as refused:
+            unseen: CheckpointStatus = told(checkpoint.status, at, Phase.WAITING, refused.reason, refused.message)
+            await write_status(cluster, body, unseen, at.now)
+            raise
+        for item in evaluations:
             try:
                 evaluation = Evaluation.parse(item)
             except ValidationError:  # its own condition says so

@@ -74,7 +74,7 @@ class PromotionReconciler:
         except InvalidSpec as error:
             status = failed(before, at, error.reason, error.message)
         except Refused as refused:
-            status = told(before, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = told(before, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         status = _with_override(status, promotion, at)

@@ -50,7 +50,7 @@ class PromotionPolicyReconciler:
         try:
             status = await self._advance(resource, body, at)
         except Refused as refused:
-            status = told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = told(resource.status, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         await write_status(self._cluster, body, status, at.now)

@@ -74,7 +74,7 @@ async def with_proof(
     except Refused as refused:
         context.queue.add_after(key, REFUSED_SECONDS)
         text = f"its card and provenance wait: {refused.message}"
-        said = not_attested(status, at, ConditionReason.REFUSED, text)
+        said = not_attested(status, at, refused.reason, text)
     leave(context, key)
     return said
 

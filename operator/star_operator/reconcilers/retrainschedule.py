@@ -8,7 +8,7 @@ from functools import partial
 from star_operator.api.meta import Phase
 from star_operator.api.retrainschedule import MAX_TENANTS, RetrainSchedule, RetrainScheduleStatus, RunRecord
 from star_operator.builders.retrainschedule import gpus_needed, pipeline_spec
-from star_operator.core.errors import InvalidSpec
+from star_operator.core.errors import InvalidSpec, Refused
 from star_operator.core.labels import BACKFILL_ANNOTATION, RUN_NOW_ANNOTATION
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
@@ -56,10 +56,16 @@ class RetrainScheduleReconciler:
         schedule = await parse_or_tell(self._cluster, RetrainSchedule, body, at)
         if schedule is None:
             return
-        schedule = await with_records(self._cluster, schedule, body, at.now)
-        now, before = int(moment.timestamp()), schedule.status
-        some = await self._tenants.of(schedule)
-        this = _Pass(schedule, body, at, now, await self._runs.look(schedule, now), some)
+        now = int(moment.timestamp())
+        try:
+            schedule = await with_records(self._cluster, schedule, body, at.now)
+            some = await self._tenants.of(schedule)
+            seen = await self._runs.look(schedule, now)
+        except Refused as refused:  # nothing has been started or written down yet
+            unseen = told(schedule.status, at, Phase.WAITING, refused.reason, refused.message)
+            await write_status(self._cluster, body, unseen, at.now)
+            raise
+        before, this = schedule.status, _Pass(schedule, body, at, now, seen, some)
         request = await self._take_down(this)
         try:
             status, going_on = await self._advance(this)

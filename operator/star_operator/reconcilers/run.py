@@ -19,6 +19,7 @@ from star_operator.builders.lookup import look_up, look_up_name, looked_for
 from star_operator.builders.names import user_reference
 from star_operator.builders.step import Inputs, Owner, Step
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
+from star_operator.core.progress import Place
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.settings import Settings
@@ -96,13 +97,14 @@ class RunReconciler(Generic[ResourceT]):
         try:
             status = await self._advance(resource, at)
         except Refused as refused:
-            status = state.told(resource.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = state.told(resource.status, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._context.cluster, body, status, at.now)
             raise
         await write_status(self._context.cluster, body, status, at.now)
         if state.is_finished(status):
             await self._release(resource, at)
-            self._context.progress.forget(resource.metadata.uid)
+            meta = resource.metadata
+            self._context.progress.forget(Place(resource.kind, meta.namespace, meta.name, meta.uid))
             self._context.wake_waiting(key.namespace)
 
     async def _advance(self, resource: ResourceT, at: state.Moment) -> Status:
@@ -194,8 +196,9 @@ class RunReconciler(Generic[ResourceT]):
                 if phase in (Phase.SUSPENDED, Phase.QUEUED):
                     await self._release_step(seen)
                 self._look_again_while_pods_start(seen, status.attempt)
-                reports = self._context.progress.of(seen.owner.uid, status.attempt, seen.step)
-                return state.told(state.with_progress(status, seen.step, reports), at, phase, reason, message)
+                place = Place(seen.owner.kind, seen.owner.namespace, seen.owner.name, seen.owner.uid)
+                reported = self._context.progress.of(place, status.attempt, seen.step)
+                return state.told(state.with_progress(status, seen.step, reported), at, phase, reason, message)
             case policy.Start():
                 await self._start(seen, status.attempt, run)
                 return state.told(status, at, Phase.RUNNING, ConditionReason.STARTING, f"step {seen.step} is starting")

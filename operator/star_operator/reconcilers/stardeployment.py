@@ -134,7 +134,7 @@ class StarDeploymentReconciler:
         except InvalidSpec as error:
             status = told(unseen, at, Phase.FAILED, error.reason, error.message)
         except Refused as refused:
-            status = told(unseen, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = told(unseen, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         meta, now = resource.metadata, self._context.now()

@@ -60,7 +60,7 @@ class StarPipelineReconciler:
         except InvalidSpec as error:
             status = _failed(pipeline.status, at, error.reason, error.message)
         except Refused as refused:
-            status = told(pipeline.status, at, Phase.WAITING, ConditionReason.REFUSED, refused.message)
+            status = told(pipeline.status, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         await write_status(self._cluster, body, status, at.now)

@@ -61,7 +61,7 @@ async def verification(
         key = Key(resource.kind, meta.namespace, meta.name)
         context.waiting[meta.namespace].add(key)
         context.queue.add_after(key, CANNOT_RUN_SECONDS)
-        reason = ConditionReason.REFUSED if isinstance(error, Refused) else error.reason
+        reason = error.reason
         return Finding("Running", reason, f"it cannot be verified: {error.message}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from star_contracts.progress import ProgressReport, ProgressTarget
+from star_contracts.progress import ProgressReport, ProgressTarget, pause_seconds
 from star_jobs import reporting
 from star_jobs.reporting import Reporter
 
@@ -19,6 +19,8 @@ class Operator(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.received: list[tuple[str | None, ProgressReport]] = []
+        self.standing_by = 0
+        """So many reports come to a replica that does not lead."""
 
     def target(self) -> ProgressTarget:
         url = f"http://127.0.0.1:{self.server_port}/v1/progress"
@@ -30,6 +32,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.standing_by:
+            self.server.standing_by -= 1
+            self.send_response(503)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.server.received.append((self.headers["Authorization"], ProgressReport.model_validate_json(body)))
         self.send_response(202)
         self.end_headers()
@@ -98,3 +107,36 @@ def test_a_metric_that_is_no_number_costs_no_report(operator: Operator, tmp_path
     reporter.close()
     _, last = operator.received[-1]
     assert (last.done, last.metrics) == (3, {"seconds": 2.0})
+
+
+def test_a_report_that_reached_a_replica_that_stands_by_is_sent_again(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.01)
+    operator.standing_by = 3
+    reporter = Reporter(operator.target(), shard=0, shards=1, token=tmp_path / "none")
+    reporter.report(3, 10, "steps", {})
+    deadline = time.monotonic() + 30
+    while not operator.received and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    reporter.close()
+    assert [report.done for _, report in operator.received] == [3]
+
+
+def test_an_operator_that_never_takes_a_report_does_not_hold_up_the_end(operator: Operator, tmp_path: Path) -> None:
+    operator.standing_by = 10**6
+    reporter = Reporter(operator.target(), shard=0, shards=1, token=tmp_path / "none")
+    reporter.report(3, 10, "steps", {})
+    began = time.monotonic()
+    reporter.close()
+    assert time.monotonic() - began < 30
+    assert operator.received == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(None, 1), ("", 1), ("5", 5), ("0", 0), ("-1", 1), ("1e9", 1), ("99999999", 30), ("soon", 1), ("\u0665", 1)],
+)
+def test_how_long_to_wait_is_taken_from_the_answer_within_reason(said: str | None, seconds: float) -> None:
+    assert pause_seconds(said) == seconds

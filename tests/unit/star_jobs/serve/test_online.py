@@ -1,7 +1,9 @@
 """What a gateway counts: recommendations, and at which place the item stood that a user took."""
 
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from star_contracts.online import MAX_REVISIONS, WINDOW_SECONDS, OnlineCounts, OnlineReport, OnlineTarget
 from star_jobs.serve import online as module
 from star_jobs.serve.models import Feedback, FeedbackEvent, RankedItem, RankSource, Recommendation, TokenUsage
-from star_jobs.serve.online import Online
+from star_jobs.serve.online import Online, send
 
 TARGET = OnlineTarget(url="http://operator/v1/online", namespace="team", name="live", uid="u-1")
 
@@ -147,3 +149,19 @@ def test_whatever_comes_makes_a_report(events: list[tuple[str, int, FeedbackEven
 def test_counts_that_cannot_be_are_refused(counts: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"chosen|hits"):
         OnlineCounts.model_validate(counts)
+
+
+@pytest.mark.parametrize(("answers", "sent"), [([503, 429, 202], 3), ([403, 202], 1), ([503] * 9, 4)])
+async def test_a_report_that_reached_a_replica_that_stands_by_is_sent_again(
+    answers: list[int], sent: int, tmp_path: Path
+) -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(answers[len(requests) - 1], headers={"Retry-After": "0"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        report = OnlineReport(target=TARGET, instance="pod", revisions={"r1": OnlineCounts()})
+        await send(client, report, tmp_path / "none")
+    assert len(requests) == sent

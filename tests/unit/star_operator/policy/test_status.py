@@ -1,18 +1,34 @@
 """Progress: shards added up, and never going back. Warnings: of a step's result, kept as a condition."""
 
+import pytest
+
 from star_contracts.artifact import ArtifactRef
 from star_contracts.errors import JobWarning
 from star_contracts.progress import ProgressReport, ProgressTarget
 from star_contracts.result import JobResult
 from star_operator.api.meta import MAX_COUNTED_SHARDS, Phase, Status
+from star_operator.core.progress import Place, ProgressBoard
+from star_operator.policy import status as state
 from star_operator.policy.conditions import WARNINGS, find
-from star_operator.policy.status import Moment, next_attempt, run_done, step_done, told, with_progress
+from star_operator.policy.status import Moment, next_attempt, run_done, step_done, told
 
 TARGET = ProgressTarget(url="u", kind="TeacherRun", namespace="n", name="t", uid="1", attempt=1, step="generate")
 
 
-def report(shard: int, done: int, total: int = 10, shards: int = 3) -> ProgressReport:
-    return ProgressReport(target=TARGET, shard=shard, shards=shards, done=done, total=total, unit="trajectories")
+def report(
+    shard: int, done: int, total: int = 10, shards: int = 3, metrics: dict[str, float] | None = None
+) -> ProgressReport:
+    counts = {"shard": shard, "shards": shards, "done": done, "total": total}
+    return ProgressReport(target=TARGET, **counts, unit="trajectories", metrics=metrics or {})
+
+
+def with_progress(status: Status, step: str, reports: tuple[ProgressReport, ...]) -> Status:
+    """The status with what the board makes of the reports."""
+    board = ProgressBoard()
+    for one in reports:
+        board.report(one)
+    place = Place(TARGET.kind, TARGET.namespace, TARGET.name, TARGET.uid)
+    return state.with_progress(status, step, board.of(place, TARGET.attempt, TARGET.step))
 
 
 def shown(status: Status) -> str:
@@ -60,6 +76,14 @@ def test_another_step_and_another_attempt_count_from_nothing() -> None:
     anew = next_attempt(before, "generate")
     assert (anew.progress, shown(anew)) == (None, "")
     assert shown(with_progress(anew, "generate", (report(0, 1, shards=1),))) == "1/10 trajectories"
+
+
+@pytest.mark.bad_input
+def test_pods_that_invent_names_of_metrics_do_not_fill_the_status() -> None:
+    status = Status()
+    for n in range(40):
+        status = with_progress(status, "generate", (report(0, 1, metrics={f"m{n}-{k}": 1.0 for k in range(64)}),))
+    assert len(status.metrics) == state.MAX_LIVE_METRICS
 
 
 def test_what_a_step_warns_of_becomes_a_condition_and_stays() -> None:
