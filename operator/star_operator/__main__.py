@@ -30,13 +30,16 @@ from star_operator.connections import GuardedSite
 from star_operator.core.queue import WorkQueue
 from star_operator.core.settings import Settings
 from star_operator.handlers.intake import Intake
+from star_operator.kube.cache import Cache
+from star_operator.kube.cached import CachedCluster
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.indexes import indexed
 from star_operator.kube.lease import LeaderLease
 from star_operator.kube.tokens import TokenReviewer
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
 from star_operator.server import Door, health_app, progress_app
-from star_operator.watches import keep_watching, register_handlers, watch_with_kopf
+from star_operator.watches import keep_watching, watch_with_kopf
 
 log = structlog.get_logger("star_operator")
 
@@ -93,7 +96,6 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         await _serve(stack, health_app(replica.trouble, replica.unready), arguments.health_port)
         await _serve(stack, progress_app(replica.listening, Door(TokenReviewer(cluster))), arguments.progress_port)
         stack.push_async_callback(replica.lease.give_up)
-        register_handlers()
         while await _or_stop(replica.lease.acquire(), stop):
             if (broken := await _lead(replica, cluster, settings, stop)) or stop.is_set():
                 return 1 if broken else 0
@@ -105,10 +107,11 @@ async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: as
 
     Nothing of it outlives the term: whoever leads again begins with an empty memory, and lists everything.
     """
-    queue = WorkQueue(time.monotonic)
-    intake = Intake(queue)
-    replica.context = Context(cluster.fenced(replica.lease.seconds_left), settings, queue)
-    replica.app = App(replica.context, intake)
+    queue, cache = WorkQueue(time.monotonic), Cache(indexed)
+    intake = Intake(queue, cache)
+    fenced = cluster.fenced(replica.lease.seconds_left)
+    replica.context = Context(CachedCluster(fenced, cache), settings, queue)
+    replica.app = App(replica.context, intake, cache)
     watch = partial(watch_with_kopf, namespaces=settings.watch_namespaces)
     LEADER.set(1)
     kept, stopped = asyncio.create_task(replica.lease.keep()), asyncio.create_task(stop.wait())
@@ -118,7 +121,8 @@ async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: as
     LEADER.set(0)
     broken = [part for part in works if part.done()]
     for part in broken:
-        log.error("part of the operator ended", error=str(part.exception()) if not part.cancelled() else "")
+        error = part.exception() if not part.cancelled() else None
+        log.error("part of the operator ended", error=str(error or ""), exc_info=error)
     for part in parts:
         part.cancel()
     await asyncio.gather(*parts, return_exceptions=True)

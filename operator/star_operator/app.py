@@ -1,17 +1,26 @@
 """The running operator: workers that reconcile what the queue holds, a resync, and the checks behind the probes."""
 
 import asyncio
+import itertools
+import random
 import time
+import zlib
 
 import structlog
 
 from star_operator.api.kinds import BY_KIND
-from star_operator.core.errors import InvalidSpec, Retryable, StarError, Waiting
+from star_operator.api.meta import Phase
+from star_operator.api.promotionpolicy import PromotionPolicy
+from star_operator.api.retrainschedule import RetrainSchedule
+from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Waiting
 from star_operator.core.queue import Key
 from star_operator.handlers.intake import Intake
-from star_operator.kube.resources import STAR_TYPES
+from star_operator.kube.cache import Cache
+from star_operator.kube.indexes import CACHED, PHASE
+from star_operator.kube.resources import NAMESPACE
 from star_operator.metrics import QUEUE_DEPTH, RECONCILE_SECONDS, RECONCILES, RESOURCES, WATCH_STALE
 from star_operator.policy.holdings import DEPLOYMENT, PIPELINE
+from star_operator.policy.status import FINISHED
 from star_operator.reconcilers.context import Context, Reconcile
 from star_operator.reconcilers.retention import key_of
 from star_operator.reconcilers.table import reconcilers
@@ -20,14 +29,21 @@ log = structlog.get_logger(__name__)
 
 WATCH_GRACE_SECONDS = 30.0
 PASS_TIMEOUT_SECONDS = 300.0
+STANDING = {DEPLOYMENT, PromotionPolicy.INFO.kind, RetrainSchedule.INFO.kind}
+"""Kinds that are never done."""
+SETTLED = {*FINISHED, Phase.READY}
+"""Phases of the others in which nothing is to be done but what a change asks for, of which a watch tells."""
+SELDOM = 12
+"""In every so manieth round what has settled is looked at, too, should all else have failed."""
 
 
 class App:
     """Workers, resync and health."""
 
-    def __init__(self, context: Context, intake: Intake) -> None:
+    def __init__(self, context: Context, intake: Intake, cache: Cache) -> None:
         self._context = context
         self._intake = intake
+        self._cache = cache
         self._reconcilers: dict[str, Reconcile] = reconcilers(context)
         self._behind: set[str] = set()
         """Kinds whose watch had not delivered all of the last listing."""
@@ -89,8 +105,8 @@ class App:
         RECONCILE_SECONDS.labels(key.kind).observe(time.monotonic() - started)
 
     async def _resync(self) -> None:
-        """Look at everything now and then, and hold what the watches delivered against a fresh LIST."""
-        while True:
+        """Look at everything now and then, and hold what the watches delivered against a LIST."""
+        for number in itertools.count():
             self._last_round = time.monotonic()
             try:
                 self._intake.begin_round()
@@ -101,24 +117,56 @@ class App:
                 await asyncio.sleep(5)
                 continue
             self.synced.set()
+            self._look_at_all(number)
             await asyncio.sleep(WATCH_GRACE_SECONDS)
             self._check_watches(listed)
             if not self._behind:
                 await asyncio.sleep(self._context.settings.resync_seconds)
 
     async def _list_all(self) -> dict[str, dict[str, int]]:
+        """Return the versions of all there is, by kind and UID, and have the cache know what is gone.
+
+        A kind that is not known yet, or whose watch is behind, is read whole; of the others the names are enough.
+        """
         listed: dict[str, dict[str, int]] = {}
-        RESOURCES.clear()
-        for kind in BY_KIND:
-            versions = listed[kind] = {}
-            for obj in await self._context.cluster.list_objects(STAR_TYPES[kind], None):
-                meta = obj["metadata"]
-                versions[meta["uid"]] = int(meta["resourceVersion"])
-                RESOURCES.labels(kind, obj.get("status", {}).get("phase", "Pending")).inc()
-                self._context.queue.add(Key(kind, meta.get("namespace", ""), meta["name"]))
-                if kind in (PIPELINE, DEPLOYMENT):
-                    self._context.queue.add(key_of(meta["namespace"]))
+        for kind, rtype in CACHED.items():
+            if kind == NAMESPACE.kind and self._context.settings.watch_namespaces:
+                continue  # its watch would tell of others', too
+            whole = kind in self._behind or not self._cache.knows(kind)
+            try:
+                found = await self._context.cluster.snapshot(rtype, names_only=not whole)
+            except Refused as refused:
+                if kind != NAMESPACE.kind:
+                    raise
+                log.warning("namespaces are looked at one by one", message=refused.message)
+                continue
+            metas = [obj["metadata"] for obj in found.items]
+            listed[kind] = {meta["uid"]: int(meta["resourceVersion"]) for meta in metas}
+            if whole:
+                self._cache.listed(kind, found.items, found.version)
+            else:
+                self._cache.swept(kind, listed[kind], found.version)
         return listed
+
+    def _look_at_all(self, number: int) -> None:
+        """Have what has not ended looked at some time until the next round, and a part of the rest."""
+        RESOURCES.clear()
+        window = self._context.settings.resync_seconds / 2
+        namespaces = set()
+        for kind in BY_KIND:
+            for entry in self._cache.entries(kind):
+                [phase] = entry.values(PHASE)
+                RESOURCES.labels(kind, phase).inc()
+                if (
+                    kind in STANDING
+                    or phase not in SETTLED
+                    or zlib.crc32(entry.uid.encode()) % SELDOM == number % SELDOM
+                ):
+                    self._context.queue.add_after(Key(*entry.place), random.uniform(0, window))  # noqa: S311
+                if kind in (PIPELINE, DEPLOYMENT):
+                    namespaces.add(entry.place.namespace)
+        for namespace in namespaces:
+            self._context.queue.add_after(key_of(namespace), random.uniform(0, window))  # noqa: S311
 
     def _check_watches(self, listed: dict[str, dict[str, int]]) -> None:
         behind = {
@@ -127,7 +175,7 @@ class App:
             if any(not self._intake.has_seen(uid, version) for uid, version in versions.items())
         }
         self._stale, self._behind = behind & self._behind, behind
-        for kind in BY_KIND:
+        for kind in CACHED:
             WATCH_STALE.labels(kind).set(kind in self._stale)
         if behind:
             log.warning("watch behind a LIST", kinds=sorted(behind), twice=sorted(self._stale))

@@ -13,6 +13,9 @@ QUEUE_DEPTH = Gauge("star_workqueue_depth", "Keys waiting to be reconciled.")
 RESOURCES = Gauge("star_resources", "Resources by kind and phase, counted at each resync.", ["kind", "phase"])
 PROGRESS_REPORTS = Counter("star_progress_reports_total", "Progress reports of job pods, by result.", ["result"])
 ONLINE_REPORTS = Counter("star_online_reports_total", "Online figures of gateways, by result.", ["result"])
+API_CALLS = Counter(
+    "star_api_requests_total", "Calls of the API server but for watches, by verb and resource.", ["verb", "resource"]
+)
 WATCH_STALE = Gauge("star_watch_stale", "1 when the watch of a kind no longer delivers.", ["kind"])
 GROUP_RESTARTS = Counter("star_llm_group_restarts_total", "Multi-node vLLM groups restarted as they lost a pod.")
 LEADER = Gauge("star_leader", "1 while this replica leads.")

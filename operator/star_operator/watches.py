@@ -6,8 +6,6 @@ own, and is started anew after a pause; each start lists everything, so that not
 """
 
 import asyncio
-import importlib
-import pkgutil
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +14,9 @@ from typing import Any
 import kopf
 import structlog
 
-from star_operator import handlers
-from star_operator.api.meta import Resource
-from star_operator.handlers.intake import REGISTRY, Intake
+from star_operator.handlers.events import registered
+from star_operator.handlers.intake import Intake
+from star_operator.kube.cluster import PAGE
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +40,24 @@ class Relay:
         """Stay one object: kopf copies its memo for every resource."""
         return self
 
-    def resource_event(self, kind: type[Resource[Any, Any]], event: Any) -> None:
-        """A resource of ours changed, or is listed at the start."""
-        self._loop.call_soon_threadsafe(self._intake.resource_event, kind, event)
+    def event(self, event: Any) -> None:
+        """An object came, changed or went, or is listed at the start of its watch."""
+        self._loop.call_soon_threadsafe(self._intake.event, event)
 
-    def namespace_event(self, event: Any) -> None:
-        """A namespace came, went or changed."""
-        self._loop.call_soon_threadsafe(self._intake.namespace_event, event)
 
-    def child_event(self, event: Any) -> None:
-        """A child changed."""
-        self._loop.call_soon_threadsafe(self._intake.child_event, event)
+class NothingCompared(kopf.DiffBaseStorage):
+    """Has kopf compare no object with what it was: that costs as much as all else, and no handler asks for it."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """Return what matters of an object: nothing."""
+        return {}
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return what mattered of it before."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
 
 
 def watch_with_kopf(relay: Relay, stop: threading.Event, namespaces: tuple[str, ...] = ()) -> None:
@@ -63,11 +68,15 @@ def watch_with_kopf(relay: Relay, stop: threading.Event, namespaces: tuple[str, 
     options.peering.standalone = True
     options.watching.server_timeout = 300
     options.watching.client_timeout = 330
+    options.watching.chunk_size = PAGE
+    options.persistence.diffbase_storage = NothingCompared()
+    registry = registered(options)
+    kopf.on.login(registry=registry)(_login)
 
     async def until_stopped() -> None:
         try:
             await kopf.operator(
-                registry=REGISTRY,
+                registry=registry,
                 settings=options,
                 clusterwide=not namespaces,
                 namespaces=namespaces,
@@ -97,13 +106,6 @@ async def keep_watching(intake: Intake, watch: Watch = watch_with_kopf, pause: f
         log.warning("the watches ended; they are started anew", error=why, delay=wait)
         await asyncio.sleep(wait)
         wait = min(2 * wait, LONGEST_PAUSE_SECONDS)
-
-
-def register_handlers() -> None:
-    """Make the handlers known to kopf, once a process."""
-    for module in pkgutil.iter_modules(handlers.__path__):
-        importlib.import_module(f"{handlers.__name__}.{module.name}")
-    kopf.on.login(registry=REGISTRY)(_login)
 
 
 def _login(**kwargs: Any) -> Any:

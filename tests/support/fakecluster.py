@@ -11,7 +11,8 @@ from typing import Any
 
 from star_operator.core.errors import Retryable, Taken
 from star_operator.core.objects import KubeObject
-from star_operator.kube.cluster import Cluster, NotFound
+from star_operator.kube.cluster import Cluster, Listing, NotFound
+from star_operator.kube.indexes import selector
 from star_operator.kube.resources import BY_GVK, POD, ResourceType
 
 Place = tuple[str, str, str]
@@ -27,7 +28,7 @@ class FakeCluster(Cluster):
         self.taken: dict[str, tuple[str, ...]] = {}
         """`<kind>/<name>` -> fields of it that somebody has changed with kubectl since they were applied."""
         self._count = 0
-        self._version = 0
+        self._versions = 0
 
     def add(self, obj: KubeObject) -> KubeObject:
         """Put an object there as a user would."""
@@ -52,15 +53,18 @@ class FakeCluster(Cluster):
         wanted = (labels or {}).items()
         return copy.deepcopy([obj for obj in found if wanted <= obj["metadata"].get("labels", {}).items()])
 
+    async def snapshot(self, rtype: ResourceType, *, names_only: bool = False) -> Listing:
+        return Listing(await self.list_objects(rtype, None, selector(rtype.kind)), self._versions)
+
     async def apply(self, obj: KubeObject, *, manager: str = "") -> KubeObject:
         self.writes.append(f"apply {obj['kind']}/{obj['metadata']['name']}")
         return self._put(_place(obj), obj)
 
-    async def claim(self, obj: KubeObject) -> None:
+    async def claim(self, obj: KubeObject) -> KubeObject:
         fields = self.taken.pop(f"{obj['kind']}/{obj['metadata']['name']}", ())
         if fields:
             raise Taken("Apply failed with conflicts", fields, ("kubectl-edit",))
-        await self.apply(obj)
+        return await self.apply(obj)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
         there, version = self.objects.get(_place(obj)), obj["metadata"].get("resourceVersion")
@@ -69,7 +73,7 @@ class FakeCluster(Cluster):
         if version not in (None, there["metadata"]["resourceVersion"]):
             raise Retryable("Conflict", "the object has been modified")
         there["status"] = copy.deepcopy(obj["status"])
-        there["metadata"]["resourceVersion"] = self._next_version()
+        there["metadata"]["resourceVersion"] = self.next_version()
         return copy.deepcopy(there)
 
     async def create(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
@@ -107,11 +111,12 @@ class FakeCluster(Cluster):
         return self.objects.pop((rtype.kind, namespace, name), None) is not None
 
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> bool:
-        return await self.delete(POD, namespace, name)
+        return await self.delete(POD, namespace, name, uid=uid)
 
-    def _next_version(self) -> str:
-        self._version += 1
-        return str(self._version)
+    def next_version(self) -> str:
+        """A resource version that is higher than all before."""
+        self._versions += 1
+        return str(self._versions)
 
     def _put(self, place: Place, obj: KubeObject) -> KubeObject:
         old = self.objects.get(place)
@@ -120,7 +125,7 @@ class FakeCluster(Cluster):
             old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1}}
         self.objects[place] = _merged(old, obj)
         if "resourceVersion" not in obj.get("metadata", {}):
-            self.objects[place]["metadata"]["resourceVersion"] = self._next_version()
+            self.objects[place]["metadata"]["resourceVersion"] = self.next_version()
         return copy.deepcopy(self.objects[place])
 
 

@@ -294,6 +294,11 @@ WAITS = Section(
         ConditionReason.NAMESPACE_TERMINATING: Remedy(
             _WAITS, "The namespace is being deleted.", "Nothing: what runs in it is removed with it."
         ),
+        ConditionReason.NAMESAKE_LEFT: Remedy(
+            _WAITS,
+            "Jobs or pods of an earlier resource of the same name are there; its work is not taken for this one's.",
+            "Wait: they are being deleted. If they stay, look for a finalizer on them.",
+        ),
     },
 )
 

@@ -77,6 +77,7 @@ class ConditionReason(StrEnum):
     RIGHT_MISSING = "RightMissing"
     REFUSED = "Refused"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
+    NAMESAKE_LEFT = "NamesakeLeft"
     # The spec cannot be acted on.
     INVALID_SPEC = "InvalidSpec"
     INVALID_REFERENCE = "InvalidReference"

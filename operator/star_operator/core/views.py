@@ -82,10 +82,22 @@ class JobView:
     """The priority class that this operator gave it, or none; a policy may give one by itself."""
     deleting: bool = False
     uid: str = ""
+    ended_at: str = ""
+    """RFC 3339: when it completed or failed."""
     deadline: int | None = None
     """Its activeDeadlineSeconds."""
     trouble: Trouble | None = None
     """Why it lacks pods."""
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A Job or pod with a run's labels that was made for an earlier resource of the same name."""
+
+    kind: str
+    name: str
+    uid: str
+    deleting: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,8 @@ class RunView:
 
     jobs: tuple[JobView, ...] = ()
     pods: tuple[PodView, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+    """What is in the way of its next start."""
 
     def job(self, attempt: int, step: str) -> JobView | None:
         """Return the Job of a step's attempt."""

@@ -16,6 +16,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
@@ -26,10 +27,16 @@ from star_contracts.names import FIELD_MANAGER
 from star_operator.core.errors import InvalidSpec, Refused, Retryable, StarError, Taken
 from star_operator.core.objects import KubeObject, identity
 from star_operator.core.reasons import ConditionReason
+from star_operator.kube.indexes import indexed, selector
 from star_operator.kube.resources import BY_GVK, NAMESPACE, POD, ResourceType
+from star_operator.metrics import API_CALLS
 
+JSON = "application/json"
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Of a list: its objects' metadata (kubernetes.io, API concepts, "Alternate representations of resources")."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 PAGE = 500
 TRANSIENT = {401, 408, 409, 410, 429, 500, 502, 503, 504}
 TIMEOUT_SECONDS = 60
@@ -50,6 +57,14 @@ _RIGHT = re.compile(
 )
 """What the authorizer says (apiserver, endpoints/handlers/responsewriters `forbiddenMessage`)."""
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A LIST, and the version of its kind that it shows; the oldest one, where it was made of several."""
+
+    items: list[KubeObject]
+    version: int
 
 
 class Cluster:
@@ -104,42 +119,63 @@ class Cluster:
 
         All are those that this operator looks after. Of Namespaces, too, only they are returned.
         """
-        if namespace is None and self._namespaces and rtype.namespaced:
-            parts = [await self._list(rtype, one, labels, fields) for one in self._namespaces]
-            return [item for part in parts for item in part]
-        items = await self._list(rtype, namespace, labels, fields)
-        if rtype is NAMESPACE and self._namespaces:
-            return [item for item in items if item["metadata"]["name"] in self._namespaces]
-        return items
+        selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
+        return (await self._list(rtype, namespace, selectors)).items
+
+    async def list_by(self, rtype: ResourceType, namespace: str | None, index: str, value: str) -> list[KubeObject]:
+        """Return the objects that an index of `kube/indexes.py` has under a value."""
+        found = await self.list_objects(rtype, namespace, selector(rtype.kind))
+        return [obj for obj in found if (index, value) in indexed(obj)]
+
+    async def snapshot(self, rtype: ResourceType, *, names_only: bool = False) -> Listing:
+        """Return all that is looked at of a kind, in all namespaces, as it was at one moment.
+
+        With `names_only` each object has its metadata alone, which costs a tenth.
+        """
+        selectors = [("labelSelector", _selector(selector(rtype.kind)))]
+        return await self._list(rtype, None, selectors, accept=NAMES_ONLY if names_only else JSON)
+
+    @property
+    def live(self) -> "Cluster":
+        """The cluster as it is this moment: what reads from memory has another."""
+        return self
 
     async def _list(
-        self,
-        rtype: ResourceType,
-        namespace: str | None,
-        labels: Mapping[str, str] | None,
-        fields: Mapping[str, str] | None,
-    ) -> list[KubeObject]:
-        selectors = [("labelSelector", _selector(labels)), ("fieldSelector", _selector(fields))]
+        self, rtype: ResourceType, namespace: str | None, selectors: list[tuple[str, str]], *, accept: str = JSON
+    ) -> Listing:
+        if namespace is None and self._namespaces and rtype.namespaced:
+            parts = [await self._pages(rtype, one, selectors, accept) for one in self._namespaces]
+            return Listing([item for part in parts for item in part.items], min(part.version for part in parts))
+        found = await self._pages(rtype, namespace, selectors, accept)
+        if rtype is NAMESPACE and self._namespaces:
+            return Listing([one for one in found.items if one["metadata"]["name"] in self._namespaces], found.version)
+        return found
+
+    async def _pages(
+        self, rtype: ResourceType, namespace: str | None, selectors: list[tuple[str, str]], accept: str
+    ) -> Listing:
         items: list[KubeObject] = []
-        token = ""
+        token, version = "", ""
         while True:
             query = [("limit", str(PAGE)), *selectors, ("continue", token)]
-            page = await self._call("GET", rtype.path(namespace), query=[pair for pair in query if pair[1]])
-            for item in page["items"]:
-                item.setdefault("apiVersion", rtype.api_version)
-                item.setdefault("kind", rtype.kind)
-            items += page["items"]
+            query = [pair for pair in query if pair[1]]
+            page = await self._call("GET", rtype.path(namespace), query=query, accept=accept)
+            found = page["items"] or []  # an empty list of metadata is null
+            for item in found:
+                item["apiVersion"], item["kind"] = rtype.api_version, rtype.kind
+            items += found
+            version = version or page["metadata"].get("resourceVersion", "")  # all pages are of the first one's moment
             token = page["metadata"].get("continue", "")
             if not token:
-                return items
+                return Listing(items, int(version or 0))
 
     async def apply(self, obj: KubeObject, *, manager: str = FIELD_MANAGER) -> KubeObject:
         """Server-side apply: create the object or make the fields said here so (KEP-555)."""
         return await self._apply(obj, manager, None)
 
-    async def claim(self, obj: KubeObject) -> None:
+    async def claim(self, obj: KubeObject) -> KubeObject:
         """Server-side apply that takes no field from others: `Taken` where they have given one another value."""
-        await self._apply(obj, FIELD_MANAGER, None, force=False)
+        return await self._apply(obj, FIELD_MANAGER, None, force=False)
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:
         """Server-side apply of the status subresource; with a resourceVersion, only where that is still the last one.
@@ -223,9 +259,11 @@ class Cluster:
         *,
         query: list[tuple[str, str]] | None = None,
         body: KubeObject | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> KubeObject:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
+        API_CALLS.labels(*_counted(method, path)).inc()
         try:
             request = await self._api.param_serialize(
                 method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
@@ -308,6 +346,16 @@ def _taken(details: dict[str, Any], message: str) -> Taken | None:
     managers = (_MANAGER.search(str(cause.get("message"))) for cause in conflicts)
     who = tuple(sorted({found[1] for found in managers if found is not None}))
     return Taken(message, tuple(sorted(str(cause.get("field")) for cause in conflicts)), who)
+
+
+def _counted(method: str, path: str) -> tuple[str, str]:
+    """Return the verb, as roles have it, and the resource of a call."""
+    _, root, *parts = path.split("/")
+    parts = parts[1 if root == "api" else 2 :]
+    if parts[0] == "namespaces" and len(parts) > 2:
+        parts = parts[2:]
+    resource = "/".join([parts[0], *parts[2:]])
+    return VERBS[method] if len(parts) > 1 or method != "GET" else "list", resource
 
 
 def _selector(wanted: Mapping[str, str] | None) -> str:

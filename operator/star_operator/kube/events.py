@@ -6,7 +6,7 @@ from collections.abc import Collection
 import structlog
 
 from star_operator.api.remedies import WELL
-from star_operator.core.errors import StarError
+from star_operator.core.errors import Retryable, StarError
 from star_operator.core.objects import KubeObject
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import EVENT
@@ -28,6 +28,7 @@ async def warnings_about(
     return [event.get("message", "") for event in found]
 
 
+EXISTS = "AlreadyExists"
 DEFAULT = "default"
 """Where Events about objects of the cluster are (core/v1 Event, validation)."""
 
@@ -44,30 +45,40 @@ async def post_event(
     digest = hashlib.sha256(f"{meta['uid']}\0{reason}\0{message}".encode()).hexdigest()[:16]
     inside = meta.get("namespace") or within
     name, namespace = f"{meta['name'][:200]}.{digest}", inside or DEFAULT
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            **({"namespace": inside} if inside else {}),
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"],
+        },
+        "reason": reason,
+        "message": message[:1024],
+        "type": "Warning" if warning else "Normal",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": "star-operator"},
+    }
     try:
-        old = await cluster.get(EVENT, namespace, name)
-        count = int(old.get("count", 1)) + 1 if old else 1
-        await cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"name": name, "namespace": namespace},
-                "involvedObject": {
-                    "apiVersion": about["apiVersion"],
-                    "kind": about["kind"],
-                    **({"namespace": inside} if inside else {}),
-                    "name": meta["name"],
-                    "uid": meta["uid"],
-                    "resourceVersion": meta["resourceVersion"],
-                },
-                "reason": reason,
-                "message": message[:1024],
-                "type": "Warning" if warning else "Normal",
-                "firstTimestamp": old["firstTimestamp"] if old else now,
-                "lastTimestamp": now,
-                "count": count,
-                "source": {"component": "star-operator"},
-            }
-        )
+        await _post(cluster, event)
     except StarError as error:
         log.warning("event not posted", resource=meta["name"], reason=error.reason)
+
+
+async def _post(cluster: Cluster, event: KubeObject) -> None:
+    """Create an Event, which is nearly always a new one, or count the one that is there up."""
+    meta = event["metadata"]
+    try:
+        await cluster.create(event)
+    except Retryable as error:
+        if error.reason != EXISTS:
+            raise
+        old = await cluster.get(EVENT, meta["namespace"], meta["name"]) or {}
+        again = {"count": int(old.get("count", 1)) + 1, "lastTimestamp": event["lastTimestamp"]}
+        await cluster.merge(EVENT, meta["namespace"], meta["name"], again)

@@ -25,7 +25,7 @@ async def let_go(cluster: Cluster, namespace: str, view: RunView) -> None:
     Somebody deletes the pods of a Job that goes on: only then the namespace is looked at.
     """
     going_on = any(not (job.complete or job.failed or job.deleting) for job in view.jobs)
-    if not going_on or not any(pod.deleting for pod in view.pods) or not await _is_going(cluster, namespace):
+    if not going_on or not any(pod.deleting for pod in view.pods) or not await _is_going(cluster.live, namespace):
         return
     for job in await cluster.list_objects(JOB, namespace, OURS):
         if "deletionTimestamp" not in job["metadata"]:

@@ -16,6 +16,7 @@ from star_operator.core.labels import LABEL_COMPONENT, LABEL_GROUP, LABEL_SERVER
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.indexes import OWNER
 from star_operator.kube.observe import pod_view
 from star_operator.kube.pods import why_not_started
 from star_operator.kube.refused import refused_of_workloads
@@ -71,9 +72,9 @@ def _removed(name: str) -> Retryable:
 async def release(cluster: Cluster, namespace: str, uid: str, now: str) -> list[str]:
     """Take the user off every server it uses, and return the names of those that nobody uses any more."""
     idle = []
-    for anchor in await cluster.list_objects(SERVICE, namespace, {"app.kubernetes.io/name": "vllm"}):
-        if uid not in _users(anchor):
-            continue
+    for anchor in await cluster.list_by(SERVICE, namespace, OWNER, uid):
+        if anchor["metadata"].get("labels", {}).get("app.kubernetes.io/name") != "vllm":
+            continue  # of the user's own pods, and no server's
         try:
             left = await _set_reference(cluster, anchor, uid, [])
         except InvalidSpec:

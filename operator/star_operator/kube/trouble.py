@@ -97,11 +97,11 @@ def is_slow_to_start(pod: KubeObject) -> bool:
     return is_older(status["startTime"])
 
 
-def is_older(since: str | None) -> bool:
+def is_older(since: str | None, than: timedelta = SLOW) -> bool:
     """Say whether something has lasted longer than what starts by itself; never where it has not begun."""
-    if since is None:
+    if not since:
         return False
-    return datetime.now(UTC) - parse_timestamp(since) > SLOW
+    return datetime.now(UTC) - parse_timestamp(since) > than
 
 
 async def mount_trouble(cluster: Cluster, pod: KubeObject) -> Trouble | None:

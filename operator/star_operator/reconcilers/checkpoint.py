@@ -12,6 +12,8 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
+from star_operator.kube.cluster import Cluster
+from star_operator.kube.indexes import DIGEST, MEASURED
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.status import Moment, told
 from star_operator.reconcilers.context import Context
@@ -40,7 +42,7 @@ class CheckpointReconciler:
             return
         verdicts, reports = [], []
         try:
-            evaluations = await cluster.list_objects(STAR_TYPES["Evaluation"], key.namespace)
+            evaluations = await _evaluations(cluster, checkpoint)
         except Refused as refused:
             unseen: CheckpointStatus = told(checkpoint.status, at, Phase.WAITING, refused.reason, refused.message)
             await write_status(cluster, body, unseen, at.now)
@@ -90,3 +92,11 @@ def _measures(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     if pinned is not None:
         return pinned == checkpoint.spec.digest
     return checkpoint.metadata.name == server.model.checkpoint or checkpoint.spec.digest == server.model.digest
+
+
+async def _evaluations(cluster: Cluster, checkpoint: Checkpoint) -> list[KubeObject]:
+    """Return the Evaluations that ask for a checkpoint by its name or by its digest, or have been given its digest."""
+    rtype, meta = STAR_TYPES[Evaluation.INFO.kind], checkpoint.metadata
+    by_name = await cluster.list_by(rtype, meta.namespace, MEASURED, meta.name)
+    by_digest = await cluster.list_by(rtype, meta.namespace, DIGEST, checkpoint.spec.digest)
+    return list({one["metadata"]["uid"]: one for one in (*by_name, *by_digest)}.values())

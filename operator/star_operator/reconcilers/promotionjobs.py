@@ -31,6 +31,7 @@ from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.core.views import PodView, RunView
+from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB
@@ -59,7 +60,9 @@ class PromotionJobs:
     async def go_on(self, promotion: Promotion, at: Moment) -> PromotionStatus:
         """Return the status after one more look at the Job. Raises Waiting, InvalidSpec, Refused."""
         meta, status = promotion.metadata, promotion.status
-        view = await observe_run(self._cluster, promotion.kind, meta.namespace, meta.name)
+        view = await observe_run(self._cluster, promotion.kind, meta.namespace, meta.name, meta.uid)
+        if not view.jobs:
+            await require_no_strangers(self._cluster, promotion.kind, meta.namespace, meta.name, view)
         await let_go(self._cluster, meta.namespace, view)
         credentials = SecretUse("spec.git.secretRef", promotion.spec.git.secret_ref.name, CREDENTIALS)
         view = explain_run(view, meta.namespace, (credentials, *secret_uses(promotion.spec, self._context.settings)))

@@ -27,6 +27,7 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, POD, STAR_TYPES
@@ -101,10 +102,11 @@ async def _one_step(
     """Look at the Job that writes the proof, or start it. Raises Waiting, InvalidSpec, Refused, Retryable."""
     cluster, owner = context.cluster, checkpoint_owner(checkpoint)
     name = errand_name(owner, ATTEST, facts.digest)
-    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
+    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name, owner.uid)
     await let_go(cluster, owner.namespace, view)
     match look(view, name, ATTEST):
         case Begin():
+            await require_no_strangers(cluster, owner.kind, owner.namespace, owner.name, view)
             if not context.proofs.take(facts.key):
                 context.queue.add_after(facts.key, context.proofs.pause(facts.key))
                 text = "its card and provenance wait their turn: other checkpoints' are being written"

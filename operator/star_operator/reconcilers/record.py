@@ -35,7 +35,7 @@ async def recorded(cluster: Cluster, resource: Resource[Any, Any], status: Train
     meta, made = resource.metadata, status.artifact.digest
     names = checkpoint_names(resource, made)
     for name in names:
-        body = await cluster.get(RECORD, meta.namespace, name)
+        body = await cluster.live.get(RECORD, meta.namespace, name)
         if body is None:
             wish = checkpoint(resource, status, await _made_from(cluster, resource, status), name)
             try:
@@ -43,7 +43,7 @@ async def recorded(cluster: Cluster, resource: Resource[Any, Any], status: Train
             except Retryable as error:  # somebody was quicker, whose it is must be looked at
                 if error.reason != EXISTS:
                     raise
-                body = await cluster.get(RECORD, meta.namespace, name)
+                body = await cluster.live.get(RECORD, meta.namespace, name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             raise Retryable("BeingDeleted", f"{RECORD.kind} {name} is being deleted")
         if body["spec"]["digest"] == made:

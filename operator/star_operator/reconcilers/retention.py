@@ -63,11 +63,16 @@ async def look_at(cluster: Cluster, namespace: str) -> Look:
     and a stage of a pipeline that has ended is seen as it was by then, or later.
     """
     maps = await cluster.list_objects(CONFIG_MAP, namespace, OURS)
+    bodies = await _bodies(cluster, namespace)
+    others = [one for one in maps if one["metadata"].get("labels", {}).get(LABEL_KIND) != RETENTION]
+    return Look(bodies, [thing(body) for body in bodies], [told(one) for one in others])
+
+
+async def _bodies(cluster: Cluster, namespace: str) -> list[KubeObject]:
     bodies: list[KubeObject] = []
     for kind in reversed(BY_KIND):
         bodies += await cluster.list_objects(STAR_TYPES[kind], namespace if is_namespaced(kind) else None)
-    others = [one for one in maps if one["metadata"].get("labels", {}).get(LABEL_KIND) != RETENTION]
-    return Look(bodies, [thing(body) for body in bodies], [told(one) for one in others])
+    return bodies
 
 
 class RetentionReconciler:
@@ -86,7 +91,12 @@ class RetentionReconciler:
         if any(job.deleting or not (job.complete or job.failed) for job in view.jobs):
             return
         last = await self._cluster.get(CONFIG_MAP, namespace, NAME)
-        seen = await look_at(self._cluster, namespace)
+        due = view.jobs or _is_due(_state_of(last).get("due"), now)
+        remembers = self._cluster.live is not self._cluster  # else a glimpse costs as much as a look
+        if remembers and not due and await self._has_nothing_to_mark(namespace):
+            self._look_again(namespace, last, now)
+            return
+        seen = await look_at(self._cluster.live, namespace)
         decision = decide(seen.things, in_use(seen.things, seen.told), settings.retention)
         leaving = going(decision, seen.things, seen.told, f"{settings.store.uri}/{namespace}")
         if view.jobs:
@@ -98,6 +108,19 @@ class RetentionReconciler:
                 await self._delete(namespace, one)
         await self._begin(namespace, seen, decision, [one for one in leaving if one.prefixes], last)
         self._look_again(namespace, last, now)
+
+    async def _has_nothing_to_mark(self, namespace: str) -> bool:
+        """Say whether nothing would be let go, were no pod told of anything; then old Jobs are all there is to remove.
+
+        That is seen without asking the API server for what there is at this very moment.
+        """
+        bodies = await _bodies(self._cluster, namespace)
+        seen = Look(bodies, [thing(body) for body in bodies], ())
+        decision = decide(seen.things, in_use(seen.things, ()), self._context.settings.retention)
+        if going(decision, seen.things, (), f"{self._context.settings.store.uri}/{namespace}"):
+            return False
+        await self._remove_jobs(namespace, seen, decision)
+        return True
 
     async def _begin(
         self, namespace: str, seen: Look, decision: Decision, leaving: Sequence[Going], last: KubeObject | None

@@ -28,6 +28,7 @@ from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.core.views import JobView, RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_jobs, observe_run
 from star_operator.kube.resources import JOB, STAR_TYPES
@@ -125,7 +126,7 @@ class RunReconciler(Generic[ResourceT]):
             return await self._complete(resource, status, at)
         meta = resource.metadata
         owner = Owner(resource.kind, meta.namespace, meta.name, meta.uid)
-        view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name)
+        view = await observe_run(self._context.cluster, owner.kind, owner.namespace, owner.name, owner.uid)
         await self._end(meta.namespace, [job for job in view.jobs if state.is_done(status, job.step)])
         inputs = recalled_inputs(status)
         try:
@@ -252,7 +253,9 @@ class RunReconciler(Generic[ResourceT]):
     async def _require(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         """Raise Waiting or InvalidSpec unless the step can be started."""
         assert seen.plan is not None
-        await require_living(self._context.cluster, seen.owner.namespace)
+        owner = seen.owner
+        await require_no_strangers(self._context.cluster, owner.kind, owner.namespace, owner.name, seen.view)
+        await require_living(self._context.cluster, owner.namespace)
         secret = self._context.settings.store.secret_name
         await require_store_secret(self._context.cluster, seen.owner.namespace, secret)
         for plan in seen.plan.servers:  # one that cannot be built is refused now, and not when a pod asks for it
@@ -361,7 +364,7 @@ class RunReconciler(Generic[ResourceT]):
         at = state.Moment(timestamp(self._context.now()), resource.metadata.generation)
         await self._release(resource, at)
         meta = resource.metadata
-        jobs = await observe_jobs(self._context.cluster, resource.kind, meta.namespace, meta.name)
+        jobs = await observe_jobs(self._context.cluster, resource.kind, meta.namespace, meta.name, meta.uid)
         await self._end(meta.namespace, jobs)
         ttl, ended = resource.spec.ttl_seconds_after_finished, resource.status.completion_time
         if ttl is None or ended is None:

@@ -155,7 +155,7 @@ class ScheduleRuns:
         except Retryable as error:
             if error.reason != EXISTS:
                 raise
-            body = await self._cluster.get(PIPELINE, namespace, name)  # a call that was made twice finds its own
+            body = await self._cluster.live.get(PIPELINE, namespace, name)  # a call that was made twice finds its own
         mine = proven(record, _found(body, exact=True) if body is not None else None)
         if mine is None:
             made.faults[namespace] = _taken(name)

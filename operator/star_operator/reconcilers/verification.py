@@ -15,6 +15,7 @@ from star_operator.core.objects import is_owned
 from star_operator.core.queue import Key
 from star_operator.core.reasons import AnyReason, ConditionReason
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
@@ -84,7 +85,7 @@ async def _verify(
     claim = Claim(checkpoint, keys, required.threshold if required is not None else 1, verdict)
     errand = verify_errand(claim, proof, settings)
     name = errand_name(owner, VERIFY, errand.key)
-    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name)
+    view = await observe_run(cluster, owner.kind, owner.namespace, owner.name, owner.uid)
     job = await cluster.get(JOB, owner.namespace, name)
     if job is not None and not is_owned(job, owner.uid):  # of a deployment of the name that is gone
         job = None
@@ -92,6 +93,7 @@ async def _verify(
     asked = Asked(proof, said.get(PROOF_ANNOTATION, ""), same=said.get(ERRAND_ANNOTATION) == errand.key)
     match decide(look(view, name, VERIFY), asked, context.now()):
         case Verify():
+            await require_no_strangers(cluster, owner.kind, owner.namespace, owner.name, view)
             await require_living(cluster, owner.namespace)
             await require_store_secret(cluster, owner.namespace, settings.store.secret_name)
             await clear_others(cluster, owner, VERIFY, name)

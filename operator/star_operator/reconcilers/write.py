@@ -15,7 +15,7 @@ from star_operator.kube.resources import BY_GVK
 from star_operator.policy.conditions import READY, find
 
 log = structlog.get_logger(__name__)
-QUIET = {ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
+QUIET = {ConditionReason.STARTING, ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
 
 
 async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: str) -> None:
@@ -51,7 +51,7 @@ async def _written(cluster: Cluster, body: KubeObject, new: KubeObject) -> KubeO
         if conflict.reason != "Conflict":
             raise
         rtype = BY_GVK[body["apiVersion"], body["kind"]]
-        there = await cluster.get(rtype, meta.get("namespace", ""), meta["name"])
+        there = await cluster.live.get(rtype, meta.get("namespace", ""), meta["name"])
         if there is None or there["metadata"]["uid"] != meta["uid"]:
             log.info("gone before its status was written", kind=body["kind"], name=meta["name"], uid=meta["uid"])
             return None

@@ -3,17 +3,20 @@
 import asyncio
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from star_operator import app as module
 from star_operator import watches
-from star_operator.api.recdataset import RecDataset
 from star_operator.app import App
 from star_operator.core.errors import Retryable
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.handlers.intake import Intake
+from star_operator.kube.cache import Cache
+from star_operator.kube.indexes import indexed
 from star_operator.watches import Relay, keep_watching
 from tests.support.clock import Clock
 from tests.support.fakecluster import FakeCluster
@@ -28,17 +31,31 @@ def resource(index: int) -> dict[str, Any]:
     return {**made, "metadata": {**made["metadata"], "uid": f"uid-{index}", "resourceVersion": "7"}}
 
 
+class Later(WorkQueue):
+    """Keeps what is to be looked at later, and in how many seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.keys: list[tuple[Key, float]] = []
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        self.keys.append((key, seconds))
+
+
 class Rounds:
     """The resync loop of an operator, whose pauses are what a test does meanwhile."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cluster = FakeCluster()
-        self.intake = Intake(WorkQueue(time.monotonic))
-        self.app = App(Clock(self.cluster, settings(), WorkQueue(time.monotonic)), self.intake)
+        self.cache, self.later = Cache(indexed), Later(time.monotonic)
+        self.intake = Intake(WorkQueue(time.monotonic), self.cache)
+        self.app = App(Clock(self.cluster, settings(), self.later), self.intake, self.cache)
         self._monkeypatch = monkeypatch
 
     def watch(self, kind: str | None, index: int) -> None:
-        self.intake.resource_event(RecDataset, {"type": kind, "object": resource(index)})
+        self.intake.event(
+            {"type": kind, "object": self.cluster.objects.get(("RecDataset", "team", f"d{index}"), resource(index))}
+        )
 
     async def run(self, *meanwhile: Any) -> None:
         """Go through rounds; during the n-th pause the n-th of these happens, and after the last one it ends."""
@@ -107,10 +124,49 @@ async def test_an_api_server_that_does_not_answer_is_nothing_that_a_restart_woul
         raise Retryable("ServiceUnavailable", "the API server is shutting down")
 
     calls: list[int] = []
-    monkeypatch.setattr(rounds.cluster, "list_objects", fails)
+    monkeypatch.setattr(rounds.cluster, "snapshot", fails)
     await rounds.run()
     assert len(calls) > 3
     assert rounds.app.trouble() is None
+
+
+async def test_what_has_ended_is_looked_at_seldom_and_all_else_in_every_round_but_not_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = Rounds(monkeypatch)
+    for index in range(2 * COUNT):
+        body = rounds.cluster.add(resource(index))
+        rounds.cluster.objects["RecDataset", "team", f"d{index}"]["status"] = {
+            "phase": "Succeeded" if index % 2 else "Running"
+        }
+        assert body["metadata"]["uid"] == f"uid-{index}"
+    deployment = star("StarDeployment", "team", "live", {}) | {"status": {"phase": "Ready"}}
+    rounds.cluster.add(deployment)
+    monkeypatch.setattr(rounds.intake, "has_seen", lambda uid, version: True)
+    await rounds.run(*[nothing] * (module.SELDOM - 1))
+    looks = Counter(key.name for key, _ in rounds.later.keys)
+    every = [looks[f"d{index}"] for index in range(0, 2 * COUNT, 2)]
+    assert set(every) == {module.SELDOM}
+    assert [looks[f"d{index}"] for index in range(1, 2 * COUNT, 2)] == [1] * COUNT, "once in so many rounds"
+    assert looks["live"] == module.SELDOM, "what serves is never done"
+    assert len({seconds for _, seconds in rounds.later.keys}) > COUNT, "not all in one moment"
+
+
+async def test_a_round_finds_what_went_unheard_and_reads_what_a_dead_watch_has_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = Rounds(monkeypatch)
+    for index in range(2):
+        rounds.cluster.add(resource(index))
+        rounds.watch(None, index)
+
+    def lose_and_make() -> None:
+        del rounds.cluster.objects["RecDataset", "team", "d0"]  # while the watch was being started anew
+        rounds.cluster.add(resource(2))  # and now it is dead
+
+    await rounds.run(lose_and_make, nothing, nothing)
+    assert [entry.place.name for entry in rounds.cache.entries("RecDataset")] == ["d1", "d2"]
+    assert rounds.app.trouble() is not None
 
 
 async def test_watches_that_end_are_started_anew_and_what_runs_beside_them_goes_on() -> None:
@@ -123,13 +179,13 @@ async def test_watches_that_end_are_started_anew_and_what_runs_beside_them_goes_
         ends.append("started")
         if len(ends) < 3:
             raise RuntimeError("Error in the watch-stream: {'code': 500}")
-        relay.resource_event(RecDataset, {"type": None, "object": resource(0)})
+        relay.event({"type": None, "object": resource(0)})
         loop.call_soon_threadsafe(held.set)
         stop.wait()
         ends.append("stopped")
 
     timers = asyncio.create_task(queue.run_timers())
-    watching = asyncio.create_task(keep_watching(Intake(queue), watch, pause=0.01))
+    watching = asyncio.create_task(keep_watching(Intake(queue, Cache(indexed)), watch, pause=0.01))
     await asyncio.wait_for(held.wait(), 20)
     assert await asyncio.wait_for(queue.get(), 20) == Key("RecDataset", "team", "d0")
     assert not timers.done()
@@ -154,5 +210,5 @@ def test_a_kopf_that_fails_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(watches.kopf, "operator", fails)
     loop = asyncio.new_event_loop()
     with pytest.raises(RuntimeError, match="watch-stream"):
-        watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic)), loop), threading.Event())
+        watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic), Cache(indexed)), loop), threading.Event())
     loop.close()

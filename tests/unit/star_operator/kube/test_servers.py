@@ -5,12 +5,13 @@ import asyncio
 import pytest
 
 from star_operator.core.errors import InvalidSpec, Retryable
+from star_operator.core.labels import OURS
 from star_operator.core.objects import KubeObject
 from star_operator.kube.servers import IDLE_SINCE, acquire, idle_since, release
 from tests.support.fakecluster import FakeCluster
 
 USER = {"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Evaluation", "name": "e", "uid": "uid-e"}
-META = {"name": "llm-1", "namespace": "n", "labels": {"app.kubernetes.io/name": "vllm"}}
+META = {"name": "llm-1", "namespace": "n", "labels": {**OURS, "app.kubernetes.io/name": "vllm"}}
 
 
 def server() -> list[KubeObject]:

@@ -13,9 +13,13 @@ from star_contracts.retention import SweepSpec
 from star_operator.builders.retention import NAME, SWEEP_FILE
 from star_operator.core.errors import Retryable
 from star_operator.core.settings import RetentionSettings
+from star_operator.kube.cache import Cache
+from star_operator.kube.cached import CachedCluster
+from star_operator.kube.indexes import indexed
 from star_operator.reconcilers.retention import RetentionReconciler, key_of
 from tests.support.clock import Clock, Recorder
 from tests.support.fakecluster import FakeCluster
+from tests.support.feed import Feed
 from tests.support.goldens import settings
 from tests.support.runs import Body, made, run, serving
 from tests.support.star import star
@@ -23,8 +27,16 @@ from tests.support.star import star
 RULES = RetentionSettings(keep_runs=1, grace_period_seconds=60)
 
 
+@pytest.fixture(autouse=True, params=["live", "cached"])
+def _reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is passed by an operator that reads live, and by one that reads through a cache."""
+    monkeypatch.setattr(World, "cached", request.param == "cached")
+
+
 class World:
     """A namespace and its retention."""
+
+    cached = False
 
     def __init__(self, *bodies: Body, rules: RetentionSettings = RULES) -> None:
         self.cluster = FakeCluster()
@@ -36,6 +48,10 @@ class World:
 
     def passes(self, count: int = 1) -> None:
         for _ in range(count):
+            if self.cached:
+                cache = Cache(indexed)
+                Feed(self.cluster, cache).list_all()
+                self.context.cluster = CachedCluster(self.cluster, cache)
             asyncio.run(RetentionReconciler(self.context).reconcile(key_of("team")))
 
     @property
