@@ -1,7 +1,7 @@
 """The one status write of a pass, and the Event that follows it."""
 
 from star_operator.api.meta import Status
-from star_operator.core.objects import KubeObject
+from star_operator.core.objects import KubeObject, without_empty_maps
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import post_event
@@ -12,8 +12,8 @@ QUIET = {ConditionReason.STEP_DONE, ConditionReason.SERVER_STARTING}
 
 async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: str) -> None:
     """Write the status if it differs from what the resource has; tell people when its reason changed."""
-    new = status.to_json_dict()
-    old = body.get("status") or {}
+    new = without_empty_maps(status.to_json_dict())
+    old = without_empty_maps(body.get("status") or {})
     if new == {key: value for key, value in old.items() if key in new} and not set(old) - set(new):
         return
     meta = body["metadata"]
