@@ -124,8 +124,9 @@ class FakeCluster(Cluster):
             self._count += 1
             old = {"metadata": {"uid": f"uid-{self._count}", "generation": 1}}
         self.objects[place] = _merged(old, obj)
-        if "resourceVersion" not in obj.get("metadata", {}):
-            self.objects[place]["metadata"]["resourceVersion"] = self.next_version()
+        given = obj.get("metadata", {}).get("resourceVersion", "")
+        self.objects[place]["metadata"]["resourceVersion"] = given or self.next_version()
+        self._versions = max(self._versions, int(given or 0))
         return copy.deepcopy(self.objects[place])
 
 

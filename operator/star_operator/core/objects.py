@@ -21,6 +21,19 @@ def is_owned(obj: KubeObject, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in obj["metadata"].get("ownerReferences") or ())
 
 
+def without_empty_maps(value: Any) -> Any:
+    """Leave out empty maps, recursively. A map whose last entry is taken back by a server-side apply is null.
+
+    (structured-merge-diff makes it so, and a schema without a default or `nullable` then refuses the whole object, each
+    time anew. One that is not said at all is gone.)
+    """
+    if isinstance(value, dict):
+        return {key: without_empty_maps(item) for key, item in value.items() if item != {}}
+    if isinstance(value, list | tuple):
+        return [without_empty_maps(item) for item in value]
+    return value
+
+
 def identity(obj: KubeObject) -> tuple[str, str, str, str]:
     """Return (apiVersion, kind, namespace, name)."""
     meta = obj["metadata"]

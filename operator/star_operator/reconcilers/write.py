@@ -7,7 +7,7 @@ import structlog
 
 from star_operator.api.meta import Status
 from star_operator.core.errors import Retryable
-from star_operator.core.objects import KubeObject
+from star_operator.core.objects import KubeObject, without_empty_maps
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster, NotFound
 from star_operator.kube.events import post_event
@@ -23,8 +23,8 @@ async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: 
 
     `body` then has what was written. A resource that is gone, or whose name is another one's by now, gets nothing.
     """
-    new = status.to_json_dict()
-    old = body.get("status") or {}
+    new = without_empty_maps(status.to_json_dict())
+    old = without_empty_maps(body.get("status") or {})
     if new == {key: value for key, value in old.items() if key in new} and not set(old) - set(new):
         return
     ready = find(status.conditions, READY)
@@ -34,7 +34,7 @@ async def write_status(cluster: Cluster, body: KubeObject, status: Status, now: 
     written = await _written(cluster, body, new)
     if written is not None:
         body["metadata"] = {**body["metadata"], "resourceVersion": written["metadata"]["resourceVersion"]}
-        body["status"] = new
+        body["status"] = written.get("status", {})
 
 
 async def _written(cluster: Cluster, body: KubeObject, new: KubeObject) -> KubeObject | None:
