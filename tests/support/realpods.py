@@ -43,19 +43,19 @@ VALID = 0.2
 """Share of valid rankings that is asked for. The base model has none at all."""
 SOAK_SECONDS = 45
 POLL_SECONDS = 30
-TASKS: Body = {"types": ["classic"], "candidates": 5, "train": 40, "test": 10, "historyLength": 6, "seed": 7}
+TASKS: Body = {"types": ["classic"], "candidates": 5, "train": 60, "test": 10, "historyLength": 6, "seed": 7}
 SETTINGS: Body = {"types": ["classic"], "samples": 10, "sampling": {"temperature": 0, "maxTokens": 256}}
-TEACHER: Body = {**PIPELINE["teacher"]["template"], "tasks": 24}
+TEACHER: Body = {**PIPELINE["teacher"]["template"], "tasks": 40}
 SFT: Body = {
     **PIPELINE["sft"]["template"],
     "hyperparameters": {
         **HYPERPARAMETERS,
         "epochs": 10,
-        "maxSteps": 60,
-        "saveSteps": 30,
+        "maxSteps": 70,
+        "saveSteps": 35,
         "globalBatchSize": 2,
         "maxLength": 768,
-        "learningRate": 1.0e-4,
+        "learningRate": 8.0e-5,
     },
 }
 FIRST: Body = {
