@@ -162,8 +162,8 @@ def test_from_a_pipeline_to_production_and_back(base: ArtifactRef, story: Story,
         assert site.pinned("prod") == first
         story.notes("prod serves the first checkpoint again")
 
-    assert len({name for _, name in story.killed}) == len(story.killed) == 8, "each time another pod"
-    promoting = [one for one in watch.pods.values() if one["metadata"]["labels"].get(LABEL_KIND) == "promotion"]
+    assert len({name for _, name in story.killed}) == len(story.killed) == 9, "each time another pod"
+    promoting = [one for one in watch.pods.values() if one["metadata"].get("labels", {}).get(LABEL_KIND) == "promotion"]
     assert {one["metadata"]["namespace"] for one in promoting} == {PROMOTIONS}
     assert all("/git:" in one["spec"]["containers"][0]["image"] for one in promoting)
     tell_figures(story, commit, merge, good)
