@@ -80,7 +80,7 @@ def site(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def story(site: Site, kubectl: Kubectl, target: Target) -> Story:
-    return Story(site, stretched(420), kubectl=kubectl, kubeconfig=target.kubeconfig)
+    return Story(site, stretched(900), kubectl=kubectl, kubeconfig=target.kubeconfig)
 
 
 def trains(story: Story, name: str, spec: Body, stage: str) -> str:
