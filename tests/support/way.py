@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.support.gitops import Site, application
 from tests.support.kubectl import eventually
+from tests.support.star import ready_message
 
 
 @dataclass
@@ -17,7 +18,12 @@ class Way:
     def serves(self, environment: str, digest: str) -> None:
         """Wait until an environment serves a digest, and Argo CD calls it healthy."""
         text = f"{environment} serves {digest}"
-        eventually(lambda: self.site.serving(environment) == digest, text, seconds=self.seconds)
+        try:
+            eventually(lambda: self.site.serving(environment) == digest, text, seconds=self.seconds)
+        except AssertionError as error:
+            live = self.site.live(environment)
+            wanted, says = live["spec"]["checkpoint"]["digest"], ready_message(live.get("status", {}))
+            raise AssertionError(f"{error}; it is told to serve {wanted}, and says {says!r}") from None
         self.site.argocd.wait(application(environment), health="Healthy", seconds=self.seconds)
 
     def committed(self, environment: str, digest: str) -> dict[str, Any]:
