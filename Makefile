@@ -102,9 +102,10 @@ e2e-retraining: host setup binaries images ## Two tenants retrained by a schedul
 	@$(BIN)/pytest -q -s tests/e2e/proof_retraining.py
 
 e2e-promotion: NEEDS = promotion
-e2e-promotion: host setup binaries images ## Promotion with a real forge (Gitea) and a real Argo CD, built once
+e2e-promotion: host setup binaries images ## Promotion with a real forge (Gitea) and a real Argo CD, built once; then with real pods
 	@$(STARCTL) local binaries gcc git redis-check-rdb gitea argocd kustomize
 	@$(BIN)/pytest -q tests/e2e_promotion
+	@$(BIN)/pytest -q -s tests/e2e_promotion/proof_real_pods.py
 
 test: NEEDS = tests
 test: host lint types imports unit contract integration e2e ## Everything CI runs

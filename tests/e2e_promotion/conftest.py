@@ -1,7 +1,7 @@
 """A real forge and a real Argo CD. Asked for by `make e2e-promotion` alone: their programs take long to build.
 
-Beside the control plane of the integration tests, whose pods are played, Argo CD's own part is held; the storyline with
-real pods is on the embedded cluster.
+Beside the control plane of the integration tests, whose pods are played, Argo CD's own part is held; with real pods the
+story is told by proof_real_pods.py, on the embedded cluster.
 """
 
 from collections.abc import Iterator

@@ -13,11 +13,12 @@ from star_contracts.result import JobResult
 from tests.e2e_promotion.test_gitops import prepare
 from tests.support.fakekubelet import FakeKubelet, succeed
 from tests.support.gitops import ENVIRONMENTS, PROMOTIONS, Site, application
-from tests.support.kubectl import Kubectl, eventually
+from tests.support.kubectl import Kubectl
 from tests.support.operator import OperatorProcess
 from tests.support.pipelines import SPEC
 from tests.support.promoting import promote_here
 from tests.support.star import checkpoint, star, wait_phase
+from tests.support.way import Way
 
 pytestmark = pytest.mark.timeout(1800)
 FIRST = "sha256:" + "a" * 64
@@ -45,11 +46,12 @@ class Measured:
         return found.model_copy(update={"metrics": {"hrAvg": value, "valid": 1.0, "popular.hrAvg": 0.2}})
 
 
-class Story:
+class Story(Way):
     """Who acts, and what is waited for."""
 
     def __init__(self, site: Site, kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet) -> None:
-        self.site, self.kubectl, self.operator = site, kubectl, operator
+        super().__init__(site, WAIT_SECONDS)
+        self.kubectl, self.operator = kubectl, operator
         self.measured = Measured()
         kubelet.script = self.measured
         kubelet.programs["promotion"] = promote_here
@@ -88,31 +90,6 @@ class Story:
         status = wait_phase(self.kubectl, "StarPipeline", PROMOTIONS, name, "Succeeded")
         return str(status["checkpoint"]["digest"])
 
-    def serves(self, environment: str, digest: str) -> None:
-        text = f"{environment} serves {digest}"
-        eventually(lambda: self.site.serving(environment) == digest, text, seconds=WAIT_SECONDS)
-        self.site.argocd.wait(application(environment), health="Healthy", seconds=WAIT_SECONDS)
-
-    def committed(self, environment: str, digest: str) -> dict[str, Any]:
-        """Wait until the digest stands on the branch; the commit that moved it, one and no more."""
-        text = f"{environment} is pinned to {digest}"
-        eventually(lambda: self.site.pinned(environment) == digest, text, seconds=WAIT_SECONDS)
-        commits = self.site.forge.commits(self.site.owner, self.site.repository)
-        trailers = {f"Star-Digest: {digest}", f"Star-Environment: {environment}"}
-        (found,) = (one for one in commits if trailers <= set(one["commit"]["message"].splitlines()))
-        return dict(found)
-
-    def asked(self, digest: str) -> dict[str, Any]:
-        """Wait for the pull request of a digest; there is one and no more."""
-        site = self.site
-
-        def there() -> list[dict[str, Any]]:
-            return [one for one in site.forge.pull_requests(site.owner, site.repository) if digest in one["body"]]
-
-        eventually(lambda: bool(there()), f"a pull request for {digest}", seconds=WAIT_SECONDS)
-        (found,) = there()
-        return found
-
 
 def _impatient(policy: Any) -> None:
     """Seconds for a day; and no report to verify, as there is no store in this test."""
@@ -138,7 +115,7 @@ def test_from_a_pipeline_to_production_and_back(
     assert "hrAvg" in request["body"]
     assert site.pinned("prod") == FIRST
     story.dies()
-    site.forge.merge(site.owner, site.repository, request["number"])
+    story.merged(request["number"])
     story.committed("prod", good)
     story.dies()
     story.serves("prod", good)
@@ -154,11 +131,9 @@ def test_from_a_pipeline_to_production_and_back(
     better = story.trains("night-3", 3e-5)
     story.committed("dev", better)
     story.serves("dev", better)
-    request = story.asked(better)
-    site.forge.merge(site.owner, site.repository, request["number"])
+    merge = story.merged(story.asked(better)["number"])
     story.serves("prod", better)
-    merged = site.forge.call("GET", f"/repos/{site.repository}/pulls/{request['number']}", site.owner)
-    site.revert(merged["merge_commit_sha"], merged=True)
+    site.revert(merge, merged=True)
     story.dies()
     story.serves("prod", good)
     assert site.pinned("prod") == good

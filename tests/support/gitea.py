@@ -5,6 +5,7 @@ https://docs.gitea.com/api/1.26/
 
 import base64
 import os
+import re
 import secrets
 import ssl
 import subprocess
@@ -25,6 +26,7 @@ from tests.support.gomodule import module_folder
 from tests.support.kubectl import eventually
 
 _READY_SECONDS = 120.0
+_TOKEN = re.compile(r"^[0-9a-f]{40}$", re.MULTILINE)
 _CONFIG = """\
 APP_NAME = forge
 RUN_MODE = prod
@@ -242,7 +244,8 @@ def _administrator(environment: dict[str, str], config: Path) -> User:
     _gitea(environment, config, "admin", "user", "create", *who, "--admin", "--must-change-password=false")
     token = ("--username", name, "--token-name", "tests", "--scopes", "all", "--raw")
     said = _gitea(environment, config, "admin", "user", "generate-access-token", *token)
-    return User(name, password, said.strip().splitlines()[-1])
+    (found,) = _TOKEN.findall(said)  # among lines of its log, which come in any order
+    return User(name, password, found)
 
 
 def _answers(forge: Gitea) -> bool:

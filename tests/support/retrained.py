@@ -156,12 +156,7 @@ class Following:
             self.ran[key] = self._end(tenant, number, pipeline)
 
     def _kill(self, key: tuple[str, int]) -> None:
-        """Kill the operator without a grace period, by its recorded name."""
-        pods = [pod for pod in self.kubectl.list("pods", "star-system", OPERATOR) if _is_running(pod)]
-        if pods:
-            name = pods[0]["metadata"]["name"]
-            options = ("--grace-period=0", "--force", "--wait=false")
-            self.kubectl.run("delete", "pod", name, "-n", "star-system", *options)
+        if name := kill_operator(self.kubectl):
             self.killed[key] = name
             say(f"operator {name} was killed in the middle of {key}")
 
@@ -190,6 +185,16 @@ class Following:
         first = f"{self.ran[(namespace, 1)].name}-"
         gone = [one for one in resources if one["metadata"]["name"].startswith(first)]
         return to_go(self.bucket, namespace, store, gone, [one for one in resources if one not in gone])
+
+
+def kill_operator(kubectl: Kubectl) -> str:
+    """Kill the operator's pod without a grace period; its name, or nothing where none runs just now."""
+    pods = [pod for pod in kubectl.list("pods", "star-system", OPERATOR) if _is_running(pod)]
+    if not pods:
+        return ""
+    name = str(pods[0]["metadata"]["name"])
+    kubectl.run("delete", "pod", name, "-n", "star-system", "--grace-period=0", "--force", "--wait=false")
+    return name
 
 
 def _owner(body: Body) -> str:
