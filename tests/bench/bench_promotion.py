@@ -7,7 +7,7 @@ are played, and so are training, measuring and serving: what a node takes to pul
 not in these figures, and no store is read. Nothing is polled by the API meanwhile: resources are watched, and the
 branch's end is read from the file that Gitea keeps it in. The last line is the result:
 
-    RESULT {"commit_p50_s": ..., "commit_over_git": ..., "sync_p50_s": ..., "overhead_s": ..., "parts": {...}, ...}
+    RESULT {"commit_p50_s": ..., "commit_over_git": ..., "sync_s": ..., "overhead_s": ..., "parts": {...}, ...}
 
 commit_p50_s, _p90_s  a Promotion (mode Commit) is created -> the branch ends at its commit, in a repository of --files
                       files with a history of 100 commits; --rounds of them, one after the other
@@ -16,9 +16,9 @@ git_p50_s             the same by git alone, in turn with the promotions, as the
                       sparse clone without blobs, an edit, commit, push; from its start, nobody had to start it
 checkout_p50_s        with a plain shallow clone, as most such scripts have it
 commit_over_git       commit_p50_s / git_p50_s
-sync_p50_s, _max_s    the branch ends at a commit -> Argo CD says that the Application is Synced to it, where a webhook
+sync_s, _max_s    the branch ends at a commit -> Argo CD says that the Application is Synced to it, where a webhook
                       tells of pushes: ten commits that change an annotation in dev
-way_sync_p50_s        the same of the commits and merges on the ways
+way_sync_s        the same of the commits and merges on the ways
 overhead_s            a checkpoint's whole way (the median of --ways): its Checkpoint is there -> it is committed to dev
                       -> dev serves it -> soak -> pull request -> it is merged at once -> prod serves it. Not counted:
                       the soak (5 s), and when its Evaluations ran (the pipeline's last stage, and the two gates)
@@ -48,7 +48,7 @@ def benchmark(files: int, rounds: int, ways: int) -> dict[str, Any]:
         with watching_tip(world.repositories / "recommender.git") as tip:
             syncs = measure_syncs(world, tip)
             found = measure_ways(world, tip, ways)
-    sync = {"sync_p50_s": round(median(syncs), 2), "sync_max_s": round(max(syncs), 2)}
+    sync = {"sync_s": round(median(syncs), 2), "sync_max_s": round(max(syncs), 2)}
     return {**commits, **sync, **found}
 
 
