@@ -71,6 +71,11 @@ WELL = Section(
         ConditionReason.ROLLING_OUT: Remedy(
             _RUNS, "The new revision has a part of the users (`spec.rollout`).", "Wait for the last step."
         ),
+        ConditionReason.DEGRADED: Remedy(
+            (Phase.DEGRADED,),
+            "It serves, and not all servers or gateways that are wanted are ready; the message says how many are.",
+            "Wait while they start, as after `server.replicas` was raised; else mend what the message tells of them.",
+        ),
         ConditionReason.SERVING: Remedy((Phase.READY,), "The deployment serves as asked.", "Use `status.url`."),
         ConditionReason.SCALED_TO_ZERO: Remedy(
             (Phase.READY,),

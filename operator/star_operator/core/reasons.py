@@ -24,6 +24,7 @@ class ConditionReason(StrEnum):
     GATEWAY_STARTING = "GatewayStarting"
     GATE_RUNNING = "GateRunning"
     ROLLING_OUT = "RollingOut"
+    DEGRADED = "Degraded"
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
     READY = "Ready"

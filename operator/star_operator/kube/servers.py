@@ -8,6 +8,7 @@ collector removes it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from star_contracts.names import GROUP
 from star_contracts.result import ErrorClass, JobError
@@ -96,17 +97,18 @@ def idle_since(anchor: KubeObject) -> str | None:
 
 
 async def view_server(cluster: Cluster, namespace: str, name: str) -> ServerView:
-    """Look at a server's pods. It is ready when one of its leaders answers its readiness probe."""
+    """Look at a server's pods. It is ready when one of its leaders answers its readiness probe, and is not leaving."""
     pods = await cluster.list_objects(POD, namespace, {LABEL_SERVER: name})
-    leaders = [pod for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER]
-    ready, replicas = sum(pod_view(pod).ready for pod in leaders), len(leaders)
-    refused = await refused_of_workloads(cluster, namespace, {LABEL_SERVER: name})
-    if ready:
-        return ServerView(name, ready=True, ready_replicas=ready, replicas=replicas, trouble=refused)
+    leaders = [pod_view(pod) for pod in pods if pod["metadata"]["labels"].get(LABEL_COMPONENT) == LEADER]
+    ready = sum(pod.ready and not pod.deleting for pod in leaders)
     live = sorted(pods, key=lambda pod: pod.get("status", {}).get("phase") == "Failed")  # what failed is replaced
-    trouble = refused or await why_not_started(cluster, live)
-    fatal = next((error for pod in pods if (error := _fatal_error(pod)) is not None), None)
-    return ServerView(name, ready=False, replicas=replicas, trouble=trouble, fatal=fatal)
+    trouble = await refused_of_workloads(cluster, namespace, {LABEL_SERVER: name})
+    if trouble is None and (not leaders or ready < len(leaders)):
+        trouble = await why_not_started(cluster, live)
+    view = ServerView(name, ready=ready > 0, ready_replicas=ready, replicas=len(leaders), trouble=trouble)
+    if view.ready:
+        return view
+    return replace(view, fatal=next((error for pod in pods if (error := _fatal_error(pod)) is not None), None))
 
 
 async def group_pods(cluster: Cluster, namespace: str, name: str) -> tuple[GroupMember, ...]:

@@ -1,7 +1,7 @@
 """Conditions: what they mean, and how one is set without losing when it last changed.
 
-Ready     True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
-          reason and message say why. Positive polarity.
+Ready     True: the resource produced what it is for (an artifact, a live endpoint with all of its servers). False: not
+          yet, not all of it, or never; the reason and message say why. Positive polarity.
 ScaledToZero
           True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
           Negative polarity; absent until then.
@@ -57,13 +57,16 @@ _NEEDS_A_PERSON: Set[AnyReason] = {
     ConditionReason.NOT_GOVERNED,
 }
 """Reasons of resources that are not given up, and yet wait for a person alone."""
+_COMES_BY_ITSELF = (Phase.DEGRADED, ConditionReason.DEGRADED)
+"""What is degraded waits for a person else; servers start, and are started anew, as a Deployment's pods are."""
 
 
 def way(phase: Phase, reason: str) -> str | None:
     """Return which of kstatus' conditions holds: Reconciling, Stalled, or none."""
     if phase in _SETTLED:
         return None
-    return STALLED if phase in _STUCK or reason in _NEEDS_A_PERSON else RECONCILING
+    stuck = phase in _STUCK and (phase, reason) != _COMES_BY_ITSELF
+    return STALLED if stuck or reason in _NEEDS_A_PERSON else RECONCILING
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

@@ -7,7 +7,7 @@ one has everything and all of its servers. One whose servers all stop answering 
 that is not wanted any more. Whatever loses its last traffic is kept, without any, until every gateway has heard of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,6 +27,8 @@ class Servers:
     """Revision -> its servers that are ready."""
     full: int
     """Ready servers that carry all of the traffic; 0 where it is scaled to nothing, and shares need no server."""
+    wanted: int
+    """Servers that a revision is to have."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,14 @@ def carried(target: int, ready: int, others: int, full: int) -> int:
     return max(least, min(target, most))
 
 
-def full_count(before: int | None, wanted: int, ready: Iterable[int]) -> int:
+def full_count(before: int | None, wanted: int, ready: int) -> int:
     """Return how many ready servers carry all of the traffic.
 
     They are those that are wanted. What is added counts once it answers: to scale up in the middle of a roll-out must
     not push users over to the new revision, as if servers had been lost. `before` is what the last pass returned, if
-    there was one; `ready` are the counts of the revisions.
+    there was one; `ready` are those of the revision that has most of the traffic.
     """
-    return wanted if before is None else min(wanted, max(before, *ready, 0))
+    return wanted if before is None else min(wanted, max(before, ready))
 
 
 def shares(rollout: Rollout, known: Sequence[RevisionStatus], wanted: str, servers: Servers, now: datetime) -> Shares:
@@ -85,7 +87,7 @@ def shares(rollout: Rollout, known: Sequence[RevisionStatus], wanted: str, serve
     if before is not None:
         ready, theirs = servers.ready.get(wanted, 0), servers.ready.get(before.name, 0)
         weight, target, due = _share(rollout, mine, (ready, theirs, servers.full), now, at_once=at_once)
-        if weight < EVERYTHING or target < EVERYTHING or ready < servers.full:
+        if weight < EVERYTHING or target < EVERYTHING or ready < servers.wanted:
             del gone[before.name]
         else:
             before = None

@@ -34,7 +34,7 @@ def at(seconds: float) -> datetime:
 def after(
     seconds: float, *revisions: RevisionStatus, rollout: Rollout = STEPS, ready: bool = True, wanted: str = "new"
 ) -> Shares:
-    servers = Servers({one.name: one.ready_replicas for one in revisions} | {wanted: int(ready)}, 1)
+    servers = Servers({one.name: one.ready_replicas for one in revisions} | {wanted: int(ready)}, 1, 1)
     return shares(rollout, revisions, wanted, servers, at(seconds))
 
 
@@ -113,7 +113,7 @@ def test_every_rollout_ends_and_shares_never_fall(weights: list[int], pauses: li
     steps = tuple(RolloutStep(weight=w, pause_seconds=p) for w, p in zip(sorted(set(weights)), pauses, strict=False))
     revisions, now, had = (known("old", 100), known("new", 0)), START, 0
     for number in range(len(steps) + 3):
-        found = shares(Rollout(steps=steps), revisions, "new", Servers({"old": 1, "new": 1}, 1), now)
+        found = shares(Rollout(steps=steps), revisions, "new", Servers({"old": 1, "new": 1}, 1, 1), now)
         assert found.weights["new"] >= had
         assert sum(found.weights.values()) == EVERYTHING
         had = found.weights["new"]
@@ -155,13 +155,13 @@ def test_a_share_is_what_ready_servers_carry(target: int, ready: int, others: in
 
 def test_what_is_added_counts_once_it_answers() -> None:
     """An autoscaler that wants eight of what has two, half way through a roll-out, moves nobody."""
-    assert full_count(None, 8, [2, 2]) == 8
-    assert full_count(2, 8, [2, 2]) == 2
-    assert full_count(2, 8, [5, 3]) == 5
-    assert full_count(5, 8, [4, 8]) == 8
-    assert full_count(8, 8, [1, 1]) == 8, "what is lost counts"
-    assert full_count(8, 2, [8, 8]) == 2
-    assert full_count(0, 4, []) == 0
+    assert full_count(None, 8, 2) == 8
+    assert full_count(2, 8, 2) == 2
+    assert full_count(2, 8, 5) == 5
+    assert full_count(5, 8, 8) == 8
+    assert full_count(8, 8, 1) == 8, "what is lost counts"
+    assert full_count(8, 2, 8) == 2
+    assert full_count(0, 4, 0) == 0
 
 
 class Simulation:
@@ -173,7 +173,7 @@ class Simulation:
         self.ready = {"old": count, "new": 0}
 
     def decide(self, wanted: str) -> Shares:
-        servers = Servers(self.ready, self.count)
+        servers = Servers(self.ready, self.count, self.count)
         found = shares(self.rollout, self.known, wanted, servers, self.now)
         again = shares(self.rollout, self.known, wanted, servers, self.now)
         assert found == again
@@ -279,6 +279,13 @@ def test_the_old_servers_stay_while_the_new_revision_lacks_some_though_they_do_n
     assert world.decide("new").weights == {"old": 25, "new": 75}
     world.ready["new"] = 4
     assert world.decide("new") == Shares({"old": 0, "new": 100}, at(600) + DRAIN)
+
+
+def test_the_old_servers_stay_until_the_new_revision_has_all_that_are_wanted() -> None:
+    """Also where they were raised half way, and fewer have carried everything until now."""
+    revisions = known("old", 100, ready=2), known("new", 0, ready=2)
+    found = shares(Rollout(), revisions, "new", Servers({"old": 2, "new": 2}, 2, 8), START)
+    assert found == Shares({"old": 0, "new": 100}, None, 100, "old")
 
 
 def test_who_is_taken_back_is_given_what_it_carries_at_once() -> None:
