@@ -5,6 +5,8 @@ Ready     True: the resource produced what it is for (an artifact, a live endpoi
 ScaledToZero
           True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
           Negative polarity; absent until then.
+Outdated  True: a StarDeployment's servers are of an earlier build of the operator or its settings; the reason says
+          whether they wait for their turn, are held, or are being replaced. Negative polarity; absent otherwise.
 Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
 Attested  A Checkpoint's. True: card, provenance and verdicts are beside it in the store (`status.proofs`). False: not
           yet, or they cannot be written; it is usable all the same. Positive polarity; absent where none are written.
@@ -32,6 +34,7 @@ from star_operator.core.reasons import AnyReason, ConditionReason
 READY = "Ready"
 FAILED = "Failed"
 IDLE = "ScaledToZero"
+OUTDATED = "Outdated"
 WARNINGS = "Warnings"
 ATTESTED = "Attested"
 OVERRIDDEN = "Overridden"

@@ -5,35 +5,29 @@ ready: what fails its gates starts no serving pod and takes no traffic.
 
     look     what is wanted (candidate, gate), and which servers are ready
     decide   who runs with which share (policy/rollout), and what is said of it (policy/serving)
-    act      apply what runs, delete what does not any more, write the status once
+    act      apply what runs, delete what does not any more (reconcilers/serving), write the status once
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import ServedStatus, StarDeployment, StarDeploymentStatus
-from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
+from star_operator.builders.gateway import gateway_url
 from star_operator.builders.stardeployment import (
-    Revision,
     revision_of,
     server_name,
     server_selector,
-    serving_objects,
 )
-from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
-from star_operator.core.labels import LABEL_SERVER, resource_labels
-from star_operator.core.objects import KubeObject, is_owned
+from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.times import timestamp
-from star_operator.core.views import ServerView, Trouble
-from star_operator.kube.pods import annotate_pods, why_not_started
-from star_operator.kube.refused import refused_of_deployment
-from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
-from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
-from star_operator.kube.servers import view_server
+from star_operator.core.views import Trouble
+from star_operator.kube.resources import STAR_TYPES
+from star_operator.kube.secrets import SECRET_REASONS
+from star_operator.kube.serverview import view_server
+from star_operator.policy.builds import with_outdated
 from star_operator.policy.gates import Gate, Verdict
 from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.online import with_online
@@ -43,40 +37,14 @@ from star_operator.policy.serving import Front, Scene, Share, Told, complete, he
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.candidate import begun_with, candidate
-from star_operator.reconcilers.children import apply_child, end_measuring
+from star_operator.reconcilers.children import end_measuring
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.gate import gate
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.pinning import pinned_inputs
 from star_operator.reconcilers.revisions import judged, named, recorded, rows
+from star_operator.reconcilers.serving import Plan, Wish, serve
 from star_operator.reconcilers.write import write_status
-
-SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is to be served."""
-
-    wanted: Revision | None
-    """None where nobody knows what the spec names: what serves goes on."""
-    inputs: Inputs
-    gate: Gate
-    gone: str = ""
-    """What the spec names and is not there any more."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What runs from this pass on."""
-
-    revisions: tuple[Revision, ...]
-    """With their shares, the newest last; none where nothing is served."""
-    shares: Shares
-    full: int
-    """Ready servers that carry all of the traffic."""
-    views: Mapping[str, ServerView]
-    """Of each revision's servers, as the pass found them."""
 
 
 class StarDeploymentReconciler:
@@ -90,6 +58,7 @@ class StarDeploymentReconciler:
         """Look at one deployment and bring it closer to its spec."""
         body = await self._cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
+            self._context.updating.discard(key)
             return
         at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
         resource = await parse_or_tell(self._cluster, StarDeployment, body, at)
@@ -126,13 +95,16 @@ class StarDeploymentReconciler:
             wish, missing = Wish(None, inputs, Gate(Verdict.RUNNING, error.message)), error
         plan = await self._plan(resource, wish)
         idle = _is_idle(resource, plan)
-        front = await self._apply(resource, body, at, wish, plan, hold=idle)
+        turn, front = await serve(self._context, (resource, body), at, wish, replace(plan, hold=idle))
         scene = self._scene(resource, plan, front, wish.gone)
-        status = self._seen(resource, at, wish, plan, scene, idle=idle)
+        status = self._seen(resource, at, wish, plan, scene)
+        conditions = with_idle(status.conditions, idle, resource.spec, at.generation, at.now)
+        conditions = with_outdated(conditions, turn, at.generation, at.now)
         said = self._said(resource, wish, scene, missing)
         if said.silent:
             self._look_again(resource, UNWATCHED_SECONDS)
-        return told(status, at, said.phase, said.reason, said.message)
+        text = f"{said.message}; {turn.message}" if turn.now and turn.message else said.message
+        return told(status.model_copy(update={"conditions": conditions}), at, said.phase, said.reason, text)
 
     # Look.
 
@@ -172,42 +144,6 @@ class StarDeploymentReconciler:
         revisions = tuple(replace(runs[name], weight=weight) for name, weight in found.weights.items())
         return Plan(revisions, found, full, views)
 
-    # Act.
-
-    async def _apply(
-        self, resource: StarDeployment, body: KubeObject, at: Moment, wish: Wish, plan: Plan, *, hold: bool
-    ) -> Front:
-        """Apply what runs, delete what does not any more, and look at the gateway."""
-        if not plan.revisions:
-            return Front()
-        namespace, settings = resource.metadata.namespace, self._context.settings
-        if not resource.status.serving_digest:  # what serves goes on without; what starts would wait
-            await require_store_secret(self._cluster, namespace, settings.store.secret_name)
-        objects = serving_objects(resource, plan.revisions, wish.inputs, settings, hold=hold)
-        for obj in objects:
-            await apply_child(self._cluster, body, obj, at.now)
-        await self._clear(resource, objects)
-        annotation = config_annotation(resource, objects)
-        pods = await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
-        gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource)) or {}
-        ready: int = gateway.get("status", {}).get("readyReplicas", 0)
-        wanted: int = gateway.get("spec", {}).get("replicas", 1)
-        trouble: Trouble | None = refused_of_deployment(gateway) if gateway else None
-        if trouble is None and ready < wanted:
-            trouble = await why_not_started(self._cluster, pods)
-        return Front(ready, wanted, trouble)
-
-    async def _clear(self, resource: StarDeployment, objects: list[KubeObject]) -> None:
-        """Remove what is left of a revision that has gone, or of a multi-node server's copies."""
-        keep = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
-        for rtype in SERVER_TYPES:
-            for obj in await self._cluster.list_objects(rtype, namespace, labels):
-                name = obj["metadata"]["name"]
-                ours = LABEL_SERVER in obj["metadata"]["labels"] and is_owned(obj, resource.metadata.uid)
-                if ours and (rtype.kind, name) not in keep:
-                    await self._cluster.delete(rtype, namespace, name, uid=obj["metadata"]["uid"])
-
     # Tell.
 
     def _scene(self, resource: StarDeployment, plan: Plan, front: Front, gone: str) -> Scene:
@@ -236,10 +172,8 @@ class StarDeploymentReconciler:
 
         return served(scene, wish.gate, in_our_words)
 
-    def _seen(
-        self, resource: StarDeployment, at: Moment, wish: Wish, plan: Plan, scene: Scene, *, idle: bool
-    ) -> StarDeploymentStatus:
-        """Return the status with what was decided and seen, its condition still that of the last pass."""
+    def _seen(self, resource: StarDeployment, at: Moment, wish: Wish, plan: Plan, scene: Scene) -> StarDeploymentStatus:
+        """Return the status with what was decided and seen, its conditions still those of the last pass."""
         before, spec = resource.status, resource.spec
         live = next((one for one in scene.shares if one.weight and (one.server.ready or not scene.replicas)), None)
         digests = {one.name: one.artifact.digest for one in plan.revisions}
@@ -252,7 +186,6 @@ class StarDeploymentReconciler:
         running = [(one, plan.views[one.name]) for one in plan.revisions]
         found = rows(resource, running, plan.shares, at.now)
         update: dict[str, Any] = {
-            "conditions": with_idle(before.conditions, idle, spec, at.generation, at.now),
             "served": named(self._counted(before, serving), plan.revisions),
             "revisions": found if wish.wanted is None else judged(resource, found, wish.wanted, wish.gate, at.now),
             "serving_digest": digests[live.name] if live is not None and scene.answers else "",

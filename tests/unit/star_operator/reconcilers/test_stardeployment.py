@@ -87,16 +87,22 @@ class World:
         for deployment in self.cluster.of("Deployment"):
             deployment["status"] = {"readyReplicas": 1}
             server = deployment["metadata"]["labels"].get(LABEL_SERVER)
-            for number in range(deployment["spec"]["replicas"] if server is not None else 0):
-                wanted.add(f"{server}-{number}")
-                self._pod(deployment, server, number)
+            if server is None:
+                continue
+            count = deployment["spec"]["replicas"]
+            wanted |= {f"{server}-{number}" for number in range(count)}
+            ready = sum(self._pod(deployment, server, number) for number in range(count))
+            counts = {"replicas": count, "updatedReplicas": count, "readyReplicas": ready}
+            deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"], **counts}
         for pod in self.cluster.of("Pod"):
             if pod["metadata"]["name"] not in wanted:
                 del self.cluster.objects["Pod", NAMESPACE, pod["metadata"]["name"]]
 
-    def _pod(self, deployment: dict[str, Any], server: str, number: int) -> None:
+    def _pod(self, deployment: dict[str, Any], server: str, number: int) -> bool:
+        """A server's pod; say whether it is ready."""
         broken = any(DIGESTS[name][7:15] in server for name in self.broken)
         short = next((count for name, count in self.ready.items() if DIGESTS[name][7:15] in server), number + 1)
+        ready = not broken and number < short
         own = ("star.recsys.dev/kind", "star.recsys.dev/name")
         labels = {name: deployment["metadata"]["labels"][name] for name in own}
         self.cluster.add(
@@ -111,10 +117,11 @@ class World:
                 "spec": {"containers": [{"name": "main"}]},
                 "status": {
                     "phase": "Running",
-                    "conditions": [{"type": "Ready", "status": str(not broken and number < short)}],
+                    "conditions": [{"type": "Ready", "status": str(ready)}],
                 },
             }
         )
+        return ready
 
     @property
     def status(self) -> dict[str, Any]:
