@@ -44,6 +44,7 @@ from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.pinning import pinned_inputs
 from star_operator.reconcilers.revisions import judged, named, recorded, rows
 from star_operator.reconcilers.serving import Plan, Wish, serve
+from star_operator.reconcilers.turns import give_back
 from star_operator.reconcilers.write import write_status
 
 
@@ -64,18 +65,17 @@ class StarDeploymentReconciler:
         resource = await parse_or_tell(self._cluster, StarDeployment, body, at)
         if resource is None:
             return
-        unseen = resource.status.model_copy(update={"served": self._counted(resource.status, NOTHING)})
         try:
             status = await self._advance(resource, body, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
             if waiting.reason in SECRET_REASONS:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
-            status = told(unseen, at, Phase.WAITING, waiting.reason, waiting.message)
+            status = told(self._unseen(resource), at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
-            status = told(unseen, at, Phase.FAILED, error.reason, error.message)
+            status = told(self._unseen(resource), at, Phase.FAILED, error.reason, error.message)
         except Refused as refused:
-            status = told(unseen, at, Phase.WAITING, refused.reason, refused.message)
+            status = told(self._unseen(resource), at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         meta, now = resource.metadata, self._context.now()
@@ -199,6 +199,11 @@ class StarDeploymentReconciler:
         if plan.revisions and wish.wanted is not None and not wish.gone:
             update["inputs"] = pinned_inputs(wish.inputs)
         return before.model_copy(update=update)
+
+    def _unseen(self, resource: StarDeployment) -> StarDeploymentStatus:
+        """Return the status of what could not be looked at."""
+        status = give_back(self._context, resource)
+        return status.model_copy(update={"served": self._counted(status, NOTHING)})
 
     def _counted(self, status: StarDeploymentStatus, serving: Serving) -> tuple[ServedStatus, ...]:
         gap = longest_gap(self._context.settings.resync_seconds)

@@ -4,7 +4,7 @@ The conditions are read from the cache by their reason, so that a pass costs as 
 Who gets the turn is kept in memory until its condition is written, as other passes go on meanwhile.
 """
 
-from star_operator.api.stardeployment import StarDeployment
+from star_operator.api.stardeployment import StarDeployment, StarDeploymentStatus
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import parse_timestamp
@@ -22,7 +22,8 @@ async def take_turn(context: Context, resource: StarDeployment, standing: Standi
     said = find(resource.status.conditions, OUTDATED)
     before = ConditionReason(said.reason) if said is not None else None
     since = parse_timestamp(said.last_transition_time) if said is not None else now
-    found = turn(standing, before, since, await _line(context, key, standing), now)
+    line = await _line(context, key, standing)
+    found = turn(standing, before, since, line, now)
     if found.reason is ConditionReason.UPDATING:
         context.updating.add(key)
     else:
@@ -37,14 +38,22 @@ async def take_turn(context: Context, resource: StarDeployment, standing: Standi
     return found
 
 
+def give_back(context: Context, resource: StarDeployment) -> StarDeploymentStatus:
+    """Return the status of a deployment that cannot be looked after as it is: it holds up nobody else."""
+    context.updating.discard(Key(resource.kind, resource.metadata.namespace, resource.metadata.name))
+    conditions = tuple(one for one in resource.status.conditions if one.type != OUTDATED)
+    return resource.status.model_copy(update={"conditions": conditions})
+
+
 async def _line(context: Context, key: Key, standing: Standing) -> Line:
     at_once = context.settings.server_updates
     if not standing.behind:
         return Line(at_once, (), first=False)
-    moving = {*await _with(context, ConditionReason.UPDATING), *context.updating} - {key}
-    waiting = await _with(context, ConditionReason.UPDATE_WAITING) if len(moving) < at_once else []
-    names = sorted(f"{one.namespace}/{one.name}" for one in moving)
-    return Line(at_once, names, first=waiting[:1] == [key])
+    told = await _with(context, ConditionReason.UPDATING)
+    free = len({*told, *context.updating} - {key}) < at_once
+    waiting = await _with(context, ConditionReason.UPDATE_WAITING) if free else []
+    moving = {*told, *context.updating} - {key}  # the last to be read: nobody gets a turn from here to its decision
+    return Line(at_once, sorted(f"{one.namespace}/{one.name}" for one in moving), first=waiting[:1] == [key])
 
 
 async def _with(context: Context, reason: ConditionReason) -> list[Key]:

@@ -166,7 +166,7 @@ class Fleet:
         self.context = Clock(self.cluster, found or upgraded(), Recorder(time.monotonic), time=self.context.time)
 
     def kubelet(self) -> None:
-        for workload in self.cluster.of("Deployment"):
+        for workload in [*self.cluster.of("Deployment"), *self.cluster.of("StatefulSet")]:
             if LABEL_SERVER not in workload["metadata"]["labels"]:
                 workload["status"] = {"readyReplicas": 1}
                 continue
@@ -189,7 +189,7 @@ class Fleet:
         workload["status"] = {"observedGeneration": meta["generation"], **counts}
 
     def _pod(self, workload: KubeObject, name: str, made: str) -> None:
-        labels = {LABEL_SERVER: workload["metadata"]["name"], LABEL_COMPONENT: LEADER}
+        labels = workload["spec"]["template"]["metadata"]["labels"]
         status = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(made != self.bad)}]}
         meta = {"name": name, "namespace": workload["metadata"]["namespace"], "labels": labels}
         self.cluster.add(
@@ -345,6 +345,32 @@ class TestServing:
         fleet.cluster.objects["StarDeployment", "b", "live"]["spec"]["server"] = {"replicas": 2, "maxModelLen": 512}
         fleet.passes(4)
         assert fleet.moved() == ["b"]
+
+    def test_one_that_cannot_be_looked_after_any_more_gives_its_turn_back(self) -> None:
+        fleet = Fleet("a", "b")
+        fleet.upgrade()
+        fleet.passes(2, seconds=SETTLED)
+        fleet.passes(1)
+        assert fleet.outdated("a") == "Updating"
+        server = {"replicas": 2, "compute": {"pool": "nowhere"}}
+        fleet.cluster.objects["StarDeployment", "a", "live"]["spec"]["server"] = server
+        fleet.passes(5)
+        assert (fleet.status("a")["phase"], fleet.outdated("a")) == ("Failed", "")
+        assert "b" in fleet.moved()
+
+    @pytest.mark.parametrize("asked", [True, False], ids=["a person", "an upgrade"])
+    def test_copies_of_several_nodes_are_made_anew_one_after_the_other(self, asked: bool) -> None:
+        group = {"replicas": 2, "tensorParallelSize": 16, "compute": {"pool": "h20", "nodes": 2, "gpusPerNode": 8}}
+        fleet = Fleet("a", server=group)
+        fleet.upgrade()
+        if asked:
+            fleet.cluster.objects["StarDeployment", "a", "live"]["spec"]["server"] = {**group, "maxModelLen": 512}
+        seen = []
+        for _ in range(8):
+            fleet.passes(1, seconds=SETTLED)
+            seen.append([image(one) == NEW for one in fleet.cluster.of("StatefulSet")])
+        assert seen[-1] == [True] * 4
+        assert [True, True, False, False] in seen, "leader and worker of the first copy, while the second one serves"
 
     def test_one_that_is_deleted_gives_its_turn_back(self) -> None:
         fleet = Fleet("a", "b")
