@@ -23,7 +23,8 @@ ANSWERS = Front(ready=1)
 
 def scene(ready: int = 2, front: Front = ANSWERS, trouble: Trouble | None = None, **more: Any) -> Scene:
     shares = (Share("aaaa", 100, view(ready, trouble)),)
-    return Scene(**({"shares": shares, "replicas": 2, "front": front, "url": "http://star:8080"} | more))
+    given: dict[str, Any] = {"shares": shares, "replicas": 2, "front": front, "url": "http://star:8080"}
+    return Scene(**(given | more))
 
 
 def said(found: Scene) -> Told:
