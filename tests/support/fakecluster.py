@@ -87,8 +87,11 @@ class FakeCluster(Cluster):
         there = self.objects.get((rtype.kind, namespace, name))
         if there is None or uid not in (None, there["metadata"]["uid"]):
             return None
+        meta = dict(patch.get("metadata", {}))
+        if meta.pop("resourceVersion", there["metadata"]["resourceVersion"]) != there["metadata"]["resourceVersion"]:
+            raise Retryable("Conflict", "the object has been modified")
         self.writes.append(f"merge {rtype.kind}/{name}")
-        return self._put((rtype.kind, namespace, name), patch)
+        return self._put((rtype.kind, namespace, name), {**patch, "metadata": meta} if meta else patch)
 
     async def delete(
         self,

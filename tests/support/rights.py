@@ -90,7 +90,7 @@ UNSEEN = (
     ),
     Unseen(
         "apps", ("deployments", "statefulsets"), ("delete",), "a copy or a revision that is scaled or rolled away",
-        "reconcilers/stardeployment.py", "self._cluster.delete(rtype, namespace, name, uid=",
+        "reconcilers/serving.py", "cluster.delete(rtype, namespace, name, uid=",
     ),
     Unseen(
         "", ("configmaps",), ("get", "delete"), "orders of promotions and of proofs",

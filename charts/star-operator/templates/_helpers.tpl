@@ -65,6 +65,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "podSecurity" (include "star-operator.podSecurity" . | fromYaml)
       "clusterDomain" .Values.settings.clusterDomain
       "llmIdleSeconds" .Values.settings.llmIdleSeconds
+      "serverUpdates" (ternary .Values.settings.serverUpdates 1 (hasKey .Values.settings "serverUpdates"))
       "allowedEngineArgs" (default list .Values.settings.allowedEngineArgs)
       "allowedEndpointHosts" (default list .Values.settings.allowedEndpointHosts)
       "retention" (default dict .Values.retention)

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from star_contracts.artifact import Digest, S3Uri
-from star_contracts.base import Model
+from star_contracts.base import Later, Model
 from star_contracts.limits import RateLimits, TokenPrices
 from star_contracts.settings import MAX_TOKENS
 from star_operator.api.meta import CEL
@@ -215,7 +215,7 @@ class Compute(Model):
     """PriorityClass of the pods; may change while the run waits."""
     queue_name: Annotated[Name, refers_to("LocalQueue")] | None = None
     """Kueue LocalQueue; the Job is created suspended and starts when the queue admits it."""
-    pod_template: PodTemplate | None = None
+    pod_template: Annotated[PodTemplate | None, Later()] = None
     """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
 
 

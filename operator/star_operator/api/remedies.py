@@ -71,6 +71,26 @@ WELL = Section(
         ConditionReason.ROLLING_OUT: Remedy(
             _RUNS, "The new revision has a part of the users (`spec.rollout`).", "Wait for the last step."
         ),
+        ConditionReason.DEGRADED: Remedy(
+            (Phase.DEGRADED,),
+            "It serves, and not all servers or gateways that are wanted are ready; the message says how many are.",
+            "Wait while they start, as after `server.replicas` was raised; else mend what the message tells of them.",
+        ),
+        ConditionReason.UPDATE_WAITING: Remedy(
+            (Phase.READY,),
+            "After an upgrade its servers would be of other images or settings; they go on until it is their turn.",
+            "Wait, or annotate it `star.recsys.dev/update-servers=now`.",
+        ),
+        ConditionReason.UPDATE_HELD: Remedy(
+            (Phase.READY, Phase.DEGRADED, Phase.RUNNING),
+            "As before, and it is not in line: the message says why.",
+            "Annotate it `star.recsys.dev/update-servers=now`, or leave it to the next checkpoint's servers.",
+        ),
+        ConditionReason.UPDATING: Remedy(
+            (Phase.READY, Phase.DEGRADED, Phase.RUNNING),
+            "Its servers are replaced by those of the present build, one by one.",
+            "Wait. If a new one does not come up the others go on, and no other deployment moves: mend the build.",
+        ),
         ConditionReason.SERVING: Remedy((Phase.READY,), "The deployment serves as asked.", "Use `status.url`."),
         ConditionReason.SCALED_TO_ZERO: Remedy(
             (Phase.READY,),

@@ -181,9 +181,13 @@ class RevisionStatus(Model):
     ready_replicas: int = 0
     """Its servers that are ready."""
     weight: int = 0
-    """Its share of the traffic, in percent."""
+    """Its share of the traffic, in percent: no more than its ready servers carry, where others can have the rest."""
     since: str = ""
     """RFC 3339, UTC: since when it has that share."""
+    target: int | None = None
+    """What it is to have by the steps of the roll-out, in percent, while it takes over from another."""
+    replaces: str = ""
+    """The revision that it takes over from; empty once it has everything, with all of its servers ready."""
 
 
 class OnlineStatus(Model):
@@ -239,6 +243,9 @@ class StarDeploymentStatus(Status):
     """Servers there are, of all revisions."""
     ready_replicas: int = 0
     """Servers that are ready and take traffic."""
+    full_replicas: int | None = None
+    """Ready servers that count as carrying all of the traffic: `server.replicas`, of which those that are added count
+    once they answer."""
     online: OnlineStatus | None = None
     """How its recommendations are taken, once users' feedback comes in."""
     selector: str = ""

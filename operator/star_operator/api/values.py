@@ -31,6 +31,9 @@ class SettingsValues(Model):
     """DNS domain of the cluster."""
     llm_idle_seconds: int = Field(default=120, ge=0)
     """Seconds an LLM server that nobody uses is kept, in case the next stage wants it."""
+    server_updates: int = Field(default=1, ge=0, le=1000)
+    """StarDeployments whose servers are moved to the present images and settings at the same time, after an upgrade; 0
+    moves none by itself."""
     allowed_engine_args: tuple[EngineFlagName, ...] = ()
     """Flags of `vllm serve` that `engineArgs` may set besides those that only change how fast it serves."""
     allowed_endpoint_hosts: tuple[HostPattern, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any
 
 from star_contracts.base import canonical_json
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
+from star_operator.builders.builds import stamped
 from star_operator.builders.engine import (
     DRAIN_SECONDS,
     MODEL_DIR,
@@ -87,7 +88,10 @@ def server_objects(
 
 
 def vllm_objects(server: VLLMServer, settings: Settings) -> list[KubeObject]:
-    """Return the objects of a server in the order to apply them: ConfigMap, Services, workloads."""
+    """Return the objects of a server in the order to apply them: ConfigMap, Services, workloads.
+
+    Each workload says what was asked for, and which build it is of (`builders/builds.py`).
+    """
     objects = [_config(server, settings), _service(server)]
     if server.plan.server.compute.nodes == 1:
         objects.append(_deployment(server, settings))
@@ -95,7 +99,13 @@ def vllm_objects(server: VLLMServer, settings: Settings) -> list[KubeObject]:
         objects.append(_peer_service(server))
         for replica in range(server.plan.server.replicas):
             objects += _group(server, replica, settings)
-    return [compact(obj) for obj in objects if obj]
+    return stamped([compact(obj) for obj in objects if obj], server.plan.asked)
+
+
+def moves_without_a_gap(plan: ServerPlan, replicas: int) -> bool:
+    """Say whether a server of so many copies goes on answering while its pods are replaced one by one."""
+    compute = plan.server.compute
+    return replicas > 1 or (compute.nodes == 1 and not compute.gpus_per_node)
 
 
 def _config_files(server: VLLMServer, settings: Settings) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from star_contracts.artifact import ArtifactRef
-from star_contracts.base import value_hash
+from star_contracts.base import lasting, value_hash
 from star_contracts.job import ModelSource
 from star_contracts.names import LABEL_STEP
 from star_contracts.serving import Backend
@@ -101,17 +101,18 @@ def gate_evaluation(
     if spec.gates is None:
         raise InvalidSpec(ConditionReason.NO_GATES, "spec.gates is not set, so there is nothing to evaluate")
     one_copy = spec.server.model_copy(update={"replicas": 1})  # to scale a deployment is not to measure it again
-    evaluation = EvaluationSpec(
+    asked = EvaluationSpec(
         dataset=spec.dataset,
         verbalization=spec.verbalization,
         llm=LLM(server=server_for(one_copy, _pinned(artifact))),
         against=spec.gates.against,
         settings=spec.gates.settings,
         compute=spec.gates.compute,
-    ).to_json_dict()
+    )
     digests = {role: one.digest for role, one in inputs.artifacts.items()}
     digests |= {"against": against} if against is not None else {}
-    work = value_hash({"spec": evaluation, "inputs": digests}).removeprefix("sha256:")
+    named = lasting(asked, by_alias=True, exclude_none=True)  # by another version, too: it is not measured again
+    work = value_hash({"spec": named, "inputs": digests}).removeprefix("sha256:")
     role = f"gate-{_digits(artifact)[:8]}-{work[:6]}"
     meta = {
         "namespace": owner.namespace,
@@ -119,7 +120,7 @@ def gate_evaluation(
         "labels": labels(owner),
         "ownerReferences": [owner_reference(owner)],
     }
-    return {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": evaluation}
+    return {"apiVersion": API_VERSION, "kind": "Evaluation", "metadata": meta, "spec": asked.to_json_dict()}
 
 
 def server_selector(resource: StarDeployment) -> dict[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from star_contracts.artifact import ArtifactRef
-from star_contracts.base import value_hash
+from star_contracts.base import lasting, value_hash
 from star_contracts.errors import JobWarning
 from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
 from star_contracts.settings import GRPOHyperparameters, SFTHyperparameters
@@ -33,12 +33,21 @@ class ServerPlan:
 
     @property
     def name(self) -> str:
-        """Return the server's name: equal specs give equal names, so that they are shared within a namespace."""
-        spec = self.server.model_dump(mode="json", exclude={"model"})
-        if self.server.compute.pod_template is None:  # servers that were named before there was one keep their names
-            del spec["compute"]["pod_template"]
+        """Return the server's name: equal specs give equal names, so that they are shared within a namespace.
+
+        Another version of the operator gives the same one: what runs is called by it.
+        """
+        return "llm-" + self._hash()[:10]
+
+    @property
+    def asked(self) -> str:
+        """Return the digest of what a resource asks for, but for how many: another one has its servers made anew."""
+        return self._hash("replicas")
+
+    def _hash(self, *without: str) -> str:
+        spec = {key: value for key, value in lasting(self.server).items() if key not in {"model", *without}}
         source = self.source.artifact.digest if self.source.artifact else self.source.hub
-        return "llm-" + value_hash({"spec": spec, "source": source}).removeprefix("sha256:")[:10]
+        return value_hash({"spec": spec, "source": source}).removeprefix("sha256:")
 
     @property
     def served_model(self) -> str:

@@ -126,6 +126,8 @@ class Settings(Model):
     cluster_domain: str = "cluster.local"
     llm_idle_seconds: int = 120
     """How long a server that nobody uses is kept, in case the next stage wants it."""
+    server_updates: int = Field(default=1, ge=0, le=1000)
+    """StarDeployments whose servers are moved to another build of the operator at the same time; 0: none by itself."""
     allowed_engine_args: tuple[EngineFlagName, ...] = ()
     """Flags of `vllm serve` that resources may set besides those of `core.engineargs`."""
     allowed_endpoint_hosts: tuple[HostPattern, ...] = ()

@@ -40,6 +40,8 @@ PIN = "pin"
 """Why a resource is pinned."""
 MEASURED = "measured"
 """Of an Evaluation: the name of the Checkpoint that its server serves."""
+OUTDATED = "outdated"
+"""Of a StarDeployment whose servers are of an earlier build: the reason of its condition Outdated."""
 OBSERVER = "observer"
 """Of a StarDeployment: the other namespaces that it lets look at what it has served."""
 DIGEST = "digest"
@@ -66,6 +68,8 @@ def indexed(obj: KubeObject) -> Iterator[tuple[str, str]]:
         yield PIN, pin
     if obj["kind"] == "StarDeployment":
         yield from ((OBSERVER, namespace) for namespace in observers(obj))
+        conditions = (obj.get("status") or {}).get("conditions") or ()
+        yield from ((OUTDATED, one["reason"]) for one in conditions if one["type"] == "Outdated")
     if obj["kind"] == "Checkpoint":
         yield DIGEST, obj["spec"]["digest"]
     if obj["kind"] == "Evaluation":

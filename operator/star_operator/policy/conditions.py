@@ -1,10 +1,12 @@
 """Conditions: what they mean, and how one is set without losing when it last changed.
 
-Ready     True: the resource produced what it is for (an artifact, a live endpoint). False: not yet, or never; the
-          reason and message say why. Positive polarity.
+Ready     True: the resource produced what it is for (an artifact, a live endpoint with all of its servers). False: not
+          yet, not all of it, or never; the reason and message say why. Positive polarity.
 ScaledToZero
           True: a StarDeployment's `server.replicas` is 0, or was and no server answers yet: the gateway holds requests.
           Negative polarity; absent until then.
+Outdated  True: a StarDeployment's servers are of an earlier build of the operator or its settings; the reason says
+          whether they wait for their turn, are held, or are being replaced. Negative polarity; absent otherwise.
 Failed    True: the run ended without its artifact and will not be tried again. Negative polarity; absent until then.
 Attested  A Checkpoint's. True: card, provenance and verdicts are beside it in the store (`status.proofs`). False: not
           yet, or they cannot be written; it is usable all the same. Positive polarity; absent where none are written.
@@ -32,6 +34,7 @@ from star_operator.core.reasons import AnyReason, ConditionReason
 READY = "Ready"
 FAILED = "Failed"
 IDLE = "ScaledToZero"
+OUTDATED = "Outdated"
 WARNINGS = "Warnings"
 ATTESTED = "Attested"
 OVERRIDDEN = "Overridden"
@@ -57,13 +60,16 @@ _NEEDS_A_PERSON: Set[AnyReason] = {
     ConditionReason.NOT_GOVERNED,
 }
 """Reasons of resources that are not given up, and yet wait for a person alone."""
+_COMES_BY_ITSELF = (Phase.DEGRADED, ConditionReason.DEGRADED)
+"""What is degraded waits for a person else; servers start, and are started anew, as a Deployment's pods are."""
 
 
 def way(phase: Phase, reason: str) -> str | None:
     """Return which of kstatus' conditions holds: Reconciling, Stalled, or none."""
     if phase in _SETTLED:
         return None
-    return STALLED if phase in _STUCK or reason in _NEEDS_A_PERSON else RECONCILING
+    stuck = phase in _STUCK and (phase, reason) != _COMES_BY_ITSELF
+    return STALLED if stuck or reason in _NEEDS_A_PERSON else RECONCILING
 
 
 def set_condition(conditions: tuple[Condition, ...], new: Condition, now: str) -> tuple[Condition, ...]:

@@ -1,10 +1,37 @@
 """Gates: an evaluation's figures held against the rules of a StarDeployment."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from star_operator.api.stardeployment import Comparison, GateRule
+from star_operator.core.reasons import AnyReason
 
 SIGNS = {Comparison.AT_LEAST: ">=", Comparison.AT_MOST: "<="}
+
+
+class Verdict(StrEnum):
+    """What is known of a candidate; `status.revisions[].gate` has it."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    RUNNING = "Running"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gates say of a candidate so far."""
+
+    verdict: Verdict
+    message: str
+    evaluation: str = ""
+    headline: str = ""
+    reason: AnyReason | None = None
+    """Of the condition, where it is not the gates' own."""
+
+    @property
+    def passed(self) -> bool:
+        """Say whether it may be served."""
+        return self.verdict is Verdict.PASSED
 
 
 @dataclass(frozen=True)

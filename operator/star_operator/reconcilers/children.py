@@ -8,6 +8,7 @@ from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.events import post_event
 from star_operator.kube.resources import STAR_TYPES
+from star_operator.policy.gates import Verdict
 from star_operator.policy.status import is_finished
 
 SHOWN = 5
@@ -36,7 +37,7 @@ async def end_measuring(cluster: Cluster, resource: StarDeployment, wanted: str)
     """
     rtype, namespace = STAR_TYPES[Evaluation.INFO.kind], resource.metadata.namespace
     for one in resource.status.revisions:
-        if one.gate != "Running" or one.digest == wanted or not one.evaluation:
+        if one.gate != Verdict.RUNNING or one.digest == wanted or not one.evaluation:
             continue
         body = await cluster.get(rtype, namespace, one.evaluation)
         if body is None or not is_owned(body, resource.metadata.uid) or is_finished(Evaluation.parse_status(body)):

@@ -30,6 +30,8 @@ class Context:
     online: OnlineBoard = field(default_factory=lambda: OnlineBoard(time.time()))
     waiting: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
     """Resources that wait for others of their namespace: looked at when any of these ends."""
+    updating: set[Key] = field(default_factory=set)
+    """StarDeployments whose servers get their turn to move to another build; those that have it say so in status."""
     proofs: Turns = field(default_factory=lambda: Turns(PROOFS_EACH, PROOFS_IN_ALL))
     """Checkpoints whose proof is being written."""
 

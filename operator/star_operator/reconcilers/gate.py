@@ -4,7 +4,7 @@ An Evaluation counts when this very deployment made it, and of this very artifac
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from star_contracts.errors import Reason
 from star_operator.api.evaluation import Evaluation
@@ -16,11 +16,11 @@ from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Refused
 from star_operator.core.objects import KubeObject, is_owned
 from star_operator.core.queue import Key
-from star_operator.core.reasons import AnyReason, ConditionReason
+from star_operator.core.reasons import ConditionReason
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.resources import STAR_TYPES
 from star_operator.policy.conditions import READY, find
-from star_operator.policy.gates import judge
+from star_operator.policy.gates import Gate, Verdict, judge
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.verification import verification
 
@@ -34,19 +34,6 @@ _FIELDS = (
     (re.compile(r"(?<![\w.])(settings|against)\.(?=[a-z])"), r"gates.\1."),
 )
 """Where a deployment's spec has what stands at a path of the generated Evaluation's."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What the gates say of a candidate so far."""
-
-    verdict: str
-    """`Passed`, `Failed` or `Running`."""
-    message: str
-    evaluation: str = ""
-    headline: str = ""
-    reason: AnyReason | None = None
-    """Of the condition, where it is not the gates' own."""
 
 
 def in_its_fields(text: str) -> str:
@@ -63,18 +50,18 @@ async def gate(context: Context, resource: StarDeployment, wanted: Revision, inp
     the API server does not take.
     """
     found, evaluation = await _measure(context, resource, wanted, inputs, gone=gone)
-    if found.verdict != "Passed":
+    if not found.passed:
         return found
     verdict = None
     if evaluation is not None:
         verdict = bound_verdict(evaluation, wanted.artifact, inputs.artifacts)
         if verdict is None:
             text = f"Evaluation {found.evaluation} succeeded, and its status names no report: delete it"
-            return replace(found, verdict="Failed", message=text, reason=Reason.VERDICT_NOT_BOUND)
+            return replace(found, verdict=Verdict.FAILED, message=text, reason=Reason.VERDICT_NOT_BOUND)
     proven = await verification(context, resource, wanted.artifact, verdict)
-    if proven.verdict == "Passed":
+    if proven.verdict is Verdict.PASSED:
         return found
-    if proven.verdict == "Running" and _passed(resource, wanted) is not None:  # which is not taken back meanwhile
+    if proven.verdict is Verdict.RUNNING and _passed(resource, wanted) is not None:  # which is not taken back meanwhile
         troubled = proven.reason != ConditionReason.VERIFYING
         return replace(found, message=f"{found.message}; {proven.message}") if troubled else found
     return replace(found, verdict=proven.verdict, message=proven.message, reason=proven.reason)
@@ -85,7 +72,7 @@ async def _measure(
 ) -> tuple[Gate, Evaluation | None]:
     """Return what the gates say by the Evaluation's status, and the Evaluation where it has ended well."""
     if resource.spec.gates is None:
-        return Gate("Passed", "no gates"), None
+        return Gate(Verdict.PASSED, "no gates"), None
     against = await _against(context.cluster, resource)
     wish = gate_evaluation(resource, wanted.artifact, inputs, against)
     name, namespace, passed = wish["metadata"]["name"], resource.metadata.namespace, _passed(resource, wanted)
@@ -93,23 +80,26 @@ async def _measure(
         name = passed or name
     body = await context.cluster.get(STAR_TYPES["Evaluation"], namespace, name)
     if body is None and gone and passed:
-        return Gate("Passed", f"Evaluation {passed}, which it passed, is gone", passed), None
+        return Gate(Verdict.PASSED, f"Evaluation {passed}, which it passed, is gone", passed), None
     evaluation = Evaluation.parse(body if body is not None else await _made(context.cluster, wish))
     if not _is_of(evaluation, body, resource, wanted, wish):
         context.queue.add_after(Key(resource.kind, namespace, resource.metadata.name), UNWATCHED_SECONDS)
         text = f"Evaluation {name} is there and is not of this StarDeployment, so what it says does not count"
-        taken = Gate("Running", f"{text}; delete it, unless it is going already", reason=ConditionReason.NAME_TAKEN)
+        taken = Gate(
+            Verdict.RUNNING, f"{text}; delete it, unless it is going already", reason=ConditionReason.NAME_TAKEN
+        )
         return taken, None
     status = evaluation.status
     why = find(status.conditions, READY)
     said = in_its_fields(why.message) if why is not None else ""
     if status.phase is Phase.FAILED:
-        return Gate("Failed", f"Evaluation {name} failed: {said or 'no reason recorded'}", name), None
+        return Gate(Verdict.FAILED, f"Evaluation {name} failed: {said or 'no reason recorded'}", name), None
     if status.phase is not Phase.SUCCEEDED:
         so_far = status.progress_text or said or "just created"
-        return Gate("Running", f"Evaluation {name}: {so_far}", name), None
+        return Gate(Verdict.RUNNING, f"Evaluation {name}: {so_far}", name), None
     verdict = judge(resource.spec.gates.rules, status.metrics)
-    return Gate("Passed" if verdict.passed else "Failed", verdict.message, name, status.headline), evaluation
+    outcome = Verdict.PASSED if verdict.passed else Verdict.FAILED
+    return Gate(outcome, verdict.message, name, status.headline), evaluation
 
 
 async def _made(cluster: Cluster, wish: KubeObject) -> KubeObject:
@@ -138,7 +128,7 @@ def _is_of(
 
 def _passed(resource: StarDeployment, wanted: Revision) -> str | None:
     """Return the name of the Evaluation that a revision has passed, empty without gates; None where it has not."""
-    found = (one for one in resource.status.revisions if one.name == wanted.name and one.gate == "Passed")
+    found = (one for one in resource.status.revisions if one.name == wanted.name and one.gate == Verdict.PASSED)
     return next((one.evaluation for one in found), None)
 
 

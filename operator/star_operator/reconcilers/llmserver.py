@@ -10,7 +10,8 @@ from star_operator.core.queue import Key
 from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.kube.events import post_event
 from star_operator.kube.resources import SERVICE
-from star_operator.kube.servers import group_pods, idle_since
+from star_operator.kube.servers import Hands, mark_idle
+from star_operator.kube.serverview import group_pods
 from star_operator.metrics import GROUP_RESTARTS
 from star_operator.policy.llmgroup import pods_to_delete
 from star_operator.reconcilers.context import Context
@@ -32,10 +33,13 @@ class LLMServerReconciler:
         anchor = await self._context.cluster.get(SERVICE, key.namespace, key.name)
         if anchor is None:
             return
-        since = idle_since(anchor)
-        if since is None:
+        hands = Hands.of(anchor)
+        if hands.users:
             await self._restart_broken_groups(key, anchor)
             return
+        if (since := hands.idle_since) is None:
+            await mark_idle(self._context.cluster, anchor, timestamp(self._context.now()))
+            return  # the write has it looked at again
         keep = timedelta(seconds=self._context.settings.llm_idle_seconds)
         left = (parse_timestamp(since) + keep - self._context.now()).total_seconds()
         if left > 0:

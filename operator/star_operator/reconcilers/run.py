@@ -37,6 +37,7 @@ from star_operator.policy import run as policy
 from star_operator.policy import status as state
 from star_operator.policy.trouble import explain_run, explain_server, secret_uses
 from star_operator.reconcilers.attempts import forget_attempt
+from star_operator.reconcilers.builds import acquire
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.models import pinned, with_commits
 from star_operator.reconcilers.parse import parse_or_tell
@@ -196,10 +197,8 @@ class RunReconciler(Generic[ResourceT]):
         cluster, namespace, names = self._context.cluster, seen.owner.namespace, [plan.name for plan in plans]
         if not step.asks_for_servers and not await servers.uses_any(cluster, namespace, names, seen.owner.uid):
             return []
-        for plan in plans:
-            objects = server_objects(namespace, plan, [], self._context.settings)
-            await servers.acquire(cluster, objects, plan.name, user_reference(seen.owner))
-        return [await servers.view_server(cluster, namespace, name) for name in names]
+        user, settings = user_reference(seen.owner), self._context.settings
+        return [await acquire(cluster, namespace, plan, user, settings) for plan in plans]
 
     async def _act(self, decision: policy.Decision, seen: Pass[ResourceT], status: Status) -> Status:
         at = seen.at

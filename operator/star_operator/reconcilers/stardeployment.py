@@ -2,104 +2,50 @@
 
 A revision is a checkpoint by digest. The one that serves goes on serving until another one has passed its gates and is
 ready: what fails its gates starts no serving pod and takes no traffic.
+
+    look     what is wanted (candidate, gate), and which servers are ready
+    decide   who runs with which share (policy/rollout), and what is said of it (policy/serving)
+    act      apply what runs, delete what does not any more (reconcilers/serving), write the status once
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from star_contracts.artifact import ArtifactRef
-from star_contracts.job import ModelSource
 from star_operator.api.meta import Phase
-from star_operator.api.stardeployment import RevisionStatus, ServedStatus, StarDeployment, StarDeploymentStatus
-from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
+from star_operator.api.stardeployment import ServedStatus, StarDeployment, StarDeploymentStatus
+from star_operator.builders.gateway import gateway_url
 from star_operator.builders.stardeployment import (
-    Revision,
     revision_of,
     server_name,
     server_selector,
-    serving_objects,
 )
-from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec, Refused, Waiting
-from star_operator.core.labels import LABEL_SERVER, resource_labels
-from star_operator.core.objects import KubeObject, is_owned
+from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
-from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
-from star_operator.core.views import ServerView, Trouble
-from star_operator.kube.pods import annotate_pods, why_not_started
-from star_operator.kube.refused import refused_of_deployment
-from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
-from star_operator.kube.secrets import SECRET_REASONS, require_store_secret
-from star_operator.kube.servers import view_server
+from star_operator.core.views import Trouble
+from star_operator.kube.resources import STAR_TYPES
+from star_operator.kube.secrets import SECRET_REASONS
+from star_operator.kube.serverview import view_server
+from star_operator.policy.builds import with_outdated
+from star_operator.policy.gates import Gate, Verdict
 from star_operator.policy.idle import is_idle, with_idle
 from star_operator.policy.online import with_online
-from star_operator.policy.rollout import EVERYTHING, shares
+from star_operator.policy.rollout import Servers, Shares, full_count, shares
 from star_operator.policy.served import NOTHING, Serving, counted, longest_gap
+from star_operator.policy.serving import Front, Scene, Share, Told, complete, held_back, served
 from star_operator.policy.status import Moment, told
 from star_operator.policy.trouble import explain, secret_uses
 from star_operator.reconcilers.candidate import begun_with, candidate
-from star_operator.reconcilers.children import apply_child, end_measuring
+from star_operator.reconcilers.children import end_measuring
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
-from star_operator.reconcilers.gate import Gate, gate
+from star_operator.reconcilers.gate import gate
 from star_operator.reconcilers.parse import parse_or_tell
 from star_operator.reconcilers.pinning import pinned_inputs
+from star_operator.reconcilers.revisions import judged, named, recorded, rows
+from star_operator.reconcilers.serving import Plan, Wish, serve
+from star_operator.reconcilers.turns import give_back
 from star_operator.reconcilers.write import write_status
-
-SERVER_TYPES = (DEPLOYMENT, STATEFUL_SET, SERVICE, CONFIG_MAP)
-
-
-@dataclass(frozen=True)
-class Served:
-    """What a pass has applied."""
-
-    resource: StarDeployment
-    at: Moment
-    revisions: list[Revision]
-    gate: Gate
-    gateways: list[KubeObject]
-    """The gateway's pods."""
-    gone: str = ""
-    """What it goes on without, as a sentence."""
-
-
-@dataclass(frozen=True)
-class Serve:
-    """What is to be served."""
-
-    wanted: Revision | None
-    """None where nobody knows what the spec names: what serves goes on."""
-    inputs: Inputs
-    gate: Gate
-    gone: str = ""
-    """What the spec names and is not there any more."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What has become of it."""
-
-    status: StarDeploymentStatus
-    """With all counts, its condition still that of the last pass."""
-    servers: list[ServerView]
-    """Of each revision."""
-    gateways_ready: int
-    gateway_refused: Trouble | None
-    """Why the gateway lacks pods."""
-
-
-@dataclass(frozen=True)
-class Awaited:
-    """A part that is not ready yet."""
-
-    name: str
-    """As the message calls it."""
-    reason: ConditionReason
-    """Of the condition, as long as the part only takes its time."""
-    trouble: Trouble | None
-    """What its pods wait for."""
-    compute: str = "spec.server.compute"
-    """The field whose `resources` its pods have."""
 
 
 class StarDeploymentReconciler:
@@ -113,23 +59,23 @@ class StarDeploymentReconciler:
         """Look at one deployment and bring it closer to its spec."""
         body = await self._cluster.get(STAR_TYPES[key.kind], key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
+            self._context.updating.discard(key)
             return
         at = Moment(timestamp(self._context.now()), body["metadata"].get("generation", 0))
         resource = await parse_or_tell(self._cluster, StarDeployment, body, at)
         if resource is None:
             return
-        unseen = resource.status.model_copy(update={"served": self._counted(resource.status, NOTHING)})
         try:
             status = await self._advance(resource, body, at)
         except Waiting as waiting:
             self._context.waiting[key.namespace].add(key)
             if waiting.reason in SECRET_REASONS:
                 self._context.queue.add_after(key, UNWATCHED_SECONDS)
-            status = told(unseen, at, Phase.WAITING, waiting.reason, waiting.message)
+            status = told(self._unseen(resource), at, Phase.WAITING, waiting.reason, waiting.message)
         except InvalidSpec as error:
-            status = told(unseen, at, Phase.FAILED, error.reason, error.message)
+            status = told(self._unseen(resource), at, Phase.FAILED, error.reason, error.message)
         except Refused as refused:
-            status = told(unseen, at, Phase.WAITING, refused.reason, refused.message)
+            status = told(self._unseen(resource), at, Phase.WAITING, refused.reason, refused.message)
             await write_status(self._cluster, body, status, at.now)
             raise
         meta, now = resource.metadata, self._context.now()
@@ -137,238 +83,144 @@ class StarDeploymentReconciler:
         status = with_online(status, sums, now)
         await write_status(self._cluster, body, status, at.now)
 
+    async def _advance(self, resource: StarDeployment, body: KubeObject, at: Moment) -> StarDeploymentStatus:
+        missing: Waiting | InvalidSpec | None = None
+        try:
+            wish = await self._wish(resource)
+        except (Waiting, InvalidSpec) as error:
+            inputs = await begun_with(self._cluster, resource)
+            if inputs is None:
+                raise
+            self._wait(resource)  # what serves is looked after all the same
+            wish, missing = Wish(None, inputs, Gate(Verdict.RUNNING, error.message)), error
+        plan = await self._plan(resource, wish)
+        idle = _is_idle(resource, plan)
+        turn, front = await serve(self._context, (resource, body), at, wish, replace(plan, hold=idle))
+        scene = self._scene(resource, plan, front, wish.gone)
+        status = self._seen(resource, at, wish, plan, scene)
+        conditions = with_idle(status.conditions, idle, resource.spec, at.generation, at.now)
+        conditions = with_outdated(conditions, turn, at.generation, at.now)
+        said = self._said(resource, wish, scene, missing)
+        if said.silent:
+            self._look_again(resource, UNWATCHED_SECONDS)
+        text = f"{said.message}; {turn.message}" if turn.now and turn.message else said.message
+        return told(status.model_copy(update={"conditions": conditions}), at, said.phase, said.reason, text)
+
+    # Look.
+
+    async def _wish(self, resource: StarDeployment) -> Wish:
+        """Return what is wanted, and what its gates say. Raises Waiting and InvalidSpec where nobody knows."""
+        one = await candidate(self._cluster, resource)
+        wanted = replace(revision_of(resource, one.model), checkpoint=resource.spec.checkpoint.checkpoint or "")
+        if one.gone:
+            self._wait(resource)
+        found = await gate(self._context, resource, wanted, one.inputs, gone=bool(one.gone))
+        await end_measuring(self._cluster, resource, wanted.artifact.digest)
+        return Wish(wanted, one.inputs, found, one.gone)
+
+    # Decide.
+
+    async def _plan(self, resource: StarDeployment, wish: Wish) -> Plan:
+        """Decide what is to run: what serves, until what is wanted has passed its gates and taken over."""
+        known = {one.name: recorded(resource, one) for one in resource.status.revisions}
+        passed = wish.wanted if wish.gate.passed else None
+        serving = next((one.name for one in resource.status.revisions if one.weight), None)
+        target = passed.name if passed is not None else serving
+        if target is None:
+            return Plan((), Shares({}), resource.spec.server.replicas, {})
+        runs = {**known, **({wish.wanted.name: wish.wanted} if wish.wanted is not None else {})}
+        namespace = resource.metadata.namespace
+        views = {name: await view_server(self._cluster, namespace, server_name(resource, runs[name])) for name in runs}
+        ready = {name: view.ready_replicas for name, view in views.items()}
+        copies = resource.spec.server.replicas
+        most = max(resource.status.revisions, key=lambda one: one.weight, default=None)
+        full = full_count(resource.status.full_replicas, copies, ready[most.name] if most is not None else 0)
+        # Whatever its server does, nothing else has passed.
+        servers = Servers(ready if passed is not None else {target: copies}, full, copies)
+        now = self._context.now()
+        found = shares(resource.spec.rollout, resource.status.revisions, target, servers, now)
+        if found.until is not None:
+            self._look_again(resource, (found.until - now).total_seconds())
+        revisions = tuple(replace(runs[name], weight=weight) for name, weight in found.weights.items())
+        return Plan(revisions, found, full, views)
+
+    # Tell.
+
+    def _scene(self, resource: StarDeployment, plan: Plan, front: Front, gone: str) -> Scene:
+        return Scene(
+            shares=tuple(Share(one.name, one.weight, plan.views[one.name]) for one in plan.revisions),
+            replicas=resource.spec.server.replicas,
+            front=front,
+            replaces=plan.shares.replaces,
+            suspended=resource.spec.suspend,
+            url=gateway_url(resource, self._context.settings) if plan.revisions else "",
+            hold_seconds=resource.spec.gateway.deadline_seconds,
+            gone=gone,
+        )
+
+    def _said(self, resource: StarDeployment, wish: Wish, scene: Scene, missing: Waiting | InvalidSpec | None) -> Told:
+        if missing is not None:
+            phase = Phase.FAILED if isinstance(missing, InvalidSpec) else Phase.WAITING
+            return Told(phase, missing.reason, missing.message + scene.still)
+        assert wish.wanted is not None
+        if not wish.gate.passed:
+            return held_back(scene, wish.gate, wish.wanted.name)
+        uses = secret_uses(resource.spec, self._context.settings)
+
+        def in_our_words(trouble: Trouble | None, compute: str) -> Trouble | None:
+            return explain(trouble, resource.metadata.namespace, uses, compute)
+
+        return served(scene, wish.gate, in_our_words)
+
+    def _seen(self, resource: StarDeployment, at: Moment, wish: Wish, plan: Plan, scene: Scene) -> StarDeploymentStatus:
+        """Return the status with what was decided and seen, its conditions still those of the last pass."""
+        before, spec = resource.status, resource.spec
+        live = next((one for one in scene.shares if one.weight and (one.server.ready or not scene.replicas)), None)
+        digests = {one.name: one.artifact.digest for one in plan.revisions}
+        weights = {
+            digests[one.name]: one.weight
+            for one in scene.shares
+            if scene.answers and complete(one.server, scene.replicas)
+        }
+        serving = Serving(weights, before.metrics) if not spec.suspend else NOTHING
+        running = [(one, plan.views[one.name]) for one in plan.revisions]
+        found = rows(resource, running, plan.shares, at.now)
+        update: dict[str, Any] = {
+            "served": named(self._counted(before, serving), plan.revisions),
+            "revisions": found if wish.wanted is None else judged(resource, found, wish.wanted, wish.gate, at.now),
+            "serving_digest": digests[live.name] if live is not None and scene.answers else "",
+            "full_replicas": plan.full,
+            "replicas": sum(one.server.replicas for one in scene.shares),
+            "ready_replicas": sum(one.server.ready_replicas for one in scene.shares if one.weight),
+            "selector": ",".join(f"{name}={value}" for name, value in server_selector(resource).items()),
+            "url": scene.url,
+            "headline": wish.gate.headline,
+        }
+        if plan.revisions and wish.wanted is not None and not wish.gone:
+            update["inputs"] = pinned_inputs(wish.inputs)
+        return before.model_copy(update=update)
+
+    def _unseen(self, resource: StarDeployment) -> StarDeploymentStatus:
+        """Return the status of what could not be looked at."""
+        status = give_back(self._context, resource)
+        return status.model_copy(update={"served": self._counted(status, NOTHING)})
+
     def _counted(self, status: StarDeploymentStatus, serving: Serving) -> tuple[ServedStatus, ...]:
         gap = longest_gap(self._context.settings.resync_seconds)
         return counted(status.served, serving, self._context.now(), gap)
 
-    async def _advance(self, resource: StarDeployment, body: KubeObject, at: Moment) -> StarDeploymentStatus:
-        namespace, spec = resource.metadata.namespace, resource.spec
-        key = Key(resource.kind, namespace, resource.metadata.name)
-        try:
-            one = await candidate(self._cluster, resource)
-            wanted = replace(revision_of(resource, one.model), checkpoint=spec.checkpoint.checkpoint or "")
-        except (Waiting, InvalidSpec) as missing:
-            inputs = await begun_with(self._cluster, resource)
-            if inputs is None:
-                raise
-            self._context.waiting[namespace].add(key)  # what serves is looked after all the same
-            served = await self._serve(resource, body, at, Serve(None, inputs, Gate("Running", missing.message)))
-            phase = Phase.FAILED if isinstance(missing, InvalidSpec) else Phase.WAITING
-            seen = await self._observe(served)
-            return told(seen.status, at, phase, missing.reason, missing.message + _still(served))
-        if one.gone:
-            self._context.waiting[namespace].add(key)
-        found = await gate(self._context, resource, wanted, one.inputs, gone=bool(one.gone))
-        await end_measuring(self._cluster, resource, wanted.artifact.digest)
-        served = await self._serve(resource, body, at, Serve(wanted, one.inputs, found, one.gone))
-        seen = await self._observe(served)
-        if found.verdict != "Passed":
-            return self._held_back(served, seen, wanted)
-        return await self._rollout(served, seen)
+    def _look_again(self, resource: StarDeployment, seconds: float) -> None:
+        self._context.queue.add_after(_key(resource), seconds)
 
-    async def _serve(self, resource: StarDeployment, body: KubeObject, at: Moment, what: "Serve") -> "Served":
-        """Apply what serves, and remove what does not any more."""
-        namespace, spec = resource.metadata.namespace, resource.spec
-        revisions = await self._revisions(resource, what.wanted, what.gate)
-        if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
-            await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
-        idle = await self._is_idle(resource, revisions)
-        gateways: list[KubeObject] = []
-        if revisions:
-            objects = serving_objects(resource, revisions, what.inputs, self._context.settings, hold=idle)
-            for obj in objects:
-                await apply_child(self._cluster, body, obj, at.now)
-            gateways = await self._clear(resource, objects)
-        conditions = with_idle(resource.status.conditions, idle, spec, at.generation, at.now)
-        update: dict[str, Any] = {"conditions": conditions}
-        if revisions and what.wanted is not None and not what.gone:
-            update["inputs"] = pinned_inputs(what.inputs)
-        resource = resource.model_copy(update={"status": resource.status.model_copy(update=update)})
-        return Served(resource, at, revisions, what.gate, gateways, what.gone)
-
-    async def _revisions(self, resource: StarDeployment, wanted: Revision | None, gate: Gate) -> list[Revision]:
-        """Return what is to run: what serves, until what is wanted has passed its gates and taken over."""
-        known = {one.name: one for one in resource.status.revisions}
-        namespace, now = resource.metadata.namespace, self._context.now()
-        if gate.verdict == "Passed" and wanted is not None:
-            target = wanted.name
-            # Scaled to nothing, a revision takes over without a server: there is none before it either.
-            none = resource.spec.server.replicas == 0
-            ready = none or (await view_server(self._cluster, namespace, server_name(resource, wanted))).ready
-        elif serving := [one.name for one in known.values() if one.weight]:
-            target, ready = serving[0], True  # whatever its server does, nothing else has passed
-        else:
-            return []
-        found = shares(resource.spec.rollout, tuple(known.values()), target, ready=ready, now=now)
-        if found.until is not None:
-            key = Key(resource.kind, namespace, resource.metadata.name)
-            self._context.queue.add_after(key, (found.until - now).total_seconds())
-        return [
-            replace(wanted, weight=weight)
-            if wanted is not None and name == wanted.name
-            else _recorded(resource, known[name], weight)
-            for name, weight in found.weights.items()
-        ]
-
-    async def _is_idle(self, resource: StarDeployment, revisions: list[Revision]) -> bool:
-        names = [server_name(resource, one) for one in revisions if one.weight]
-        views = [await view_server(self._cluster, resource.metadata.namespace, name) for name in names]
-        return is_idle(resource.spec, resource.status.conditions, ready=any(view.ready for view in views))
-
-    async def _clear(self, resource: StarDeployment, objects: list[KubeObject]) -> list[KubeObject]:
-        """Remove what is not among the objects that have been applied, and return the gateway's pods."""
-        keep = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        namespace, labels = resource.metadata.namespace, resource_labels(resource.kind, resource.metadata.name)
-        for rtype in SERVER_TYPES:
-            for obj in await self._cluster.list_objects(rtype, namespace, labels):
-                name = obj["metadata"]["name"]
-                # What is left of a revision that has gone, or of a multi-node server's copies.
-                ours = LABEL_SERVER in obj["metadata"]["labels"] and is_owned(obj, resource.metadata.uid)
-                if ours and (rtype.kind, name) not in keep:
-                    await self._cluster.delete(rtype, namespace, name, uid=obj["metadata"]["uid"])
-        annotation = config_annotation(resource, objects)
-        return await annotate_pods(self._cluster, namespace, gateway_selector(resource), annotation)
-
-    async def _observe(self, served: Served) -> Seen:
-        resource, revisions = served.resource, served.revisions
-        namespace = resource.metadata.namespace
-        views = [await view_server(self._cluster, namespace, server_name(resource, one)) for one in revisions]
-        gateway = await self._cluster.get(DEPLOYMENT, namespace, service_name(resource)) if revisions else None
-        front: int = (gateway or {}).get("status", {}).get("readyReplicas", 0)
-        pairs = list(zip(revisions, views, strict=True))
-        none = resource.spec.server.replicas == 0
-        live = next((one for one, view in pairs if one.weight > 0 and (view.ready or none)), None)
-        newest = revisions[-1] if served.gate.verdict == "Passed" else None
-        weights = {
-            one.artifact.digest: one.weight for one, view in pairs if view.ready and view.trouble is None and front
-        }
-        serving = Serving(weights, resource.status.metrics) if not resource.spec.suspend else NOTHING
-        update = {
-            "served": _named(self._counted(resource.status, serving), revisions),
-            "revisions": tuple(
-                _describe(one, served.gate if one is newest else None, view.ready_replicas, _since(served, one))
-                for one, view in pairs
-            ),
-            "serving_digest": live.artifact.digest if live is not None and front else "",
-            "replicas": sum(view.replicas for view in views),
-            "ready_replicas": sum(view.ready_replicas for one, view in pairs if one.weight > 0),
-            "selector": ",".join(f"{name}={value}" for name, value in server_selector(resource).items()),
-            "url": gateway_url(resource, self._context.settings) if revisions else "",
-            "headline": served.gate.headline,
-        }
-        return Seen(resource.status.model_copy(update=update), views, front, refused_of_deployment(gateway))
-
-    def _held_back(self, served: Served, seen: Seen, wanted: Revision) -> StarDeploymentStatus:
-        """Say what keeps the wanted revision from being served."""
-        gate, at = served.gate, served.at
-        listed = {one.name: one for one in seen.status.revisions}
-        candidate = listed.pop(wanted.name, None)
-        if candidate is None:
-            idle = replace(wanted, weight=0)
-            candidate = _describe(idle, gate, 0, _since(served, idle))
-        else:  # it serves already, or did a moment ago, and the gates have changed since
-            candidate = candidate.model_copy(update={"gate": gate.verdict, "evaluation": gate.evaluation})
-        status = seen.status.model_copy(update={"revisions": (candidate, *listed.values())})
-        still = _still(served)
-        if gate.verdict == "Running":
-            running = gate.reason or ConditionReason.GATE_RUNNING
-            return told(status, at, Phase.RUNNING, running, gate.message + still)
-        why = gate.reason or ConditionReason.GATE_FAILED
-        return told(status, at, Phase.GATED, why, f"revision {wanted.name}: {gate.message}{still}")
-
-    async def _rollout(self, served: Served, seen: Seen) -> StarDeploymentStatus:
-        """Say how far the wanted revision is."""
-        status, at, gate = seen.status, served.at, served.gate
-        if served.resource.spec.suspend:
-            return told(
-                status, at, Phase.SUSPENDED, ConditionReason.SUSPENDED, "spec.suspend is true: nothing is served"
-            )
-        newest = served.revisions[-1]
-        none = served.resource.spec.server.replicas == 0
-        needed = (view for one, view in zip(served.revisions, seen.servers, strict=True) if one.weight or one is newest)
-        waiting = None if none else next((view for view in needed if not view.ready), None)
-        if waiting is not None:
-            return self._starting(
-                status, served, Awaited(f"server {waiting.name}", ConditionReason.SERVER_STARTING, waiting.trouble)
-            )
-        if not seen.gateways_ready:
-            trouble = seen.gateway_refused or await why_not_started(self._cluster, served.gateways)
-            return self._starting(
-                status, served, Awaited("the gateway", ConditionReason.GATEWAY_STARTING, trouble, "spec.gateway")
-            )
-        if newest.weight < EVERYTHING:
-            others = f"revision {_serving(served.revisions).name} the others"
-            text = f"revision {newest.name} answers {newest.weight}% of the users, {others} (gates: {gate.message})"
-            return told(status, at, Phase.RUNNING, ConditionReason.ROLLING_OUT, text)
-        if none:
-            seconds = served.resource.spec.gateway.deadline_seconds
-            text = f"server.replicas is 0: requests to {status.url} wait for a server, for up to {seconds} s"
-            return told(status, at, Phase.READY, ConditionReason.SCALED_TO_ZERO, text)
-        lacks = next((why for why in (*(view.trouble for view in seen.servers), seen.gateway_refused) if why), None)
-        but = f"; not all of it: {lacks.message}" if lacks else ""
-        without = f"; it goes on as it began: {served.gone}" if served.gone else ""
-        text = f"revision {newest.name} serves at {status.url} ({gate.message}){but}{without}"
-        return told(status, at, Phase.READY, ConditionReason.SERVING, text)
-
-    def _starting(self, status: StarDeploymentStatus, served: Served, part: Awaited) -> StarDeploymentStatus:
-        """Say what is starting, or what it waits for."""
-        meta = served.resource.metadata
-        uses = secret_uses(served.resource.spec, self._context.settings)
-        why = explain(part.trouble, meta.namespace, uses, part.compute)
-        if why is None:
-            self._context.queue.add_after(Key(served.resource.kind, meta.namespace, meta.name), UNWATCHED_SECONDS)
-        still = _still(served) if status.serving_digest else ""
-        if why is not None and why.waits:
-            text = f"{part.name} waits: {why.message} (gates: {served.gate.message}){still}"
-            return told(status, served.at, Phase.WAITING, why.reason, text)
-        text = f"{part.name}: {why.message if why else 'starting'} (gates: {served.gate.message}){still}"
-        return told(status, served.at, Phase.RUNNING, part.reason, text)
+    def _wait(self, resource: StarDeployment) -> None:
+        """Have it looked at when something of its namespace ends."""
+        self._context.waiting[resource.metadata.namespace].add(_key(resource))
 
 
-def _recorded(resource: StarDeployment, revision: RevisionStatus, weight: int) -> Revision:
-    """Return a revision that the last status tells of."""
-    artifact = ArtifactRef(uri=revision.uri, digest=revision.digest)
-    found = revision_of(resource, ModelSource(artifact=artifact), weight)
-    return replace(found, checkpoint=revision.checkpoint)
+def _key(resource: StarDeployment) -> Key:
+    return Key(resource.kind, resource.metadata.namespace, resource.metadata.name)
 
 
-def _named(rows: tuple[ServedStatus, ...], revisions: list[Revision]) -> tuple[ServedStatus, ...]:
-    """Return the history with what its rows serve: a roll-back needs no record of it."""
-    known = {one.artifact.digest: one for one in revisions}
-    return tuple(
-        row.model_copy(update={"uri": one.artifact.uri, "checkpoint": one.checkpoint})
-        if (one := known.get(row.digest)) is not None
-        else row
-        for row in rows
-    )
-
-
-def _serving(revisions: list[Revision]) -> Revision:
-    """Return the revision that has had traffic for longest; there is one wherever anything is served."""
-    return next(one for one in revisions if one.weight)
-
-
-def _still(served: Served) -> str:
-    return (
-        f"; revision {_serving(served.revisions).name} goes on serving" if served.revisions else "; nothing is served"
-    )
-
-
-def _since(served: Served, revision: Revision) -> str:
-    """Return since when a revision has its weight."""
-    before = (one for one in served.resource.status.revisions if one.name == revision.name)
-    return next((one.since for one in before if one.weight == revision.weight and one.since), served.at.now)
-
-
-def _describe(revision: Revision, gate: Gate | None, ready: int, since: str) -> RevisionStatus:
-    return RevisionStatus(
-        name=revision.name,
-        uri=revision.artifact.uri,
-        checkpoint=revision.checkpoint,
-        digest=revision.artifact.digest,
-        gate=gate.verdict if gate is not None else "Passed",
-        evaluation=gate.evaluation if gate is not None else "",
-        ready_replicas=ready,
-        weight=revision.weight,
-        since=since,
-    )
+def _is_idle(resource: StarDeployment, plan: Plan) -> bool:
+    ready = any(plan.views[one.name].ready for one in plan.revisions if one.weight)
+    return is_idle(resource.spec, resource.status.conditions, ready=ready)

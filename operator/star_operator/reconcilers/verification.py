@@ -22,6 +22,7 @@ from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
 from star_operator.policy.conditions import ATTESTED, find
 from star_operator.policy.errand import look
+from star_operator.policy.gates import Verdict
 from star_operator.policy.verification import Anew, Asked, Unproven, Verified, Verify, Verifying, decide
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
 from star_operator.reconcilers.errand import clear_others
@@ -31,13 +32,12 @@ from star_operator.reconcilers.errand import clear_others
 class Finding:
     """What verification says so far."""
 
-    verdict: str
-    """`Passed`, `Failed` or `Running`."""
+    verdict: Verdict
     reason: AnyReason
     message: str
 
 
-PASSED = Finding("Passed", ConditionReason.SERVING, "verified")
+PASSED = Finding(Verdict.PASSED, ConditionReason.SERVING, "verified")
 
 
 CANNOT_RUN_SECONDS = 60.0
@@ -62,7 +62,7 @@ async def verification(
         key = Key(resource.kind, meta.namespace, meta.name)
         context.waiting[meta.namespace].add(key)
         context.queue.add_after(key, CANNOT_RUN_SECONDS)
-        return Finding("Running", error.reason, f"it cannot be verified: {error.message}")
+        return Finding(Verdict.RUNNING, error.reason, f"it cannot be verified: {error.message}")
 
 
 async def _verify(
@@ -79,7 +79,7 @@ async def _verify(
         if record is not None and _is_on_its_way(record) and settings.proofs.enabled:
             context.waiting[owner.namespace].add(key)
             text = f"the proof of Checkpoint {record.metadata.name} is being written"
-            return Finding("Running", ConditionReason.VERIFYING, text)
+            return Finding(Verdict.RUNNING, ConditionReason.VERIFYING, text)
         proof = record.status.proofs.digest if record is not None and record.status.proofs is not None else ""
     keys = await _keys(context, owner.namespace, required)
     claim = Claim(checkpoint, keys, required.threshold if required is not None else 1, verdict)
@@ -99,17 +99,17 @@ async def _verify(
             await clear_others(cluster, owner, VERIFY, name)
             for obj in errand_objects(owner, errand, settings):
                 await cluster.apply(obj)
-            return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}")
+            return Finding(Verdict.RUNNING, ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}")
         case Anew():
             await cluster.delete(JOB, owner.namespace, name, uid=job["metadata"]["uid"] if job is not None else None)
-            return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)} again")
+            return Finding(Verdict.RUNNING, ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)} again")
         case Verifying(message):
             context.queue.add_after(key, UNWATCHED_SECONDS)
-            return Finding("Running", ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}: {message}")
+            return Finding(Verdict.RUNNING, ConditionReason.VERIFYING, f"Job {name} verifies {_what(claim)}: {message}")
         case Unproven(reason, message, seconds):
             context.waiting[owner.namespace].add(key)  # a new proof wakes it
             context.queue.add_after(key, seconds)
-            return Finding("Failed", reason, message)
+            return Finding(Verdict.FAILED, reason, message)
         case Verified():
             return PASSED
 

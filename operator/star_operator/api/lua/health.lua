@@ -22,6 +22,9 @@ local told = {
 }
 local people = {AwaitingApproval = true, Held = true, Frozen = true, WindowClosed = true, PullRequestOpen = true}
 local health = told[status.phase] or "Progressing"
+if status.phase == "Degraded" and not stalled then
+  health = "Progressing" -- servers start, as Argo CD says of a Deployment
+end
 if health == "Progressing" and stalled then
   health = "Degraded"
 elseif health == "Progressing" and people[ready.reason] then

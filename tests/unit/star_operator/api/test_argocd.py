@@ -86,6 +86,12 @@ def test_what_waits_for_people_is_suspended_and_what_nothing_can_help_degraded(r
         assert health(name, resource(name, phase_of(kind, Phase.WAITING, reason)))["status"] == expected
 
 
+def test_what_serves_with_some_of_its_servers_is_on_its_way_as_a_deployment_is() -> None:
+    kind = next(kind for kind in KINDS if kind.INFO.kind == "StarDeployment")
+    body = resource("StarDeployment", phase_of(kind, Phase.DEGRADED, "Degraded"))
+    assert health("StarDeployment", body)["status"] == "Progressing"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.INFO.kind)
 def test_what_can_be_suspended_offers_it_and_takes_it_back(kind: Kind) -> None:
     name = kind.INFO.kind

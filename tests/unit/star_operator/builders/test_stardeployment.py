@@ -38,6 +38,12 @@ def config(made: dict[tuple[str, str], KubeObject]) -> GatewayConfig:
     return GatewayConfig.model_validate_json(made["ConfigMap", "star-gateway"]["data"]["gateway.json"])
 
 
+def test_a_gates_evaluation_has_the_same_name_in_every_version() -> None:
+    """Else an upgrade measures every deployment of the cluster again: see `star_contracts.base.Later`."""
+    gate = gate_evaluation(deployment(gates=GATES), CHECKPOINT, Inputs())
+    assert gate["metadata"]["name"] == "star-star-gate-44444444-c5641f"
+
+
 def test_nothing_is_served_without_a_revision() -> None:
     assert serving(deployment()) == {}
 

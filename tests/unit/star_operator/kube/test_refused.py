@@ -7,7 +7,7 @@ import pytest
 from star_operator.core.objects import KubeObject
 from star_operator.core.reasons import ConditionReason
 from star_operator.kube.observe import observe_run
-from star_operator.kube.servers import view_server
+from star_operator.kube.serverview import view_server
 from tests.support.fakecluster import FakeCluster
 
 LONG_AGO = "2026-01-01T00:00:00Z"

@@ -1,55 +1,148 @@
-"""A shared server that is used again in the moment in which it is removed as idle."""
-
-import asyncio
+"""Whose a shared server is: one write each time it changes hands, and a new decision where somebody was quicker."""
 
 import pytest
 
-from star_operator.core.errors import InvalidSpec, Retryable
-from star_operator.core.labels import OURS
+from star_operator.core.errors import Retryable
+from star_operator.core.labels import LABEL_SERVER, OURS
 from star_operator.core.objects import KubeObject
-from star_operator.kube.servers import IDLE_SINCE, acquire, idle_since, release
+from star_operator.kube.resources import ResourceType
+from star_operator.kube.servers import IDLE_SINCE, Hands, join, mark_idle, release, uses_any
 from tests.support.fakecluster import FakeCluster
 
-USER = {"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Evaluation", "name": "e", "uid": "uid-e"}
-META = {"name": "llm-1", "namespace": "n", "labels": {**OURS, "app.kubernetes.io/name": "vllm"}}
+NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
 
 
-def server() -> list[KubeObject]:
-    return [{"apiVersion": "v1", "kind": "Service", "metadata": {**META}, "spec": {"ports": [{"port": 8000}]}}]
+def user(name: str) -> KubeObject:
+    return {"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Evaluation", "name": name, "uid": f"uid-{name}"}
 
 
-def anchor(cluster: FakeCluster) -> KubeObject:
-    return cluster.objects["Service", "n", "llm-1"]
+def service() -> KubeObject:
+    meta = {"name": "llm-1", "namespace": "n", "labels": {**OURS, LABEL_SERVER: "llm-1"}}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 8000}]}}
+
+
+def hands(cluster: FakeCluster) -> Hands:
+    return Hands.of(cluster.objects["Service", "n", "llm-1"])
+
+
+class Racing(FakeCluster):
+    """Others are quicker than a write of ours, so many times."""
+
+    def __init__(self, others: list[KubeObject]) -> None:
+        super().__init__()
+        self.others = others
+
+    async def merge(
+        self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject, *, uid: str | None = None
+    ) -> KubeObject | None:
+        if self.others:
+            await join(FakeView(self), service(), self.others.pop())
+        return await super().merge(rtype, namespace, name, patch, uid=uid)
+
+
+class FakeView(FakeCluster):
+    """Another operator's way to the same cluster."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.__dict__ = cluster.__dict__
+
+
+async def test_each_change_of_hands_is_one_write() -> None:
+    cluster = FakeCluster()
+    assert (await join(cluster, service(), user("a")))[1]
+    assert not (await join(cluster, service(), user("b")))[1]
+    assert not (await join(cluster, service(), user("b")))[1], "who uses it already writes nothing"
+    assert await uses_any(cluster, "n", ["llm-0", "llm-1"], "uid-a")
+    assert await release(cluster, "n", "uid-a", NOW) == []
+    assert await release(cluster, "n", "uid-b", NOW) == ["llm-1"]
+    assert hands(cluster) == Hands((), NOW)
+    assert await release(cluster, "n", "uid-b", LATER) == []
+    assert (await join(cluster, service(), user("a")))[1]
+    assert hands(cluster) == Hands((user("a"),))
+    assert cluster.writes == ["apply Service/llm-1", *["merge Service/llm-1"] * 4]
+
+
+async def test_who_comes_and_who_goes_at_the_same_time_are_both_counted() -> None:
+    cluster = Racing([])
+    await join(cluster, service(), user("a"))
+    cluster.others = [user("c"), user("b")]
+    assert await release(cluster, "n", "uid-a", NOW) == [], "b came in between, and c"
+    assert hands(cluster) == Hands((user("b"), user("c")))
+    await release(cluster, "n", "uid-b", NOW)
+    await release(cluster, "n", "uid-c", NOW)
+    cluster.others = [user("d")]
+    assert not (await join(cluster, service(), user("a")))[1], "d was quicker"
+    assert hands(cluster) == Hands((user("d"), user("a")))
+
+
+async def test_who_is_never_quick_enough_tries_again_later() -> None:
+    cluster = Racing([])
+    await join(cluster, service(), user("a"))
+    cluster.others = [user(str(number)) for number in range(9)]
+    with pytest.raises(Retryable, match="it is tried again"):
+        await release(cluster, "n", "uid-a", NOW)
 
 
 class Removing(FakeCluster):
-    """Removes the server once it has been applied, as the idle server's reconciler may at that moment."""
+    """Removes the server as idle before a write reaches it."""
 
-    async def apply(self, obj: KubeObject, *, manager: str = "") -> KubeObject:
-        if "spec" not in obj and ("Service", "n", "llm-1") not in self.objects:
-            raise InvalidSpec("Invalid", 'Service "llm-1" is invalid: spec.ports: Required value')
-        found = await super().apply(obj, manager=manager)
+    async def merge(
+        self, rtype: ResourceType, namespace: str, name: str, patch: KubeObject, *, uid: str | None = None
+    ) -> KubeObject | None:
         self.objects.clear()
-        return found
+        return await super().merge(rtype, namespace, name, patch, uid=uid)
 
 
-def test_a_server_that_goes_while_it_is_asked_for_is_asked_for_again_and_fails_nobody() -> None:
-    with pytest.raises(Retryable, match="was removed as idle just now; it is made anew"):
-        asyncio.run(acquire(Removing(), server(), "llm-1", USER))
-
-
-def test_a_server_that_goes_before_its_mark_is_taken_off_is_asked_for_again_as_well() -> None:
+async def test_a_server_that_goes_while_it_is_asked_for_is_asked_for_again_and_fails_nobody() -> None:
     cluster = Removing()
-    cluster.add({**server()[0], "metadata": {**META, "annotations": {IDLE_SINCE: "2026-01-01T00:00:00Z"}}})
-    with pytest.raises(Retryable, match="it is made anew"):
-        asyncio.run(acquire(cluster, server(), "llm-1", USER))
+    cluster.add({**service(), "metadata": {**service()["metadata"], "annotations": {IDLE_SINCE: NOW}}})
+    with pytest.raises(Retryable, match="was removed as idle just now; it is made anew"):
+        await join(cluster, service(), user("a"))
+    assert (await join(cluster, service(), user("a")))[1]
 
 
-def test_a_server_that_is_used_again_is_not_idle_and_keeps_no_old_mark() -> None:
+async def test_a_server_that_is_being_deleted_is_not_used() -> None:
     cluster = FakeCluster()
-    asyncio.run(acquire(cluster, server(), "llm-1", USER))
-    assert asyncio.run(release(cluster, "n", "uid-e", "2026-01-01T00:00:00Z")) == ["llm-1"]
-    assert idle_since(anchor(cluster)) == "2026-01-01T00:00:00Z"
-    asyncio.run(acquire(cluster, server(), "llm-1", USER))
-    assert idle_since(anchor(cluster)) is None
-    assert IDLE_SINCE not in anchor(cluster)["metadata"].get("annotations", {})
+    cluster.add({**service(), "metadata": {**service()["metadata"], "deletionTimestamp": NOW}})
+    with pytest.raises(Retryable, match="it is made anew"):
+        await join(cluster, service(), user("a"))
+
+
+async def test_two_who_make_the_same_server_share_it() -> None:
+    """The cache of one does not know yet what the other has made."""
+
+    class Late(FakeCluster):
+        late = True
+
+        async def get(self, rtype: ResourceType, namespace: str, name: str) -> KubeObject | None:
+            late, self.late = self.late, False
+            return None if late else await super().get(rtype, namespace, name)
+
+    cluster = Late()
+    await join(FakeView(cluster), service(), user("a"))
+    assert not (await join(cluster, service(), user("b")))[1]
+    assert hands(cluster) == Hands((user("a"), user("b")))
+
+
+async def test_a_server_without_users_that_does_not_say_since_when_is_marked() -> None:
+    """As earlier versions could leave one."""
+    cluster = FakeCluster()
+    anchor = cluster.add(service())
+    await mark_idle(cluster, anchor, NOW)
+    assert hands(cluster) == Hands((), NOW)
+    await mark_idle(cluster, cluster.objects["Service", "n", "llm-1"], LATER)
+    assert hands(cluster) == Hands((), NOW)
+    await join(cluster, service(), user("a"))
+    await mark_idle(cluster, anchor, LATER)
+    assert hands(cluster) == Hands((user("a"),)), "somebody came in between"
+
+
+async def test_a_service_of_one_resource_is_left_alone() -> None:
+    cluster = FakeCluster()
+    own = service()
+    own["metadata"]["labels"] |= {"star.recsys.dev/kind": "stardeployment"}
+    anchor = cluster.add({**own, "metadata": {**own["metadata"], "ownerReferences": [user("a")]}})
+    assert await release(cluster, "n", "uid-a", NOW) == []
+    anchor["metadata"]["ownerReferences"] = []
+    await mark_idle(cluster, anchor, NOW)
+    assert cluster.writes == []

@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 import yaml
 
+from star_contracts.job import ModelSource
+from star_operator.api.common import Compute, LLMServer, ModelRef
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Scope
+from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import Refused
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.core.reasons import ConditionReason
-from star_operator.kube import servers
 from star_operator.kube.resources import SERVICE, ResourceType
+from star_operator.reconcilers.builds import acquire
 from star_operator.reconcilers.recdataset import KIND
 from star_operator.reconcilers.table import reconcilers
 from tests.support.clock import Clock
 from tests.support.fakecluster import FakeCluster
-from tests.support.goldens import settings
+from tests.support.goldens import CHECKPOINT, settings
 from tests.support.star import DATASET, star
 from tests.unit.star_operator.reconcilers.conftest import NAMESPACE, World
 
@@ -107,15 +110,13 @@ def test_a_quota_of_what_a_run_makes_is_waited_for_and_told_in_its_words(kind: s
 async def test_a_quota_of_what_a_server_is_made_of_is_told_and_not_taken_for_a_server_that_starts(kind: str) -> None:
     cluster = Full()
     cluster.full = kind
-    parts = {"Service": "v1", "ConfigMap": "v1", "Deployment": "apps/v1", "StatefulSet": "apps/v1"}
-    objects: list[KubeObject] = [
-        {"apiVersion": version, "kind": one, "metadata": {"name": "llm-1", "namespace": NAMESPACE}, "spec": {}}
-        for one, version in parts.items()
-    ]
+    group = {"tensor_parallel_size": 16, "compute": Compute(pool="h20", nodes=2, gpus_per_node=8)}
+    spec = LLMServer(model=ModelRef(uri="hf://org/model@v1"), **(group if kind == "StatefulSet" else {}))
+    plan = ServerPlan(spec, ModelSource(artifact=CHECKPOINT))
     user: dict[str, Any] = {"uid": "u", "kind": "Evaluation", "name": "e", "apiVersion": "star.recsys.dev/v1alpha1"}
     with pytest.raises(Refused, match="exceeded quota: objects"):
-        await servers.acquire(cluster, objects, "llm-1", user)
+        await acquire(cluster, NAMESPACE, plan, user, settings())
     cluster.full = ""
-    await servers.acquire(cluster, objects, "llm-1", user)
-    assert {kind for kind in parts if cluster.of(kind)} == set(parts)
-    assert await cluster.get(SERVICE, NAMESPACE, "llm-1") is not None
+    await acquire(cluster, NAMESPACE, plan, user, settings())
+    assert {"Service", "ConfigMap", kind} <= {obj["kind"] for obj in cluster.objects.values()}
+    assert await cluster.get(SERVICE, NAMESPACE, plan.name) is not None

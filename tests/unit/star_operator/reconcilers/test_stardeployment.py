@@ -47,6 +47,8 @@ class World:
         self.reconciler = StarDeploymentReconciler(self.context)
         self.broken: set[str] = set()
         """Checkpoints whose servers do not answer."""
+        self.ready: dict[str, int] = {}
+        """Checkpoint -> how many of its servers answer, where not all do."""
         data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
         secret = {"name": settings().store.secret_name, "namespace": NAMESPACE}
         self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
@@ -78,35 +80,48 @@ class World:
         self.reconciler = StarDeploymentReconciler(self.context)
 
     def kubelet(self) -> None:
-        """One pod a server; the gateway has one that is ready. What is verified holds."""
+        """As many pods as a server is to have; the gateway has one that is ready. What is verified holds."""
         for job in self.cluster.of("Job"):
             job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+        wanted = set()
         for deployment in self.cluster.of("Deployment"):
             deployment["status"] = {"readyReplicas": 1}
             server = deployment["metadata"]["labels"].get(LABEL_SERVER)
-            if server is None or not deployment["spec"]["replicas"]:
+            if server is None:
                 continue
-            ready = "False" if any(DIGESTS[name][7:15] in server for name in self.broken) else "True"
-            own = ("star.recsys.dev/kind", "star.recsys.dev/name")
-            labels = {name: deployment["metadata"]["labels"][name] for name in own}
-            self.cluster.add(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {
-                        "name": f"{server}-0",
-                        "namespace": NAMESPACE,
-                        "labels": {**labels, LABEL_SERVER: server, LABEL_COMPONENT: LEADER},
-                    },
-                    "spec": {"containers": [{"name": "main"}]},
-                    "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
-                }
-            )
-        running = (one for one in self.cluster.of("Deployment") if one["spec"].get("replicas"))
-        wanted = {deployment["metadata"]["labels"].get(LABEL_SERVER) for deployment in running}
+            count = deployment["spec"]["replicas"]
+            wanted |= {f"{server}-{number}" for number in range(count)}
+            ready = sum(self._pod(deployment, server, number) for number in range(count))
+            counts = {"replicas": count, "updatedReplicas": count, "readyReplicas": ready}
+            deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"], **counts}
         for pod in self.cluster.of("Pod"):
-            if pod["metadata"]["labels"][LABEL_SERVER] not in wanted:
+            if pod["metadata"]["name"] not in wanted:
                 del self.cluster.objects["Pod", NAMESPACE, pod["metadata"]["name"]]
+
+    def _pod(self, deployment: dict[str, Any], server: str, number: int) -> bool:
+        """A server's pod; say whether it is ready."""
+        broken = any(DIGESTS[name][7:15] in server for name in self.broken)
+        short = next((count for name, count in self.ready.items() if DIGESTS[name][7:15] in server), number + 1)
+        ready = not broken and number < short
+        own = ("star.recsys.dev/kind", "star.recsys.dev/name")
+        labels = {name: deployment["metadata"]["labels"][name] for name in own}
+        self.cluster.add(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"{server}-{number}",
+                    "namespace": NAMESPACE,
+                    "labels": {**labels, LABEL_SERVER: server, LABEL_COMPONENT: LEADER},
+                },
+                "spec": {"containers": [{"name": "main"}]},
+                "status": {
+                    "phase": "Running",
+                    "conditions": [{"type": "Ready", "status": str(ready)}],
+                },
+            }
+        )
+        return ready
 
     @property
     def status(self) -> dict[str, Any]:
@@ -206,6 +221,49 @@ def test_a_server_that_stops_answering_gives_its_users_back(rolling: World) -> N
     rolling.passes(1)
     assert rolling.weights == {"old": 100, "new": 0}
     assert ready_message(rolling.status).endswith("revision aaaaaaaaaaaa goes on serving")
+
+
+def test_a_revision_gets_what_its_ready_servers_carry_and_is_ready_with_all_of_them() -> None:
+    world = World(server={"replicas": 4}, rollout={"steps": []})
+    world.ready["old"] = 1
+    world.passes()
+    assert (world.weights, world.status["phase"]) == ({"old": 100}, "Degraded")
+    said = {one["type"]: one for one in world.status["conditions"]}
+    assert (said["Ready"]["status"], said["Ready"]["reason"]) == ("False", "Degraded")
+    assert said["Reconciling"]["status"] == "True"
+    assert "Stalled" not in said
+    assert "1 of 4 servers are ready" in ready_message(world.status)
+    assert served(world, "old") == 0, "what is short of servers does not count"
+    world.ready["old"] = 4
+    world.passes()
+    assert world.status["phase"] == "Ready"
+
+    world.ready["new"] = 0
+    world.change(checkpoint={"checkpoint": "new"})
+    for ready in range(4):
+        world.ready["new"] = ready
+        world.passes(2, seconds=60)
+        assert world.weights == {"old": 100 - 25 * ready, "new": 25 * ready}
+        assert world.servers == 2
+    assert "3 of 4 servers are ready" in ready_message(world.status)
+    world.ready["new"] = 4
+    world.passes(1)
+    assert (world.weights, world.servers) == ({"old": 0, "new": 100}, 2)
+    world.passes(2, seconds=DRAIN.total_seconds())
+    assert (world.weights, world.servers, world.status["phase"]) == ({"new": 100}, 1, "Ready")
+
+
+def test_to_scale_up_half_way_moves_nobody(rolling: World) -> None:
+    rolling.ready = {"old": 1, "new": 1}
+    rolling.change(server={"replicas": 8})
+    rolling.passes()
+    assert rolling.weights == {"old": 80, "new": 20}
+    rolling.ready = {"old": 1, "new": 8}
+    rolling.passes()
+    assert rolling.weights == {"old": 80, "new": 20}
+    rolling.ready = {"old": 8, "new": 1}
+    rolling.passes()
+    assert rolling.weights == {"old": 88, "new": 12}, "by now eight carry everything"
 
 
 def test_gates_that_are_tightened_half_way_take_the_candidate_back() -> None:
