@@ -18,6 +18,7 @@ from star_contracts.promotion import Author, PromotionLimits
 from star_jobs.errors import TerminalFailure
 from star_jobs.promote.credentials import Secrets, environment
 from star_jobs.promote.program import GitProgram, quote
+from star_jobs.promote.reach import pinned
 from star_jobs.promote.signing import Signer
 from star_jobs.promote.yamltext import MAX_BYTES
 
@@ -201,9 +202,8 @@ def opened(
     bare = scratch / "repository.git"
     bare.mkdir(parents=True)
     try:
-        program = GitProgram(
-            bare, scratch, environment(secrets, repository, scratch, protocols), secrets, limits, stopping
-        )
+        found = environment(secrets, repository, scratch, protocols, pinned(repository))
+        program = GitProgram(bare, scratch, found, secrets, limits, stopping)
         _lay_out(bare, repository)
         with signer.ready(program):
             yield Git(program, signer)
