@@ -10,7 +10,7 @@ from star_contracts.limits import RateLimits, TokenPrices
 from star_contracts.settings import MAX_TOKENS
 from star_operator.api.meta import CEL
 from star_operator.api.references import refers_to
-from star_operator.core.podmeta import OWN_KEYS_PATTERN, Annotations, Labels
+from star_operator.core.podmeta import NODE_KEYS_PATTERN, OWN_KEYS_PATTERN, Annotations, Labels
 from star_operator.core.quantity import Quantity
 
 MAX_SECONDS = 10 * 365 * 86400
@@ -191,6 +191,12 @@ class PodTemplate(Model):
             f"self.annotations.all(key, !key.matches(r'{OWN_KEYS_PATTERN}'))",
             "labels and annotations by which pods are found (star.recsys.dev/, batch.kubernetes.io/, kueue.x-k8s.io/, "
             "app.kubernetes.io/name and their like) are set by the operator; use another key",
+        ),
+        (
+            f"!self.annotations.exists(key, key.matches(r'{NODE_KEYS_PATTERN}'))",
+            "annotations by which nodes give pods devices, networks or rights (cdi.k8s.io/, crio.io, nri.io, "
+            "k8s.v1.cni.cncf.io/, security.beta.kubernetes.io/ and their like) are the platform's: leave it out, or "
+            "ask whoever runs the operator to set it in the pods of a pool (the chart's values)",
         ),
     ).config()
 
