@@ -17,7 +17,7 @@ from star_contracts.errors import Reason
 from star_contracts.promotion import Author, PromotionLimits
 from star_jobs.errors import TerminalFailure
 from star_jobs.promote.credentials import Secrets, environment
-from star_jobs.promote.program import GitProgram, quote
+from star_jobs.promote.program import NO_USER, GitProgram, quote
 from star_jobs.promote.reach import pinned
 from star_jobs.promote.signing import Signer
 from star_jobs.promote.yamltext import MAX_BYTES
@@ -145,6 +145,8 @@ class Git:
             stdin=message.encode(errors="replace"),
             env={**who, **arguments.environment},
         )
+        if code != 0 and NO_USER in words:
+            raise self.program.failure("commit-tree", words)
         if code != 0:
             raise TerminalFailure(
                 Reason.SIGNING_FAILED if arguments.flags else Reason.GIT_REFUSED,

@@ -189,12 +189,22 @@ def test_keys_are_readable_by_this_user_alone(tmp_path: Path) -> None:
         ("remote: Repository not found.\nfatal: repository 'https://h/a/' not found", "GitRefused", False),
         ("fatal: the remote end hung up unexpectedly", "GitUnreachable", True),
         ("remote: something that nobody has seen", "GitRefused", False),
+        ("No user exists for uid 1000\nfatal: Could not read from remote repository.", "GitRefused", False),
     ],
 )
 def test_what_git_says_means(tmp_path: Path, words: str, reason: str, retried: bool) -> None:
     program = GitProgram(tmp_path, tmp_path, {}, Secrets(tmp_path), PromotionLimits(), None)  # type: ignore[arg-type]
     failure: JobFailure = program.failure("fetch", words)
     assert (failure.reason, isinstance(failure, RetryableFailure)) == (reason, retried)
+
+
+def test_an_id_that_ssh_does_not_know_is_told_with_what_to_do(tmp_path: Path) -> None:
+    program = GitProgram(tmp_path, tmp_path, {}, Secrets(tmp_path), PromotionLimits(), None)  # type: ignore[arg-type]
+    said = program.failure(
+        "fetch", "No user exists for uid 1000\nfatal: Could not read from remote repository."
+    ).message
+    assert "No user exists for uid 1000" in said
+    assert "take https" in said
 
 
 @pytest.mark.parametrize(
