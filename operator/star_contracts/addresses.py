@@ -8,7 +8,19 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
-_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
+_METADATA_NAMES = frozenset(
+    {
+        "metadata",  # Google Cloud, by the search list of its nodes
+        "metadata.google.internal",
+        "metadata.goog",
+        "instance-data",  # AWS, by its search list; with its domain behind it, too
+        "metadata.azure.internal",
+        "api.metadata.cloud.ibm.com",
+        "metadata.tencentyun.com",
+        "metadata.packet.net",  # Equinix Metal
+        "metadata.platformequinix.com",
+    }
+)
 _METADATA_NETS = tuple(
     ip_network(net)
     for net in (
@@ -21,7 +33,16 @@ _METADATA_NETS = tuple(
         "192.0.0.192/32",  # Oracle Cloud
     )
 )
-_NAT64 = ip_network("64:ff9b::/96")
+_HOLD_IPV4 = tuple(
+    ip_network(net)
+    for net in (
+        "::/96",  # RFC 4291, IPv4-compatible
+        "::ffff:0:0:0/96",  # RFC 2765, IPv4-translated
+        "64:ff9b::/96",  # RFC 6052, NAT64
+        "64:ff9b:1::/48",  # RFC 8215, NAT64 of a site
+    )
+)
+"""IPv6 addresses that end with the IPv4 address which they stand for."""
 
 
 def host_of(url: str) -> str:
@@ -66,7 +87,7 @@ def _as_address(host: str) -> IPv4Address | IPv6Address | None:
 def _is_forbidden(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and (address in _NAT64 or int(address) >> 32 == 0):
+        if inner is None and any(address in net for net in _HOLD_IPV4):
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and _is_forbidden(inner):
             return True

@@ -16,7 +16,9 @@ from star_contracts.errors import JobWarning
 MANIFEST_NAME = "manifest.json"
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
-S3_URI_PATTERN = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=@+-]+)+$"
+S3_SEGMENT = r"/\.*[A-Za-z0-9!_*'()=@+-][A-Za-z0-9!_.*'()=@+-]*"
+"""Never dots alone: a store that keeps objects as files would take `..` for the folder above, which is another's."""
+S3_URI_PATTERN = rf"^s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9]({S3_SEGMENT})+$"
 
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN, max_length=71)]
 S3Uri = Annotated[str, StringConstraints(pattern=S3_URI_PATTERN)]

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from star_contracts.addresses import host_of
 from star_contracts.artifact import ArtifactRef, Digest, S3Uri
 from star_contracts.base import Model
 from star_contracts.job import Store
@@ -75,6 +76,11 @@ LongText = Annotated[str, StringConstraints(max_length=2048)]
 
 DEFAULT_FIELD = "spec.checkpoint"
 """Where a StarDeployment has its checkpoint."""
+
+
+def repository_host(repository: str) -> str:
+    """Return the host of a repository's URL, in small letters and without its port."""
+    return host_of(repository if "://" in repository else f"ssh://{repository.replace(':', '/', 1)}")
 
 
 class PromotionAction(StrEnum):

@@ -98,6 +98,8 @@ BAD: Final[tuple[Bad, ...]] = (
     ),
     Bad("slash-at-end", "recdataset", {"spec.source.uri": "s3://star/raw/"}, ("spec.source.uri", "no slash at the")),
     Bad("bad-model-uri", "sftjob", {"spec.model.uri": "Qwen/Qwen3-8B"}, ("spec.model.uri", "must be hf://org/name")),
+    Bad("option-as-model", "sftjob", {"spec.model.uri": "hf://-q/x"}, ("spec.model.uri", "must be hf://org/name")),
+    Bad("folder-above", "recdataset", {"spec.source.uri": "s3://star/a/../b"}, ("spec.source.uri", "dots alone")),
     Bad("bad-digest", "checkpoint", {"spec.digest": "sha256:abc"}, ("spec.digest", "64 lower-case hex digits")),
     Bad(
         "bad-source-digest",
@@ -124,6 +126,12 @@ BAD: Final[tuple[Bad, ...]] = (
         "teacherrun",
         {"spec.llm": {"endpoint": {**_ENDPOINT, "url": "https://user:key@llm/v1"}}},
         ("spec.llm.endpoint.url", "must be an http:// or https:// URL"),
+    ),
+    Bad(
+        "host-of-two-readings",
+        "teacherrun",
+        {"spec.llm": {"endpoint": {**_ENDPOINT, "url": "http://169.254.169.254\\.example.com/v1"}}},
+        ("spec.llm.endpoint.url", "of a plain host name or address"),
     ),
     Bad(
         "bad-metric",

@@ -176,6 +176,11 @@ def test_what_an_autoscaler_makes_of_the_gateway_is_left_alone(
         ({"annotations": {"batch.kubernetes.io/job-completion-index": "1"}}, "set by the operator"),
         ({"labels": {"-a": "x"}}, "keys must be name or prefix/name"),
         ({"annotations": {"a b": "x"}}, "keys must be name or prefix/name"),
+        ({"annotations": {"cdi.k8s.io/gpus": "nvidia.com/gpu=all"}}, "are the platform's"),
+        (
+            {"annotations": {"container.apparmor.security.beta.kubernetes.io/main": "unconfined"}},
+            "in the pods of a pool",
+        ),
         ({"labels": {"a": "-"}}, "must be a label's value"),
         ({"labels": {"a": True}}, "must be of type string"),
         ({"serviceAccountName": "Mine"}, "must be a resource's name"),

@@ -121,6 +121,24 @@ def test_values_of_a_chart_of_before_do() -> None:
     assert pods[0] == pods[1]
 
 
+def test_what_tenants_may_call_and_set_reaches_the_operator() -> None:
+    lists = {
+        "allowedEngineArgs": ["--speculative-config"],
+        "allowedEndpointHosts": [".models.example.com", "2001:db8::1"],
+        "allowedGitHosts": ["git.example.com"],
+    }
+    objects = render(
+        *(part for key, one in lists.items() for part in ("--set-json", f"settings.{key}={json.dumps(one)}"))
+    )
+    found = yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"])
+    assert {key: found[key] for key in lists} == lists
+    settings = Settings.model_validate(found)
+    assert settings.allowed_engine_args == ("--speculative-config",)
+    assert settings.allowed_git_hosts == ("git.example.com",)
+    none = Settings.model_validate(yaml.safe_load(only(render(), "ConfigMap")["data"]["settings.yaml"]))
+    assert (none.allowed_engine_args, none.allowed_endpoint_hosts, none.allowed_git_hosts) == ((), (), ())
+
+
 def test_region_and_addressing_style_reach_the_operator() -> None:
     objects = render("--set", "store.connection.region=eu-west-1,store.connection.pathStyle=false")
     settings = Settings.model_validate(yaml.safe_load(only(objects, "ConfigMap")["data"]["settings.yaml"]))

@@ -13,8 +13,9 @@ from star_contracts.result import ErrorClass, JobError, JobResult
 from tests.support.fakekubelet import FakeKubelet, succeed
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
-from tests.support.star import DATASET, names, ready_message, star, wait_phase
+from tests.support.star import DATASET, checkpoint, names, ready_message, star, status, wait_phase
 
+PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -70,3 +71,28 @@ def test_a_shard_that_failed_is_tried_again(
     assert found["attempt"] == 1
     assert kubelet.started[f"{namespace}/t-tr-1-generate"] == 4
     eventually(lambda: nothing_is_left(kubectl, namespace), "nothing is left")
+
+
+@pytest.mark.case("side-car")
+def test_a_proof_is_written_down_and_what_is_verified_is_served(
+    kubectl: Kubectl, operator: OperatorProcess, kubelet: FakeKubelet, namespace: str
+) -> None:
+    """The answer of a small Job is kept on it, and the real Job controller takes its pods away."""
+    kubelet.side_car = lambda pod: True
+    keys = [{"name": "ours", "publicKey": PEM}]
+    live = {"dataset": {"name": "d"}, "checkpoint": {"checkpoint": "base"}, "requireSignatures": {"keys": keys}}
+    kubectl.apply(
+        star("RecDataset", namespace, "d", DATASET),
+        checkpoint(namespace),
+        star("StarDeployment", namespace, "live", live),
+    )
+    wait_phase(kubectl, "stardeployment", namespace, "live", "Ready")
+    assert any(one["reason"] == "Attested" for one in status(kubectl, "checkpoint", namespace, "base")["conditions"])
+    eventually(
+        lambda: [name for name in names(kubectl, "jobs", namespace) if "verify" not in name] == [], "one is left"
+    )
+    [verify] = names(kubectl, "jobs", namespace)
+    job = kubectl.get("job", verify, namespace)
+    assert (job["spec"]["parallelism"], kubelet.started[f"{namespace}/{verify}"]) == (0, 1)
+    labels = f"batch.kubernetes.io/job-name={verify}"
+    eventually(lambda: kubectl.run("get", "pods", "-n", namespace, "-l", labels, "-o", "name") == "", "its pod is gone")

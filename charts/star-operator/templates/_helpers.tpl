@@ -68,6 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "serverUpdates" (ternary .Values.settings.serverUpdates 1 (hasKey .Values.settings "serverUpdates"))
       "allowedEngineArgs" (default list .Values.settings.allowedEngineArgs)
       "allowedEndpointHosts" (default list .Values.settings.allowedEndpointHosts)
+      "allowedGitHosts" (default list .Values.settings.allowedGitHosts)
       "retention" (default dict .Values.retention)
       "proofs" (default dict .Values.proofs)
       "watchNamespaces" (default list .Values.watchNamespaces)

@@ -2,12 +2,14 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from star_contracts.artifact import ArtifactKind
 from star_contracts.errors import Reason
 from star_contracts.job import ModelSource
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure, as_failure
+from star_jobs.models.code import without_code
 from star_jobs.models.folder import ModelFolder, describe
 from star_jobs.runtime import JobContext, work_dir
 from star_jobs.storage import read_manifest
@@ -16,7 +18,7 @@ _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def resolve(source: ModelSource, job: JobContext) -> ModelFolder:
-    """Return the model to train on local disk.
+    """Return the model to train on local disk, without programs of its own.
 
     Raises TerminalFailure(InvalidModel) when it is not a usable model or the hub does not have it, and whatever
     fetching an artifact raises.
@@ -27,12 +29,20 @@ def resolve(source: ModelSource, job: JobContext) -> ModelFolder:
             raise TerminalFailure(
                 Reason.INVALID_MODEL, f"model: {source.artifact.uri} is a {kind} artifact; point to a checkpoint"
             )
-        return describe(job.fetch(source.artifact), source.artifact.uri).require_trainable()
+        return _ready(job.fetch(source.artifact), source.artifact.uri, job)
     if source.hub is None:
         raise TerminalFailure(
             Reason.INVALID_JOB_SPEC, "model: neither an artifact nor a hub id is set; set one of them"
         )
-    return describe(_from_hub(source.hub, work_dir() / "hub"), source.hub).require_trainable()
+    return _ready(_from_hub(source.hub, work_dir() / "hub"), source.hub, job)
+
+
+def _ready(folder: Path, name: str, job: JobContext) -> ModelFolder:
+    model = describe(folder, name).require_trainable()
+    path = without_code(folder, job.scratch / "model")
+    if path != folder:
+        job.log.warning("the model brings programs along, which are not run", model=name)
+    return replace(model, path=path)
 
 
 def inputs_of(source: ModelSource) -> dict[str, str]:

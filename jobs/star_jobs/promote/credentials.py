@@ -108,15 +108,18 @@ class Secrets:
         return copy
 
 
-def environment(secrets: Secrets, repository: str, scratch: Path, protocols: tuple[str, ...]) -> Mapping[str, str]:
+def environment(
+    secrets: Secrets, repository: str, scratch: Path, protocols: tuple[str, ...], pinned: str = ""
+) -> Mapping[str, str]:
     """Return the whole environment of the git program: nothing of the pod's but its search path and its proxies.
 
-    No file of the machine configures it, it asks nobody, and it speaks only `protocols`.
+    No file of the machine configures it, it asks nobody, and it speaks only `protocols`. `pinned` is what the
+    repository's host stands for (`promote.reach`).
     """
     home = scratch / "home"
     home.mkdir(exist_ok=True)
     config = scratch / "gitconfig"
-    config.write_text(_config(secrets.bundle(scratch)))
+    config.write_text(_config(secrets.bundle(scratch), pinned))
     found = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
@@ -136,7 +139,8 @@ def environment(secrets: Secrets, repository: str, scratch: Path, protocols: tup
     return found | {name: os.environ[name] for name in _PROXIES if name in os.environ}
 
 
-def _config(bundle: Path) -> str:
+def _config(bundle: Path, pinned: str) -> str:
+    resolved = f"\n    curloptResolve = {pinned}" if pinned else ""
     return f"""\
 [core]
     hooksPath = /dev/null
@@ -148,7 +152,7 @@ def _config(bundle: Path) -> str:
 [http]
     followRedirects = false
     sslVerify = true
-    sslCAInfo = {bundle}
+    sslCAInfo = {bundle}{resolved}
     lowSpeedLimit = 1
     lowSpeedTime = 60
 [gc]

@@ -4,6 +4,7 @@
 404, 409, 422, 4xx  ForgeRefused, with the forge's own sentence
 429, 5xx, no answer ForgeUnreachable        after a few tries
 3xx                 ForgeRefused: no token follows a redirect
+link-local          ForgeRefused            before anything is sent (promote.reach)
 """
 
 import ssl
@@ -18,6 +19,7 @@ import httpx
 
 from star_contracts.errors import Reason
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+from star_jobs.promote.reach import guard
 
 _TRIES = 4
 _PAUSE_SECONDS = 1.0
@@ -53,6 +55,7 @@ class ForgeClient:
 
     def __post_init__(self) -> None:
         self._client = httpx.Client(verify=self.authorities, timeout=_TIMEOUT, follow_redirects=False)
+        self._guard = guard(self.base)
 
     def __enter__(self) -> "ForgeClient":
         return self
@@ -117,7 +120,12 @@ class ForgeClient:
         """Ask once; return the answer, or what to raise after the last try and how long to wait for the next one."""
         try:
             response = self._client.request(
-                method, self.base + path, params=query or None, json=body, headers=dict(self.headers)
+                method,
+                self.base + path,
+                params=query or None,
+                json=body,
+                headers=dict(self.headers),
+                extensions={"trace": self._guard},
             )
         except httpx.HTTPError as error:
             detail = self._quoted(str(error))

@@ -17,7 +17,8 @@ from star_contracts.errors import Reason
 from star_contracts.promotion import Author, PromotionLimits
 from star_jobs.errors import TerminalFailure
 from star_jobs.promote.credentials import Secrets, environment
-from star_jobs.promote.program import GitProgram, quote
+from star_jobs.promote.program import NO_USER, GitProgram, quote
+from star_jobs.promote.reach import pinned
 from star_jobs.promote.signing import Signer
 from star_jobs.promote.yamltext import MAX_BYTES
 
@@ -144,6 +145,8 @@ class Git:
             stdin=message.encode(errors="replace"),
             env={**who, **arguments.environment},
         )
+        if code != 0 and NO_USER in words:
+            raise self.program.failure("commit-tree", words)
         if code != 0:
             raise TerminalFailure(
                 Reason.SIGNING_FAILED if arguments.flags else Reason.GIT_REFUSED,
@@ -201,9 +204,8 @@ def opened(
     bare = scratch / "repository.git"
     bare.mkdir(parents=True)
     try:
-        program = GitProgram(
-            bare, scratch, environment(secrets, repository, scratch, protocols), secrets, limits, stopping
-        )
+        found = environment(secrets, repository, scratch, protocols, pinned(repository))
+        program = GitProgram(bare, scratch, found, secrets, limits, stopping)
         _lay_out(bare, repository)
         with signer.ready(program):
             yield Git(program, signer)

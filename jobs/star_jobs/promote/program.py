@@ -28,7 +28,16 @@ _QUOTED = 500
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of git's output that are read."""
 
+NO_USER = "No user exists for uid"
+"""What ssh and ssh-keygen say where /etc/passwd does not know the id that the pod runs as."""
 _SIGNS: tuple[tuple[str, type[JobFailure], Reason, str], ...] = (
+    (
+        NO_USER,
+        TerminalFailure,
+        Reason.GIT_REFUSED,
+        "ssh works only for a user id that /etc/passwd knows: the image has 65532, CRI-O (OpenShift) adds its own: "
+        "take https for target.repository and sign with GPG, or leave podSecurity.runAsUser of the chart as it is",
+    ),
     (
         r"host key verification failed|no .* host key is known|remote host identification has changed",
         TerminalFailure,
@@ -169,7 +178,9 @@ class GitProgram:
 def quote(words: str) -> str:
     """Return the lines of git's words that say something, on one line and not too long."""
     lines = [line.strip() for line in words.splitlines()]
-    telling = [line for line in lines if re.match(r"(fatal|error|remote|ssh|ERROR|!|Permission|Host|Load key)", line)]
+    telling = [
+        line for line in lines if re.match(r"(fatal|error|remote|ssh|ERROR|!|Permission|Host|Load key|No user)", line)
+    ]
     text = " ".join(" ".join(telling or lines).split())
     return text[:_QUOTED] or "it said nothing"
 

@@ -4,24 +4,30 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from star_contracts.artifact import Digest, S3Uri
+from star_contracts.artifact import S3_SEGMENT, Digest, S3Uri
 from star_contracts.base import Later, Model
 from star_contracts.limits import RateLimits, TokenPrices
 from star_contracts.settings import MAX_TOKENS
 from star_operator.api.meta import CEL
 from star_operator.api.references import refers_to
-from star_operator.core.podmeta import OWN_KEYS_PATTERN, Annotations, Labels
+from star_operator.core.podmeta import NODE_KEYS_PATTERN, OWN_KEYS_PATTERN, Annotations, Labels
 from star_operator.core.quantity import Quantity
 
 MAX_SECONDS = 10 * 365 * 86400
 """More than any run lasts, or is kept after its end."""
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_HUB_PART = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+"""As the hub has it (huggingface_hub, REPO_ID_REGEX): none is an option of a program (`-x`) or a folder (`..`)."""
 MODEL_URI_PATTERN = (
-    r"^(hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?"
-    r"|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9!_.*'()=@+-]+)+)$"
+    rf"^(hf://{_HUB_PART}/{_HUB_PART}(@{_HUB_PART})?"
+    rf"|s3://[a-z0-9][a-z0-9.-]+({S3_SEGMENT})+)$"
 )
-HTTP_URL_PATTERN = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+HTTP_URL_PATTERN = (
+    r"^https?://([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s?#]*)?$"
+)
+"""Hosts of plain ASCII: what clients make of other signs (`\\`, `%2e`, a full stop of another script) differs, and the
+host that is looked at has to be the one that is called."""
 ENGINE_FLAG_PATTERN = r"^--[a-z][a-z0-9.-]*(=.*)?$"
 DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
@@ -186,6 +192,12 @@ class PodTemplate(Model):
             "labels and annotations by which pods are found (star.recsys.dev/, batch.kubernetes.io/, kueue.x-k8s.io/, "
             "app.kubernetes.io/name and their like) are set by the operator; use another key",
         ),
+        (
+            f"!self.annotations.exists(key, key.matches(r'{NODE_KEYS_PATTERN}'))",
+            "annotations by which nodes give pods devices, networks or rights (cdi.k8s.io/, crio.io, nri.io, "
+            "k8s.v1.cni.cncf.io/, security.beta.kubernetes.io/ and their like) are the platform's: leave it out, or "
+            "ask whoever runs the operator to set it in the pods of a pool (the chart's values)",
+        ),
     ).config()
 
     labels: Labels = {}
@@ -236,7 +248,7 @@ class Endpoint(Model):
     """An OpenAI-compatible endpoint that is already there."""
 
     url: HttpUrl
-    """URL up to and including `/v1`."""
+    """URL up to and including `/v1`; at one of the platform's hosts, where it has a list of them."""
     model: str = Field(min_length=1, max_length=253)
     """Model name to ask for."""
     secret_ref: SecretKeyRef | None = None
@@ -273,7 +285,8 @@ class LLMServer(Model):
     """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is
     bfloat16 where the node's processor has instructions for it, else float32, which gives repeatable results there."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
-    """Further `vllm serve` flags, each `--name` or `--name=value`."""
+    """Further `vllm serve` flags, each `--name` or `--name=value` with the whole name: those that change how fast it
+    serves, and those that the platform allows besides."""
     compute: Compute = Compute()
     """Where one replica runs; more than one node makes a group that works as one."""
 

@@ -407,9 +407,10 @@ REFUSED = Section(
         ),
         ConditionReason.FORBIDDEN_ENDPOINT: Remedy(
             _FAILED,
-            "`endpoint` names a host that pods may not call, or the store's Secret as its key.",
-            "Use an endpoint that the platform allows (`settings.allowedEndpointHosts` of the chart) and a Secret of "
-            "its own.",
+            "`endpoint`, `target.repository` or `git.forge` names a host that pods may not call, or the key of an "
+            "endpoint is in a Secret of the platform's.",
+            "Use a host that the platform allows (`settings.allowedEndpointHosts`, `settings.allowedGitHosts` of the "
+            "chart) and a Secret of its own.",
         ),
         ConditionReason.INVALID_OBJECT: Remedy(
             _FAILED,

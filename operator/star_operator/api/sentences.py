@@ -31,9 +31,12 @@ from star_operator.core.podmeta import LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN
 
 SENTENCES: dict[str, str] = {
     DIGEST_PATTERN: "must be a digest: sha256: and 64 lower-case hex digits, as in status.artifact.digest",
-    S3_URI_PATTERN: "must be s3://bucket/path: a lower-case bucket, at least one path segment, and no slash at the end",
-    MODEL_URI_PATTERN: "must be hf://org/name, hf://org/name@revision or s3://bucket/path without a slash at the end",
-    HTTP_URL_PATTERN: "must be an http:// or https:// URL without query and fragment, e.g. http://host:8000/v1",
+    S3_URI_PATTERN: "must be s3://bucket/path: a lower-case bucket, at least one path segment, none of dots alone, and "
+    "no slash at the end",
+    MODEL_URI_PATTERN: "must be hf://org/name, hf://org/name@revision, with a letter, digit or _ at both ends of each "
+    "part, or s3://bucket/path without a slash at the end",
+    HTTP_URL_PATTERN: "must be an http:// or https:// URL of a plain host name or address, without user, query and "
+    "fragment, e.g. http://host:8000/v1; write a name of another alphabet as xn--...",
     NAME_PATTERN: "must be a resource's name: lower-case letters, digits, - and ., with a letter or digit at both ends",
     DNS_LABEL: "must be a plain name: lower-case letters, digits and -, with a letter or digit at both ends",
     DATA_KEY_PATTERN: "must be a key of a Secret: letters, digits, -, _ and .",

@@ -33,7 +33,8 @@ class ServerTemplate(Model):
     """Number format of weights and activations (`--dtype`). `auto` is the model's own on GPUs; on CPUs it is
     bfloat16 where the node's processor has instructions for it, else float32, which gives repeatable results there."""
     engine_args: tuple[EngineFlag, ...] = Field(default=(), max_length=32)
-    """Further `vllm serve` flags, each `--name` or `--name=value`."""
+    """Further `vllm serve` flags, each `--name` or `--name=value` with the whole name: those that change how fast it
+    serves, and those that the platform allows besides."""
     compute: Compute = Compute()
     """Where one replica runs; more than one node makes a group that works as one."""
 

@@ -38,6 +38,8 @@ class SettingsValues(Model):
     """Flags of `vllm serve` that `engineArgs` may set besides those that only change how fast it serves."""
     allowed_endpoint_hosts: tuple[HostPattern, ...] = ()
     """Hosts that `endpoint.url` may name, and `.domains` for all below one; empty for any."""
+    allowed_git_hosts: tuple[HostPattern, ...] = ()
+    """The same for promotions' repositories and forges."""
     workers: int = Field(default=8, ge=1, le=256)
     """Resources reconciled at the same time."""
     resync_seconds: int = Field(default=300, ge=10)

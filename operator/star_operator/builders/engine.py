@@ -66,7 +66,7 @@ def serve_args(
     args += ["--max-model-len", str(server.max_model_len)] if server.max_model_len else []
     args += CPU_ARGS if pool.image_variant == "cpu" else []
     args += _group_args(server.compute.nodes, peers) if peers else []
-    return (*args, *server.engine_args)
+    return (*args, *(_literal(flag) for flag in server.engine_args))
 
 
 def serve_env(plan: ServerPlan) -> dict[str, EnvValue]:
@@ -116,6 +116,11 @@ def _refuse_flags(server: LLMServer, field: str, further: Sequence[str]) -> None
         refused = refusal(flag, further)
         if refused is not None:
             raise InvalidSpec(ConditionReason.FORBIDDEN_ENGINE_FLAG, f"{field}.engineArgs: {refused}")
+
+
+def _literal(argument: str) -> str:
+    """Return a container's argument as it reaches the program: Kubernetes puts variables in for `$(NAME)` otherwise."""
+    return argument.replace("$", "$$")
 
 
 def _model(plan: ServerPlan) -> tuple[str, str]:

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from star_contracts.addresses import host_of, is_allowed_host, is_forbidden_host
 from star_contracts.job import LLMEndpoint, ModelSource
 from star_contracts.names import SPEC_DIR
 from star_operator.api.common import LLM, Endpoint, LLMServer, ModelRef, SecretKeyRef
 from star_operator.api.serving import ServerTemplate
+from star_operator.builders.hosts import require_endpoint, require_own_secret
 from star_operator.builders.step import ServerPlan
-from star_operator.core.errors import InvalidSpec
-from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
 
@@ -29,10 +27,10 @@ def resolve_llm(
 ) -> ResolvedLLM:
     """Return how to call this LLM; `source` is the model of `llm.server`, resolved, `role` names its API key's file.
 
-    Raises InvalidSpec(ForbiddenEndpoint) for a host that pods may not call, or the store's keys as the API key.
+    Raises InvalidSpec(ForbiddenEndpoint) for a host that pods may not call, or a key in a Secret of the platform's.
     """
     if llm.endpoint is not None:
-        _refuse_host(llm.endpoint, role, settings)
+        _refuse(llm.endpoint, role, settings)
         key = llm.endpoint.secret_ref
         endpoint = LLMEndpoint(
             base_url=llm.endpoint.url.rstrip("/"),
@@ -55,25 +53,12 @@ def resolve_llm(
     return ResolvedLLM(endpoint, model_identity(source), servers=(plan,))
 
 
-def _refuse_host(endpoint: Endpoint, role: str, settings: Settings) -> None:
+def _refuse(endpoint: Endpoint, role: str, settings: Settings) -> None:
     """Refuse what would send a Secret, or a request in the pod's name, where the platform does not want it."""
-    field, host = f"{role.replace('llm.', 'agentLlms.', 1)}.endpoint", host_of(endpoint.url)
-    if not host or is_forbidden_host(host):
-        problem = f"{field}.url names {host or 'no host'}, where nodes and clouds keep credentials of their own"
-        raise InvalidSpec(ConditionReason.FORBIDDEN_ENDPOINT, f"{problem}; name the endpoint of an LLM")
-    if not is_allowed_host(host, settings.allowed_endpoint_hosts):
-        allowed = ", ".join(settings.allowed_endpoint_hosts)
-        raise InvalidSpec(
-            ConditionReason.FORBIDDEN_ENDPOINT,
-            f"{field}.url names {host}, which is none of the hosts that are allowed in this cluster ({allowed}); use "
-            "one of them, or ask whoever runs the operator to add it to settings.allowedEndpointHosts of the chart",
-        )
-    if endpoint.secret_ref is not None and endpoint.secret_ref.name == settings.store.secret_name:
-        raise InvalidSpec(
-            ConditionReason.FORBIDDEN_ENDPOINT,
-            f"{field}.secretRef names {endpoint.secret_ref.name}, which holds the keys of the artifact store; make a "
-            "Secret with the endpoint's own key",
-        )
+    field = f"{role.replace('llm.', 'agentLlms.', 1)}.endpoint"
+    require_endpoint(endpoint.url, f"{field}.url", settings)
+    if endpoint.secret_ref is not None:
+        require_own_secret(endpoint.secret_ref.name, f"{field}.secretRef", settings)
 
 
 def model_identity(source: ModelSource) -> str:

@@ -27,6 +27,7 @@ from star_operator.api.common import Compute
 from star_operator.api.meta import API_VERSION
 from star_operator.api.promotion import Delivery, Promotion, PromotionStatus, RequirementState
 from star_operator.api.promotionpolicy import PromotionPolicy
+from star_operator.builders.hosts import require_git
 from star_operator.builders.job import failure_rules
 from star_operator.builders.names import child_name, dns_label, labels, owner_reference
 from star_operator.builders.pod import Container, PodPlan, ca_files, pod_template
@@ -150,9 +151,10 @@ def promotion_job(
 
     `digest` is that of its orders: it refuses others.
 
-    Raises InvalidSpec: unknown pool, or a pool without images.
+    Raises InvalidSpec: unknown pool, a pool without images, or a host that must not be called.
     """
     owner, spec = owner_of(promotion), promotion.spec
+    require_git(spec, settings)
     meta = _meta(owner, step, number)
     env = {"STAR_PROMOTION_SPEC": PROMOTION_SPEC_PATH, **({PROMOTION_DIGEST_ENV: digest} if digest else {})}
     plan = PodPlan(

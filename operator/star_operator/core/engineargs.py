@@ -18,10 +18,11 @@ _WORD = r"[A-Za-z0-9_.-]{1,63}"
 _NUMBER = r"-?[0-9]{1,12}(\.[0-9]{1,9})?"
 _SIZE = r"[0-9]{1,12}(\.[0-9]{1,9})?[kKmMgGtT]?i?"
 _NUMBERS = r"[0-9]{1,7}(,[0-9]{1,7}){0,63}"
-_INLINE_TEMPLATE = r"(?s)(?![./~]).*\{[{%].*"
+_INLINE_TEMPLATE = r"(?s)(?![./~])(?!.*/\.\.(/|$)).*\{[{%].*"
+"""vLLM opens what it is given as a file first (`load_chat_template`): a folder's name may look like a template."""
 _JSON_OF_NUMBERS = r'\{("[a-z_]{1,40}":\s*(-?[0-9.eE+-]{1,24}|true|false|null)(,\s*)?){0,16}\}'
 _SWITCHES = (
-    "async-scheduling calculate-kv-scales disable-cascade-attn disable-custom-all-reduce disable-sliding-window "
+    "async-scheduling disable-cascade-attn disable-custom-all-reduce disable-sliding-window "
     "disable-hybrid-kv-cache-manager disable-log-stats enable-auto-tool-choice enable-chunked-prefill "
     "enable-dbo enable-eplb enable-expert-parallel enable-flashinfer-autotune enable-prefix-caching "
     "enable-sleep-mode enforce-eager kv-cache-metrics kv-sharing-fast-prefill language-model-only "
@@ -30,9 +31,9 @@ _SWITCHES = (
 _NUMBERED = (
     "block-size cpu-offload-gb dbo-decode-token-threshold dbo-prefill-token-threshold decode-context-parallel-size "
     "distributed-timeout-seconds gpu-memory-utilization kv-offloading-size long-prefill-token-threshold "
-    "max-cudagraph-capture-size max-logprobs max-long-partial-prefills max-num-partial-prefills max-num-queued-reqs "
+    "max-cudagraph-capture-size max-logprobs max-num-queued-reqs "
     "max-num-queued-tokens max-parallel-loading-workers num-gpu-blocks-override optimization-level "
-    "prefill-context-parallel-size renderer-num-workers seed stream-interval swap-space ubatch-size"
+    "prefill-context-parallel-size renderer-num-workers seed stream-interval ubatch-size"
 )
 _SIZED = "kv-cache-memory-bytes max-num-batched-tokens max-num-scheduled-tokens max-num-seqs"
 _NAMED = (

@@ -22,8 +22,9 @@ CABundle = Annotated[
     AfterValidator(_public),
     Field(json_schema_extra={"not": {"pattern": _PRIVATE}}),
 ]
-HostPattern = Annotated[str, StringConstraints(pattern=r"^\.?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-"""A host, or with a dot in front a domain and all below it."""
+HOST_PATTERN = r"^(\.?[a-z0-9]([-a-z0-9._]*[a-z0-9])?|[0-9a-f]*:[0-9a-f:.]+)$"
+HostPattern = Annotated[str, StringConstraints(pattern=HOST_PATTERN, max_length=253)]
+"""A host's name or address, or with a dot in front a domain and all below it."""
 ProxyUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+/?$", max_length=253)]
 NoProxyEntry = Annotated[str, StringConstraints(pattern=r"^[^\s,]+$", max_length=253)]
 

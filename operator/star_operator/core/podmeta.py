@@ -13,6 +13,13 @@ OWN_KEYS_PATTERN = (
     r"|app\.kubernetes\.io/(name|part-of|managed-by)|job-name|controller-uid|pod-template-hash)$"
 )
 """Keys by which the operator and Kubernetes' controllers find their pods: what they say there stands."""
+NODE_KEYS_PATTERN = (
+    r"^(io[.]kubernetes[.]cri-o|run[.]oci|io[.]katacontainers|dev[.]gvisor)[.]"
+    r"|(^|[.])(security[.](alpha|beta)[.]kubernetes[.]io/|cri-?o[.]io|nri([.]containerd)?[.]io|cdi[.]k8s[.]io/"
+    r"|cni[.]cncf[.]io/|multus-cni[.]io/|cni[.]projectcalico[.]org/)"
+)
+"""Annotations by which a node's runtime or network gives a pod more than its spec asks for: devices (CDI, NRI, CRI-O),
+other networks (Multus), or less confinement. A resource may not set them; the chart's values may."""
 _KEYS: dict[str, JsonValue] = {
     "propertyNames": {"pattern": LABEL_KEY_PATTERN, "maxLength": 317, "not": {"pattern": OWN_KEYS_PATTERN}}
 }

@@ -132,6 +132,8 @@ class Settings(Model):
     """Flags of `vllm serve` that resources may set besides those of `core.engineargs`."""
     allowed_endpoint_hosts: tuple[HostPattern, ...] = ()
     """Hosts, and domains with a dot in front, that endpoints may be at; empty: any but those of the node."""
+    allowed_git_hosts: tuple[HostPattern, ...] = ()
+    """The same for promotions' repositories and forges."""
     retention: RetentionSettings = RetentionSettings()
     """What is kept."""
     proofs: ProofSettings = ProofSettings()

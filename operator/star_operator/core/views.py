@@ -88,6 +88,10 @@ class JobView:
     """Its activeDeadlineSeconds."""
     trouble: Trouble | None = None
     """Why it lacks pods."""
+    answer: JobResult | None = None
+    """Of a small Job: what `main` has said, taken down as it does not end by itself."""
+    answered_at: str = ""
+    """RFC 3339: when that was said."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from star_contracts.names import LABEL_ATTEMPT, LABEL_STEP
-from star_operator.core.labels import PRIORITY_ANNOTATION, QUEUE_ANNOTATION, resource_labels
+from star_operator.core.labels import ANSWER_ANNOTATION, PRIORITY_ANNOTATION, QUEUE_ANNOTATION, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.views import JobView, PodView, RunView, Stranger, Trouble
 from star_operator.kube.cluster import Cluster
@@ -89,6 +89,7 @@ def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
     ended = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     failure = ended.get("Failed", {})
     over = failure or ended.get("Complete", {})
+    answered_at, _, answer = job["metadata"].get("annotations", {}).get(ANSWER_ANNOTATION, "").partition(" ")
     return JobView(
         name=job["metadata"]["name"],
         attempt=int(labels.get(LABEL_ATTEMPT, 0)),
@@ -110,6 +111,8 @@ def job_view(job: KubeObject, trouble: Trouble | None = None) -> JobView:
         ended_at=over.get("lastTransitionTime") or "",
         deadline=job["spec"].get("activeDeadlineSeconds"),
         trouble=trouble,
+        answer=parse_result(answer),
+        answered_at=answered_at,
     )
 
 

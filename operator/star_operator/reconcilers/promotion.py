@@ -11,6 +11,7 @@ from collections import defaultdict
 from star_contracts.promotion import ReportClaim
 from star_operator.api.meta import Condition, Phase
 from star_operator.api.promotion import ApprovalStatus, Promotion, PromotionStatus
+from star_operator.builders.hosts import require_git
 from star_operator.builders.promotion import (
     PROMOTE,
     Proofs,
@@ -91,6 +92,7 @@ class PromotionReconciler:
             return await self._jobs.go_on(promotion, at)
         if promotion.spec.cancel:
             return cancelled(promotion, status, at)
+        require_git(promotion.spec, self._context.settings)  # before anybody waits for what will not happen
         status = await self._resolved(promotion, status, at)
         return await self._begin(promotion, status, at)
 

@@ -26,6 +26,7 @@ from star_operator.core.labels import ATTEST, ATTEST_ANNOTATION, resource_labels
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
+from star_operator.core.views import RunView
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import let_go, require_living
@@ -37,7 +38,7 @@ from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn, look
 from star_operator.policy.proofs import attested, facts_of, measured, not_attested
 from star_operator.policy.status import Moment
 from star_operator.reconcilers.context import Context
-from star_operator.reconcilers.errand import clear_others
+from star_operator.reconcilers.errand import clear_others, end_side_cars
 
 MAX_SOURCES = 32
 """Resources of a lineage that are told of."""
@@ -104,6 +105,7 @@ async def _one_step(
     name = errand_name(owner, ATTEST, facts.digest)
     view = await observe_run(cluster, owner.kind, owner.namespace, owner.name, owner.uid)
     await let_go(cluster, owner.namespace, view)
+    await end_side_cars(cluster, owner.namespace, view, name, ATTEST)
     match look(view, name, ATTEST):
         case Begin():
             await require_no_strangers(cluster, owner.kind, owner.namespace, owner.name, view)
@@ -122,12 +124,22 @@ async def _one_step(
             if not terminal:  # its Job goes after an hour, and another one follows
                 return not_attested(status, at, reason, text)
             await cluster.delete(CONFIG_MAP, owner.namespace, name)
+            await _leave_job(cluster, owner.namespace, view, name)
             again = f"; once that is mended, give it the annotation {ATTEST_ANNOTATION} with any new text"
             failed = status.model_copy(update={"failed_facts": facts.digest})
             return not_attested(failed, at, reason, text + again)
         case Ended(result):
             leave(context, facts.key)
-            return await _recorded(context, checkpoint, status, facts.digest, result, at)
+            status = await _recorded(context, checkpoint, status, facts.digest, result, at)
+            await _leave_job(cluster, owner.namespace, view, name)
+            return status
+
+
+async def _leave_job(cluster: Cluster, namespace: str, view: RunView, name: str) -> None:
+    """Delete a Job whose answer has been read and that does not end, as its time to live would never begin."""
+    for job in view.jobs:
+        if job.name == name and not (job.complete or job.failed):
+            await cluster.delete(JOB, namespace, name, uid=job.uid or None, foreground=True)
 
 
 async def _begin(context: Context, checkpoint: Checkpoint, facts: Facts) -> None:

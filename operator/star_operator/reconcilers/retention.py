@@ -32,10 +32,12 @@ from star_operator.kube.namespaces import require_living
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
+from star_operator.policy.errand import Ended, GoingOn, look
 from star_operator.policy.holdings import PIPELINE, URI, Thing, Told, is_namespaced, thing, told
 from star_operator.policy.retention import Decision, decide, finished_jobs
 from star_operator.policy.sweeping import Going, Order, going, in_use, sweep_spec
 from star_operator.reconcilers.context import Context
+from star_operator.reconcilers.errand import end_side_cars
 
 log = structlog.get_logger(__name__)
 RETRY_SECONDS = 600.0
@@ -88,7 +90,8 @@ class RetentionReconciler:
         if not settings.retention.enabled:
             return
         view = await observe_run(self._cluster, RETENTION, namespace, SWEEP)
-        if any(job.deleting or not (job.complete or job.failed) for job in view.jobs):
+        await end_side_cars(self._cluster, namespace, view, NAME, SWEEP)
+        if isinstance(look(view, NAME, SWEEP), GoingOn):
             return
         last = await self._cluster.get(CONFIG_MAP, namespace, NAME)
         due = view.jobs or _is_due(_state_of(last).get("due"), now)
@@ -159,7 +162,7 @@ class RetentionReconciler:
         """Delete what a sweep that ended well has marked, write down when the next one is due, and clear it away."""
         now = self._context.now()
         result = next((pod.result for pod in view.pods if pod.result is not None and pod.result.error is None), None)
-        if any(job.complete for job in view.jobs):
+        if isinstance(look(view, NAME, SWEEP), Ended):
             for one in leaving:
                 if one.is_marked(spec):
                     await self._delete(namespace, one)

@@ -22,9 +22,11 @@ from star_operator.core.views import RunView
 from star_operator.kube.observe import observe_run
 from star_operator.kube.resources import CONFIG_MAP, JOB, STAR_TYPES
 from star_operator.kube.secrets import require_store_secret
+from star_operator.policy.errand import Begin, GoingOn, look
 from star_operator.policy.schedule.drift import measured
 from star_operator.policy.schedule.types import Memory, News, Tenant
 from star_operator.reconcilers.context import Context
+from star_operator.reconcilers.errand import end_side_cars
 from star_operator.reconcilers.schedruns import Seen, side_by_side
 from star_operator.reconcilers.tenants import Wanted
 
@@ -121,7 +123,8 @@ class Triggers:
         found = next((pod.result.source for pod in view.pods if pod.result is not None and pod.result.source), None)
         if found is not None:
             return (News.NO if found.digest == await self._last_data(namespace, seen) else News.YES), ""
-        if any(one.complete or one.failed for one in view.jobs):
+        await end_side_cars(self._cluster, namespace, view, name, PROBE)
+        if not isinstance(look(view, name, PROBE), Begin | GoingOn):
             return News.UNKNOWN, f"Job {name}, which looks at the source, failed: {_why(view)}"
         if await self._cluster.get(CONFIG_MAP, namespace, name) is None:  # an operator died in between
             await self._cluster.apply(probe_config(probe, job, self._settings))

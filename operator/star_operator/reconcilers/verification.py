@@ -25,7 +25,7 @@ from star_operator.policy.errand import look
 from star_operator.policy.gates import Verdict
 from star_operator.policy.verification import Anew, Asked, Unproven, Verified, Verify, Verifying, decide
 from star_operator.reconcilers.context import UNWATCHED_SECONDS, Context
-from star_operator.reconcilers.errand import clear_others
+from star_operator.reconcilers.errand import clear_others, end_side_cars
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ async def _verify(
     job = await cluster.get(JOB, owner.namespace, name)
     if job is not None and not is_owned(job, owner.uid):  # of a deployment of the name that is gone
         job = None
+    await end_side_cars(cluster, owner.namespace, view, name, VERIFY)
     said = (job or {}).get("metadata", {}).get("annotations", {})
     asked = Asked(proof, said.get(PROOF_ANNOTATION, ""), same=said.get(ERRAND_ANNOTATION) == errand.key)
     match decide(look(view, name, VERIFY), asked, context.now()):

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.bad_input
         "http://[::ffff:a9fe:a9fe]:80/v1",
         "http://[::169.254.169.254]/v1",
         "http://[64:ff9b::a9fe:a9fe]/v1",
+        "http://[64:ff9b:1::a9fe:a9fe]/v1",
+        "http://[::ffff:0:a9fe:a9fe]/v1",
         "http://[2002:a9fe:a9fe::1]/v1",
         "http://[fe80::1]/v1",
         "http://[fe80::1%25eth0]/v1",
@@ -33,6 +35,8 @@ pytestmark = pytest.mark.bad_input
         "http://METADATA.google.internal./v1",
         "http://metadata/v1",
         "http://instance-data.ec2.internal/v1",
+        "http://api.metadata.cloud.ibm.com/v1",
+        "http://metadata.tencentyun.com/v1",
     ],
 )
 def test_a_cloud_s_own_credentials_are_out_of_reach(url: str) -> None:
@@ -47,6 +51,7 @@ def test_a_cloud_s_own_credentials_are_out_of_reach(url: str) -> None:
         "http://127.0.0.1:8000/v1",
         "http://[::1]:8000/v1",
         "http://[2001:db8::1]/v1",
+        "http://[64:ff9b::a00:1]/v1",
         "http://vllm.team.svc.cluster.local:8000/v1",
         "http://metadata-llm.example.com/v1",
         "https://169.example.com/v1",

@@ -392,10 +392,48 @@ async def test_a_name_that_stands_for_a_nodes_own_address_is_sent_nothing(
     llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(addresses, "_METADATA_NETS", (ip_network("127.0.0.0/8"),))
-    async with LLMClient(llm.endpoint()) as client:
-        with pytest.raises(TerminalFailure, match="nothing was sent") as caught:
+    async with LLMClient(llm.endpoint(base_url=f"http://localhost:{llm.port}/v1")) as client:
+        with pytest.raises(TerminalFailure, match=r"it is at 127\.0\.0\.1.*nothing was sent") as caught:
             await client.wait_ready()
         with pytest.raises(TerminalFailure, match="nothing was sent"):
             await client.chat(HELLO, sampling=SAMPLING)
     assert caught.value.reason == Reason.LLM_ACCESS_DENIED
     assert llm.requests == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("status", [302, 303, 307, 308])
+async def test_a_redirect_to_another_host_is_not_followed(status: int, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-secret")
+    with fake_llm() as other:
+        away = {"Location": f"http://localhost:{other.port}/v1/chat/completions"}
+        with fake_llm(lambda _: Answer(status=status, headers=away)) as named:
+            async with LLMClient(named.endpoint(api_key_file=str(tmp_path / "key"))) as client:
+                with pytest.raises(TerminalFailure, match=r"127\.0\.0\.1 redirects to localhost") as caught:
+                    await client.chat(HELLO, sampling=SAMPLING)
+        assert caught.value.reason == Reason.LLM_ACCESS_DENIED
+        assert (len(named.requests), other.requests) == (1, [])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "[fd00:ec2::254]", "metadata.google.internal"])
+async def test_neither_a_proxy_nor_a_redirect_is_asked_for_what_nodes_keep_to_themselves(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy resolves names by itself, and is at an address of its own: the name is judged before it is asked."""
+    with fake_llm() as proxy, fake_llm(lambda _: Answer(status=307, headers={"Location": f"http://{host}/"})) as named:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        for url in (f"http://{host}/v1", f"http://127.0.0.1:{named.port}/v1"):
+            async with LLMClient(named.endpoint(base_url=url)) as client:
+                with pytest.raises(TerminalFailure, match="credentials of their own") as caught:
+                    await client.chat(HELLO, sampling=SAMPLING)
+            assert caught.value.reason == Reason.LLM_ACCESS_DENIED
+        assert proxy.requests == []
+
+
+async def test_a_redirect_within_the_host_is_followed() -> None:
+    moved = iter([Answer(status=307, headers={"Location": "/v2/chat/completions"}), Answer("there")])
+    with fake_llm(lambda _: next(moved)) as named:
+        async with LLMClient(named.endpoint()) as client:
+            assert (await client.chat(HELLO, sampling=SAMPLING)).text == "there"

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from star_contracts import addresses
 from star_contracts.errors import Reason
 from star_contracts.promotion import Forge, ForgeKind, PromotionState
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
@@ -191,3 +193,16 @@ def test_nothing_that_answers(secrets: Secrets, monkeypatch: pytest.MonkeyPatch)
 )
 def test_repositories_as_their_forge_knows_them(repository: str, below: str, path: str) -> None:
     assert repository_path(repository, below) == path
+
+
+@pytest.mark.bad_input
+def test_a_forge_where_nodes_keep_credentials_is_not_called(
+    fake: FakeForge, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "_METADATA_NETS", (ip_network("127.0.0.0/8"),))
+    for host, says in (("127.0.0.1", "it is where"), ("localhost", r"it is at 127\.0\.0\.1")):
+        fake.url = fake.url.replace("127.0.0.1", host)
+        with pytest.raises(TerminalFailure, match=rf"{says}.*git\.forge\.url") as caught:
+            connected(fake, secrets).get(1)
+        assert caught.value.reason is Reason.FORGE_REFUSED
+    assert fake.asked == []

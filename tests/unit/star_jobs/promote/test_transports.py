@@ -3,13 +3,16 @@
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from star_contracts import addresses
 from star_contracts.errors import Reason
 from star_contracts.promotion import PromotionLimits, PromotionSpec, PromotionState
 from star_jobs.errors import JobFailure, RetryableFailure, TerminalFailure
+from star_jobs.promote import reach
 from star_jobs.promote.credentials import Secrets, environment, host_of
 from star_jobs.promote.git import PROTOCOLS
 from star_jobs.promote.program import GitProgram
@@ -186,6 +189,7 @@ def test_keys_are_readable_by_this_user_alone(tmp_path: Path) -> None:
         ("remote: Repository not found.\nfatal: repository 'https://h/a/' not found", "GitRefused", False),
         ("fatal: the remote end hung up unexpectedly", "GitUnreachable", True),
         ("remote: something that nobody has seen", "GitRefused", False),
+        ("No user exists for uid 1000\nfatal: Could not read from remote repository.", "GitRefused", False),
     ],
 )
 def test_what_git_says_means(tmp_path: Path, words: str, reason: str, retried: bool) -> None:
@@ -194,9 +198,66 @@ def test_what_git_says_means(tmp_path: Path, words: str, reason: str, retried: b
     assert (failure.reason, isinstance(failure, RetryableFailure)) == (reason, retried)
 
 
+def test_an_id_that_ssh_does_not_know_is_told_with_what_to_do(tmp_path: Path) -> None:
+    program = GitProgram(tmp_path, tmp_path, {}, Secrets(tmp_path), PromotionLimits(), None)  # type: ignore[arg-type]
+    said = program.failure(
+        "fetch", "No user exists for uid 1000\nfatal: Could not read from remote repository."
+    ).message
+    assert "No user exists for uid 1000" in said
+    assert "take https" in said
+
+
 @pytest.mark.parametrize(
     ("repository", "host"),
     [("https://h.example:8443/a", "h.example:8443"), ("ssh://git@h:22/a", "h:22"), ("git@h:a/b", "h")],
 )
 def test_hosts(repository: str, host: str) -> None:
     assert host_of(repository) == host
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("scheme", ["https://", "ssh://git@"])
+@pytest.mark.parametrize("host", ["169.254.169.254", "0xa9fea9fe", "Metadata.google.internal"])
+def test_a_host_that_keeps_credentials_is_not_called(scheme: str, host: str, tmp_path: Path) -> None:
+    with pytest.raises(TerminalFailure, match=r"credentials of their own.*target\.repository") as caught:
+        run_on(promotion_spec(f"{scheme}{host}/a.git"), tmp_path / "scratch", protocols=PROTOCOLS)
+    assert caught.value.reason is Reason.GIT_REFUSED
+
+
+@pytest.mark.bad_input
+def test_a_name_that_stands_for_such_a_host_is_not_called(
+    server: GitServer, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "_METADATA_NETS", (ip_network("127.0.0.0/8"),))
+    named = server.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(TerminalFailure, match=r"localhost is not called: it is at 127\.0\.0\.1"):
+        run_on(promotion_spec(f"{named}/team/fleet.git"), tmp_path / "scratch", secrets, protocols=PROTOCOLS)
+    assert server.asked == []
+
+
+def test_git_calls_the_address_that_was_looked_at(
+    bare: BareRepository, server: GitServer, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that stands for another address a moment later leads nowhere else."""
+    named = promotion_spec(f"{server.url.replace('127.0.0.1', 'localhost')}/team/fleet.git")
+    monkeypatch.setattr(reach, "_addresses", lambda host: ["127.0.0.2"])
+    with pytest.raises(RetryableFailure):
+        run_on(named, tmp_path / "scratch", secrets, protocols=PROTOCOLS)
+    monkeypatch.setattr(reach, "_addresses", lambda host: ["127.0.0.2", "127.0.0.1"])
+    assert run_on(named, tmp_path / "again", secrets, protocols=PROTOCOLS).commit == bare.tip()
+
+
+@pytest.mark.parametrize(
+    ("repository", "pin"),
+    [
+        ("https://git.example.com/a", "git.example.com:443:192.0.2.1,[2001:db8::1]"),
+        ("https://Git.Example.com:8443/a", "git.example.com:8443:192.0.2.1,[2001:db8::1]"),
+        ("ssh://git@git.example.com/a", ""),
+        ("git@git.example.com:a", ""),
+    ],
+)
+def test_what_git_is_told_of_a_host(repository: str, pin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "_addresses", lambda host: ["192.0.2.1", "2001:db8::1"])
+    assert reach.pinned(repository) == pin
+    monkeypatch.setattr(reach, "_addresses", lambda host: [])
+    assert reach.pinned(repository) == "", "a proxy may know the name"

@@ -11,13 +11,14 @@ import pytest
 from star_contracts.job import ModelSource, TrainSFT
 from star_contracts.result import ExitCode
 from star_contracts.settings import Precision, SFTHyperparameters, Sharding, Variant
+from star_jobs.models.folder import ModelFolder
 from star_jobs.sft import train as stage_module
 from star_jobs.sft.arguments import arguments
 from star_jobs.sft.data import Row
 from star_jobs.storage import ObjectStore, find_manifest
 from tests.support import processors, world
 from tests.support.jobs import JobRunner
-from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory
+from tests.support.training import PYTHON_PATH, TrainingInputs, train_tasks, trajectory, write_model
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,28 @@ def test_the_final_model_alone_is_the_artifact(inputs: TrainingInputs, jobs: Job
         "trajectories": job.trajectories.digest,
     }
     assert {"steps": 5.0, "sequences": 6.0, "leftOut": 0.0, "loss": 0.8}.items() <= done.result.metrics.items()
+
+
+def test_ms_swift_which_trusts_every_model_gets_one_without_programs(
+    inputs: TrainingInputs, jobs: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path] = []
+
+    def watched(stage: TrainSFT, model: ModelFolder, *rest: Any) -> list[str]:
+        given.append(model.path)
+        assert not [*model.path.rglob("*.py")]
+        assert "auto_map" not in json.loads((model.path / "config.json").read_text())
+        return arguments(stage, model, *rest)
+
+    monkeypatch.setattr(stage_module, "arguments", watched)
+
+    def bring_code(folder: Path) -> None:
+        write_model(folder, auto_map={"AutoModelForCausalLM": "evil.Model"})
+        (folder / "evil.py").write_text("raise SystemExit")
+
+    done = jobs.run(stage(inputs, model=inputs.model(bring_code)))
+    assert done.code == ExitCode.DONE, done.result
+    assert len(given) == 1
 
 
 def test_the_student_learns_from_the_summaries_that_its_teacher_read(

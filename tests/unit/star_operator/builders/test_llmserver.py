@@ -119,6 +119,12 @@ def test_flags_that_load_code_are_refused_unless_the_platform_allows_them() -> N
     assert args[-1] == "--trust-remote-code"
 
 
+def test_flags_reach_vllm_as_they_are_written() -> None:
+    """In a container's arguments `$(NAME)` is a variable of the pod, and `$$` a dollar (core/v1 Container)."""
+    found = plan(engine_args=("--chat-template={{ '$5 or $(HF_TOKEN)' }}",))
+    assert serve_args(found, CPU, "f")[-1] == "--chat-template={{ '$$5 or $$(HF_TOKEN)' }}"
+
+
 def test_the_service_reaches_those_who_answer() -> None:
     found = plan()
     made = objects(found)

@@ -23,6 +23,7 @@ from star_operator.core.engineargs import ALLOWED, refusal
         "--cudagraph-capture-sizes=1,2,4",
         '--override-generation-config={"temperature": 0.6, "top_p": 0.95}',
         "--chat-template={% for m in messages %}{{ m.content }}{% endfor %}",
+        "--chat-template={{ messages[0].content }} and so on ... and / or",
     ],
 )
 def test_what_only_changes_how_fast_it_serves_is_allowed(flag: str) -> None:
@@ -62,6 +63,8 @@ def test_what_only_changes_how_fast_it_serves_is_allowed(flag: str) -> None:
         "--chat-template=/var/run/secrets/x",
         "--chat-template=./x{{",
         "--chat-template=template.jinja",
+        "--chat-template=model/{{x/../../../var/run/secrets/token",
+        "--chat-template={{x/..",
         "--quantization=/a/b",
         "--api-ke=secret",
         "--trust-remote",

@@ -1,5 +1,6 @@
 """What is done about a small Job, and about a checkpoint that is to be verified."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from star_contracts.result import ErrorClass, JobError, JobResult
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.views import JobView, PodView, RunView, Trouble
 from star_operator.policy import errand
-from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn
+from star_operator.policy.errand import Begin, Ended, GaveUp, GoingOn, Lingering
 from star_operator.policy.verification import (
     AGAIN,
     Anew,
@@ -64,6 +65,52 @@ def pod(result: JobResult | None = None, ended_at: str = "", trouble: Trouble | 
 )
 def test_the_outcome_of_a_job(jobs: list[JobView], pods: list[PodView], outcome: errand.Outcome) -> None:
     assert errand.look(RunView(tuple(jobs), tuple(pods)), "j", "verify") == outcome
+
+
+WELL, BAD = JobResult(metrics={"signers": 1}), JobResult(error=DENIED)
+
+
+def left(result: JobResult | None, code: int) -> PodView:
+    """A pod whose `main` has ended and which something else keeps going."""
+    return replace(pod(result, AT), phase="Running", exit_code=code, lingers=True, uid="u")
+
+
+@pytest.mark.case("side-car")
+@pytest.mark.parametrize(
+    ("jobs", "pods", "outcome", "done"),
+    [
+        ([job()], [left(WELL, 0)], Ended(WELL), Lingering(job(), left(WELL, 0))),
+        (
+            [job()],
+            [left(BAD, 65)],
+            GaveUp(Reason.PROOF_MISSING, "no proof", AT, True),
+            Lingering(job(), left(BAD, 65)),
+        ),
+        (
+            [job()],
+            [left(JobResult(error=AWAY), 75)],
+            GoingOn("tried again: no route"),
+            Lingering(ended=(left(JobResult(error=AWAY), 75),)),
+        ),
+        ([job()], [left(None, 137)], GoingOn("its pod is at work"), Lingering(ended=(left(None, 137),))),
+        ([replace(job(), answer=WELL, answered_at=AT)], [], Ended(WELL), Lingering()),
+        (
+            [replace(job(), answer=BAD, answered_at=AT)],
+            [left(BAD, 65)],
+            GaveUp(Reason.PROOF_MISSING, "no proof", AT, True),
+            Lingering(),
+        ),
+        ([job(deleting=True)], [left(WELL, 0)], GoingOn("its last attempt is being removed"), Lingering()),
+        ([job(complete=True)], [left(WELL, 0)], Ended(WELL), Lingering()),
+        ([job(name="other")], [left(WELL, 0)], Begin(), Lingering()),
+    ],
+)
+def test_a_side_car_keeps_nobody_from_what_main_has_said(
+    jobs: list[JobView], pods: list[PodView], outcome: errand.Outcome, done: Lingering
+) -> None:
+    view = RunView(tuple(jobs), tuple(pods))
+    assert errand.look(view, "j", "verify") == outcome
+    assert errand.lingering(view, "j", "verify") == done
 
 
 @pytest.mark.parametrize(

@@ -419,6 +419,14 @@ def test_a_target_spelt_in_another_way_gets_round_nothing(url: str) -> None:
 
 
 @pytest.mark.bad_input
+def test_a_repository_that_must_not_be_called_fails_before_anybody_waits_for_it() -> None:
+    world = World(environment(**VERDICTS), promotion(target=target(repository="https://169.254.169.254/a.git")))
+    world.passes()
+    assert world.ready()[:2] == ("Failed", "ForbiddenEndpoint")
+    assert world.jobs == []
+
+
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("objects", "reason", "says"),
     [

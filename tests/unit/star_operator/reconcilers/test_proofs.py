@@ -48,6 +48,8 @@ class World:
         self.deployments = StarDeploymentReconciler(self.context)
         self.answers: dict[str, JobResult] = {}
         """By step, where a Job's answer is not the usual one."""
+        self.side_car = False
+        """A container that others add to pods, and that never ends."""
         data = {"AWS_ACCESS_KEY_ID": "aWQ=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
         secret = {"name": found.store.secret_name, "namespace": NAMESPACE}
         self.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
@@ -87,7 +89,9 @@ class World:
     def kubelet(self) -> None:
         """Small Jobs end, each with a pod that says how."""
         for job in self.cluster.of("Job"):
-            if "status" in job:
+            if job["spec"].get("parallelism") == 0:  # the Job controller takes its pods away
+                self.cluster.objects.pop(("Pod", NAMESPACE, f"{job['metadata']['name']}-x"), None)
+            if "status" in job or "parallelism" in job["spec"]:
                 continue
             meta = job["metadata"]
             step = meta["labels"]["star.recsys.dev/step"]
@@ -95,8 +99,14 @@ class World:
             usual = attested(AttestSpec.model_validate_json(text)) if step == "attest" else JobResult()
             result = self.answers.get(step, usual)
             ended = "Complete" if result.error is None else "Failed"
-            job["status"] = {"conditions": [{"type": ended, "status": "True"}]}
-            state = {"exitCode": 0, "message": result.termination_message(), "finishedAt": "2026-01-01T00:00:00Z"}
+            if not self.side_car:
+                job["status"] = {"conditions": [{"type": ended, "status": "True"}]}
+            beside = [{"name": "mesh", "state": {"running": {}}}] if self.side_car else []
+            state = {
+                "exitCode": int(result.exit_code()),
+                "message": result.termination_message(),
+                "finishedAt": "2026-01-01T00:00:00Z",
+            }
             labels = meta["labels"] | {"batch.kubernetes.io/job-name": meta["name"]}
             self.cluster.add(
                 {
@@ -105,8 +115,8 @@ class World:
                     "metadata": {"name": f"{meta['name']}-x", "namespace": NAMESPACE, "labels": labels},
                     "spec": {"containers": [{"name": "main"}]},
                     "status": {
-                        "phase": "Succeeded",
-                        "containerStatuses": [{"name": "main", "state": {"terminated": state}}],
+                        "phase": "Running" if self.side_car else "Succeeded",
+                        "containerStatuses": [{"name": "main", "state": {"terminated": state}}, *beside],
                     },
                 }
             )
@@ -146,6 +156,16 @@ def test_a_checkpoint_is_attested_when_it_appears() -> None:
     assert proofs["uri"].startswith("s3://star/student.proofs/")
     assert proofs["card"] == {"uri": f"{proofs['uri']}/card.md", "digest": value_hash("card.md")}
     assert "signature" not in proofs
+
+
+@pytest.mark.case("side-car")
+def test_a_side_car_keeps_no_proof_from_being_written_down() -> None:
+    world = World()
+    world.side_car = True
+    world.passes(4)
+    assert world.condition()[:2] == ("True", "Attested")
+    assert world.status()["proofs"]["uri"].startswith("s3://star/student.proofs/")
+    assert world.jobs == [], "it would never end"
 
 
 def test_equal_facts_start_no_second_job() -> None:
@@ -427,6 +447,33 @@ class TestServing:
         assert told["checkpoint"]["digest"] == CHECKPOINT
         assert told["signatures"]["keys"] == [PublicKey(name="ours", pem=PEM).to_json_dict()]
         world.serve(2)
+        assert world.cluster.of("Deployment")
+
+    @pytest.mark.case("side-car")
+    def test_a_side_car_keeps_nothing_from_being_served(self, world: World) -> None:
+        world.side_car = True
+        self.deploy(world, **self.signed_by())
+        world.serve(2)
+        assert world.cluster.of("Deployment")
+        made = list(world.cluster.writes)
+        world.serve(3)
+        [job] = [one for one in world.cluster.of("Job") if "verify" in one["metadata"]["name"]]
+        assert job["spec"]["parallelism"] == 0
+        assert not [one for one in world.cluster.of("Pod") if "verify" in one["metadata"]["name"]], "nothing goes on"
+        assert not [one for one in world.cluster.writes[len(made) :] if "Job" in one], "it is remembered"
+
+    @pytest.mark.bad_input
+    @pytest.mark.case("side-car")
+    def test_a_refusal_beside_a_side_car_is_told_and_looked_at_again_in_its_time(self, world: World) -> None:
+        world.side_car = True
+        world.answers["verify"] = JobResult(error=DENIED)
+        self.deploy(world, **self.signed_by())
+        world.serve(4)
+        status = world.status("StarDeployment", "live")
+        assert (status["phase"], DENIED.message in ready_message(status)) == ("Gated", True)
+        del world.answers["verify"]
+        world.context.time += AGAIN + timedelta(seconds=1)
+        world.serve(4)
         assert world.cluster.of("Deployment")
 
     @pytest.mark.bad_input

@@ -63,16 +63,19 @@ class World:
         text = self.cluster.objects["ConfigMap", "team", NAME]["data"][SWEEP_FILE]
         return SweepSpec.model_validate_json(text)
 
-    def job_ends(self, how: str = "Complete", error: str = "", **metrics: float) -> None:
+    def job_ends(self, how: str = "Complete", error: str = "", side_car: bool = False, **metrics: float) -> None:
         job = self.cluster.objects["Job", "team", NAME]
-        job["status"] = {"conditions": [{"type": how, "status": "True", "reason": "Ended"}]}
+        if not side_car:
+            job["status"] = {"conditions": [{"type": how, "status": "True", "reason": "Ended"}]}
         failed = JobError(error_class=ErrorClass.TERMINAL, reason="StoreRefused", message=error) if error else None
         ended = {
             "exitCode": 65 if error else 0,
             "message": JobResult(metrics=metrics, error=failed).termination_message(),
         }
         labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": NAME}
-        status = {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": {"terminated": ended}}]}
+        beside = [{"name": "mesh", "state": {"running": {}}}] if side_car else []
+        containers = [{"name": "main", "state": {"terminated": ended}}, *beside]
+        status = {"phase": "Running" if side_car else "Succeeded", "containerStatuses": containers}
         metadata = {"name": f"{NAME}-x", "namespace": "team", "labels": labels}
         self.cluster.add({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
 
@@ -107,6 +110,27 @@ def test_first_it_marks_then_it_deletes_and_the_pipeline_last() -> None:
     world.job_ends(swept=6)
     world.passes(3)
     assert world.job is None
+
+
+@pytest.mark.case("side-car")
+def test_a_sweep_ends_beside_a_side_car_that_does_not() -> None:
+    world = World(*run(1), *run(2))
+    world.passes(2)
+    world.job_ends(side_car=True, waiting=6, nextSeconds=60)
+    world.passes()
+    assert (world.job, world.cluster.of("Pod")) == (None, []), "nothing goes on"
+    assert world.names("TeacherRun") == {"r2-teacher"}
+
+
+@pytest.mark.case("side-car")
+def test_a_sweep_that_failed_beside_a_side_car_is_told() -> None:
+    world = World(*run(1), *run(2))
+    world.passes()
+    world.job_ends(side_car=True, error="the store refuses")
+    world.passes()
+    assert (world.job, world.cluster.of("Pod")) == (None, [])
+    assert world.names("TeacherRun") == {"r1-teacher", "r2-teacher"}
+    assert any("the store refuses" in event["message"] for event in world.cluster.of("Event"))
 
 
 def test_what_is_about_to_go_is_not_condemned_while_it_is_there() -> None:

@@ -468,20 +468,25 @@ def with_credentials(world: World) -> World:
     return world
 
 
-def probe_ends(world: World, name: str, digit: str = "1", namespace: str = "team-0", error: str = "") -> None:
-    """The pod of a probe ends, with an inventory or an error."""
+def probe_ends(
+    world: World, name: str, digit: str = "1", namespace: str = "team-0", error: str = "", *, side_car: bool = False
+) -> None:
+    """The pod of a probe ends, with an inventory or an error; or but its `main` does."""
     job = world.cluster.objects["Job", namespace, name]
     result = JobResult(source=Inventory(digest=DIGEST[:-1] + digit, objects=3, bytes=9))
     if error:
         result = JobResult(error=JobError(error_class=ErrorClass.TERMINAL, reason="StoreRefused", message=error))
-    job["status"] = {"conditions": [{"type": "Failed" if error else "Complete", "status": "True"}]}
+    if not side_car:
+        job["status"] = {"conditions": [{"type": "Failed" if error else "Complete", "status": "True"}]}
     ended = {"exitCode": 65 if error else 0, "message": result.termination_message()}
+    beside = [{"name": "mesh", "state": {"running": {}}}] if side_car else []
+    containers = [{"name": "main", "state": {"terminated": ended}}, *beside]
     world.cluster.add(
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": f"{name}-x", "namespace": namespace, "labels": dict(job["metadata"]["labels"])},
-            "status": {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": {"terminated": ended}}]},
+            "status": {"phase": "Running" if side_car else "Succeeded", "containerStatuses": containers},
         }
     )
 
@@ -520,6 +525,27 @@ def test_new_data_makes_a_run_and_the_same_data_makes_none() -> None:
     probe_ends(world, "nightly-20260603-0000-probe", "2")
     world.look(5)
     assert len(world.runs) == 2
+
+
+@pytest.mark.case("side-car")
+def test_a_probe_answers_beside_a_side_car_that_does_not_end() -> None:
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}))
+    world.look()
+    probe_ends(world, PROBE, side_car=True)
+    world.look(5)
+    assert world.runs == ["team-0/nightly-20260601-0000"]
+    assert world.cluster.of("Job") == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.case("side-car")
+def test_a_probe_that_failed_beside_a_side_car_is_told() -> None:
+    world = with_credentials(World(tenants=1, trigger={"type": "NewData"}))
+    world.look()
+    probe_ends(world, PROBE, error="no such bucket", side_car=True)
+    world.look(5)
+    assert f"Job {PROBE}, which looks at the source, failed: no such bucket" in world.row("team-0")["message"]
+    assert world.cluster.objects["Job", "team-0", PROBE]["spec"]["parallelism"] == 0
 
 
 def test_a_probe_takes_neither_the_preparations_size_nor_its_queue() -> None:
