@@ -13,6 +13,7 @@ A pod of a step with LLM servers is ready when it needs them, and not before: se
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from star_contracts.artifact import DIGEST_PATTERN, Producer, artifact_uri, memo_uri, work_uri
@@ -104,12 +105,21 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         output=artifact_uri(*place, owner.name, attempt, output_step),
         work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh=fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
-        whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
-        inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
+        whole=_whole(whole, memo_uri(*place, whole.name, whole.work_hash)) if whole else None,
+        inputs=_digests(step.inputs),
         shard=Shard(count=step.shards),
         progress=_told_to(owner, attempt, job_step, settings),
         stage=stage,
     )
+
+
+def _whole(step: Step, memo: str) -> Whole:
+    return Whole(memo=memo, work_hash=step.work_hash, step=step.name, inputs=_digests(step.inputs))
+
+
+def _digests(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the inputs that are artifacts; others are names, of a hub's models for example."""
+    return {role: digest for role, digest in inputs.items() if re.match(DIGEST_PATTERN, digest)}
 
 
 def _told_to(owner: Owner, attempt: int, step: str, settings: Settings) -> ProgressTarget | None:
