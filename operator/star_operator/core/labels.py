@@ -62,6 +62,8 @@ OBSERVERS_ANNOTATION = f"{GROUP}/observers"
 """On a StarDeployment: namespaces, with commas between them, whose PromotionPolicies may look at what it has served."""
 SUPERSEDED_ANNOTATION = f"{GROUP}/superseded-by"
 """On a Promotion that was cancelled because a later one has succeeded: that one's name."""
+EGRESS_LABEL, OUTSIDE = f"{GROUP}/egress", "outside"
+"""On a pod that goes further than to the store, the operator and the servers of its namespace."""
 LEADER = "vllm"
 """Answers requests."""
 WORKER = "vllm-worker"
@@ -77,6 +79,11 @@ def label_value(text: str) -> str:
     if len(text) <= MAX_LABEL:
         return text
     return f"{text[: MAX_LABEL - 9].rstrip('-.')}-{value_hash(text).removeprefix('sha256:')[:8]}"
+
+
+def uses_label(server: str) -> str:
+    """Return the label of pods that use a shared server."""
+    return f"{GROUP}/uses-{server}"
 
 
 def resource_labels(kind: str, name: str) -> dict[str, str]:

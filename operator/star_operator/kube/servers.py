@@ -17,10 +17,11 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.views import GroupMember, ServerView
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.indexes import OWNER
+from star_operator.kube.keys import ensure_secret
 from star_operator.kube.observe import pod_view
 from star_operator.kube.pods import why_not_started
 from star_operator.kube.refused import refused_of_workloads
-from star_operator.kube.resources import POD, SERVICE
+from star_operator.kube.resources import POD, SECRET, SERVICE
 from star_operator.kube.trouble import MAIN, parse_result
 
 IDLE_SINCE = f"{GROUP}/idle-since"
@@ -46,7 +47,8 @@ async def acquire(cluster: Cluster, objects: list[KubeObject], name: str, user: 
     owner = {"apiVersion": "v1", "kind": "Service", "name": name, "uid": anchor["metadata"]["uid"]}
     for obj in objects:
         if obj is not anchor_object:
-            await cluster.apply({**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}})
+            owned = {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
+            await (ensure_secret(cluster, owned) if obj["kind"] == SECRET.kind else cluster.apply(owned))
 
 
 async def uses_any(cluster: Cluster, namespace: str, names: Sequence[str], uid: str) -> bool:

@@ -11,7 +11,8 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.job import ModelSource
 from star_operator.api.meta import Phase
 from star_operator.api.stardeployment import RevisionStatus, ServedStatus, StarDeployment, StarDeploymentStatus
-from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, service_name
+from star_operator.builders.gateway import config_annotation, gateway_selector, gateway_url, owner_of, service_name
+from star_operator.builders.keys import deployment_keys
 from star_operator.builders.stardeployment import (
     Revision,
     revision_of,
@@ -27,6 +28,7 @@ from star_operator.core.queue import Key
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.times import timestamp
 from star_operator.core.views import ServerView, Trouble
+from star_operator.kube.keys import ensure_secret
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.refused import refused_of_deployment
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STAR_TYPES, STATEFUL_SET
@@ -171,11 +173,14 @@ class StarDeploymentReconciler:
         namespace, spec = resource.metadata.namespace, resource.spec
         revisions = await self._revisions(resource, what.wanted, what.gate)
         if revisions and not resource.status.serving_digest:  # what serves goes on without; what starts would wait
-            await require_store_secret(self._cluster, namespace, self._context.settings.store.secret_name)
+            store = self._context.settings.store
+            for secret in dict.fromkeys((store.secret_name, store.serving_secret)):
+                await require_store_secret(self._cluster, namespace, secret)
         idle = await self._is_idle(resource, revisions)
         gateways: list[KubeObject] = []
         if revisions:
             objects = serving_objects(resource, revisions, what.inputs, self._context.settings, hold=idle)
+            await ensure_secret(self._cluster, deployment_keys(owner_of(resource)))
             for obj in objects:
                 await apply_child(self._cluster, body, obj, at.now)
             gateways = await self._clear(resource, objects)
