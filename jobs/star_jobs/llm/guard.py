@@ -7,7 +7,6 @@ it stands in no argument, no environment and no log, and read again when the fil
 
 import hashlib
 import hmac
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from star_contracts.serving import SERVER_KEY_PATH
 
 OPEN_PATHS = frozenset({"/health", "/metrics"})
-KEY_FILE_VARIABLE = "STAR_SERVER_KEY_FILE"
 _REFUSAL = b'{"error": {"message": "send the server\'s key as `Authorization: Bearer <key>`", "code": 401}}'
 
 Scope = MutableMapping[str, Any]
@@ -28,9 +26,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 class KeyGuard:
     """ASGI middleware that lets requests with the key pass. Without a key in its file it lets none pass."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, key_file: str = SERVER_KEY_PATH) -> None:
         self._app = app
-        self._path = Path(os.environ.get(KEY_FILE_VARIABLE, SERVER_KEY_PATH))
+        self._path = Path(key_file)
         self._version = -1
         self._digest: bytes | None = None
 

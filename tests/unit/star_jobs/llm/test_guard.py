@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from star_jobs.llm.guard import KEY_FILE_VARIABLE, KeyGuard
+from star_contracts.serving import SERVER_KEY_PATH
+from star_jobs.llm.guard import KeyGuard
+from star_operator.builders.keys import SERVER_KEY
+from star_operator.builders.pod import key_path
 
 KEY = "k" * 64
 PATHS = (
@@ -35,10 +38,9 @@ class App:
 
 
 @pytest.fixture
-def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "server"
     path.write_text(KEY + "\n")
-    monkeypatch.setenv(KEY_FILE_VARIABLE, str(path))
     return path
 
 
@@ -59,16 +61,20 @@ def ask(
     return sent
 
 
+def test_in_a_pod_the_key_is_where_the_secret_is_mounted() -> None:
+    assert ask(KeyGuard(App()), "/v1/models", bearer(KEY))[0]["status"] == 401, "there is no such file here"
+    assert key_path(SERVER_KEY) == SERVER_KEY_PATH
+
+
 def bearer(key: str, scheme: str = "Bearer") -> tuple[bytes, bytes]:
     return b"authorization", f"{scheme} {key}".encode()
 
 
-@pytest.mark.usefixtures("key_file")
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 @pytest.mark.parametrize("path", PATHS)
-def test_without_the_key_nothing_is_reached(path: str, method: str) -> None:
+def test_without_the_key_nothing_is_reached(path: str, method: str, key_file: Path) -> None:
     app = App()
-    guard = KeyGuard(app)
+    guard = KeyGuard(app, str(key_file))
     for headers in (
         (),
         (bearer("x"),),
@@ -82,33 +88,32 @@ def test_without_the_key_nothing_is_reached(path: str, method: str) -> None:
     assert app.reached == []
 
 
-@pytest.mark.usefixtures("key_file")
-def test_with_the_key_everything_is_reached() -> None:
+def test_with_the_key_everything_is_reached(key_file: Path) -> None:
     app = App()
-    guard = KeyGuard(app)
+    guard = KeyGuard(app, str(key_file))
     for path in PATHS:
         assert ask(guard, path, bearer(KEY)) == []
         assert ask(guard, path, (b"Authorization", f"bearer {KEY}".encode())) == []
     assert app.reached == [path for path in PATHS for _ in range(2)]
 
 
-@pytest.mark.usefixtures("key_file")
-def test_probes_metrics_and_the_start_need_none() -> None:
+def test_probes_metrics_and_the_start_need_none(key_file: Path) -> None:
     app = App()
-    guard = KeyGuard(app)
+    guard = KeyGuard(app, str(key_file))
     assert [ask(guard, path) for path in ("/health", "/metrics")] == [[], []]
     assert ask(guard, "/", kind="lifespan") == []
     assert app.reached == ["/health", "/metrics", "/"]
 
 
-@pytest.mark.usefixtures("key_file")
-def test_a_web_socket_is_closed() -> None:
-    assert ask(KeyGuard(App()), "/v1/realtime", kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+def test_a_web_socket_is_closed(key_file: Path) -> None:
+    assert ask(KeyGuard(App(), str(key_file)), "/v1/realtime", kind="websocket") == [
+        {"type": "websocket.close", "code": 1008}
+    ]
 
 
 def test_another_key_holds_as_soon_as_it_is_there(key_file: Path) -> None:
     app = App()
-    guard = KeyGuard(app)
+    guard = KeyGuard(app, str(key_file))
     ask(guard, "/v1/models", bearer(KEY))
     key_file.write_text("other")
     os.utime(key_file, ns=(1, 1))
@@ -126,4 +131,4 @@ def test_without_a_key_nobody_passes(content: str | None, key_file: Path) -> Non
     else:
         key_file.write_text(content)
     for header in (bearer(""), bearer(KEY)):
-        assert ask(KeyGuard(App()), "/v1/models", header)[0]["status"] == 401
+        assert ask(KeyGuard(App(), str(key_file)), "/v1/models", header)[0]["status"] == 401
