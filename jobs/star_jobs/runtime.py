@@ -226,7 +226,7 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
     found = find_manifest(store, spec.output)
     if found is not None:
         manifest, ref = found
-        if manifest.producer.work_hash != spec.producer.work_hash:
+        if not _is_of(manifest, spec.producer, spec.inputs):
             raise TerminalFailure(
                 Reason.INVALID_JOB_SPEC,
                 f"output {spec.output} already holds the artifact of other work; artifacts are never overwritten: "

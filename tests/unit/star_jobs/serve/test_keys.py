@@ -83,5 +83,8 @@ async def test_a_job_asks_with_the_key_that_it_was_given(guarded: FakeBackend, k
             await client.wait_ready()
     async with LLMClient(endpoint.model_copy(update={"api_key_file": str(key_file)})) as client:
         await client.wait_ready()
-        prompt = [ChatMessage(role="user", content="User u1\nCandidates:\ni1 Film")]
+        prompt = [
+            ChatMessage(role="system", content=""),
+            ChatMessage(role="user", content="User u1\nCandidates:\ni1 Film"),
+        ]
         assert (await client.chat(prompt, sampling=Sampling(max_tokens=8))).text
