@@ -47,7 +47,8 @@ def test_a_run_and_its_server_have_one_key_before_they_start(run: Run) -> None:
     ]
     assert [one["kind"] for one in mine["metadata"]["ownerReferences"]] == ["Evaluation"]
     writes = run.cluster.writes
-    assert writes.index(f"apply Secret/{mine['metadata']['name']}") < writes.index("apply Job/r-ev-1-evaluate")
+    job = next(number for number, write in enumerate(writes) if write.startswith("apply Job/"))
+    assert writes.index(f"apply Secret/{mine['metadata']['name']}") < job
     assert writes.index(f"apply Secret/{name}") < writes.index(f"apply Deployment/{name}")
     assert not [key for key in keys(run.cluster) if key in shown(run.cluster)]
 
