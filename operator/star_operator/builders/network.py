@@ -30,6 +30,8 @@ from star_operator.core.settings import Settings
 NETWORK = "network"
 BASE_POLICY, OUTSIDE_POLICY = "star-pods", "star-pods-outside"
 API_VERSION = "networking.k8s.io/v1"
+DNS_PORTS = (53, 5353)
+"""Of the Service, and of OpenShift's pods behind it: policies see the pods' own ports."""
 POD_IDENTITY = "169.254.170.23/32"
 """Where the agent of EKS Pod Identity gives a pod the credentials of its role (docs.aws.amazon.com, Amazon EKS)."""
 
@@ -99,7 +101,8 @@ def _names_outside(value: object) -> bool:
 
 def _common_ways(settings: Settings) -> list[KubeObject]:
     network, connection = settings.network, settings.store.connection
-    rules: list[KubeObject] = [{"to": peers(network.dns), "ports": [_port(53, "UDP"), _port(53, "TCP")]}]
+    dns = [_port(number, protocol) for number in DNS_PORTS for protocol in ("UDP", "TCP")]
+    rules: list[KubeObject] = [{"to": peers(network.dns), "ports": dns}]
     if network.store:
         rules.append({"to": peers(network.store)})
     else:

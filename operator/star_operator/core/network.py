@@ -49,7 +49,7 @@ class PodNetwork(Model):
         Peer(namespace_selector=Selector(match_labels={"kubernetes.io/metadata.name": "kube-system"})),
         Peer(ip_block=IPBlock(cidr="169.254.20.10/32")),
     )
-    """Who answers DNS, at port 53. The address is that of NodeLocal DNSCache."""
+    """Who answers DNS, at port 53 or 5353. The address is that of NodeLocal DNSCache."""
     store: tuple[Peer, ...] = ()
     """Where the store is; empty for what follows from `store.connection.endpoint`."""
     outside: tuple[Peer, ...] = ()

@@ -48,6 +48,8 @@ def test_every_pod_has_the_common_ways_and_no_others(case: str) -> None:
     pods, policies = made(case)
     for name, pod in pods.items():
         assert lets_through(policies, pod, DNS, 53, "UDP"), name
+        assert lets_through(policies, pod, DNS, 5353), name
+        assert not lets_through(policies, pod, DNS, 8080), name
         assert lets_through(policies, pod, SOMEWHERE, 443), f"{name}: the store, which is AWS here"
         assert lets_through(policies, pod, OPERATOR, 8081), name
         assert not lets_through(policies, pod, METADATA, 80), name
