@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import ValidationError
 
-from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest
+from star_contracts.artifact import ArtifactKind, ArtifactRef, Inventory, Manifest, Producer, memo_root
 from star_contracts.base import value_hash
 from star_contracts.errors import JobWarning, Reason
 from star_contracts.job import JOB_SPEC_PATH, READS_RAW_FILES, JobSpec, pinned
@@ -226,27 +226,39 @@ def _finished(spec: JobSpec, store: ObjectStore, log: Logger) -> JobResult | Non
     found = find_manifest(store, spec.output)
     if found is not None:
         manifest, ref = found
-        if manifest.producer.work_hash != spec.producer.work_hash:
+        if not _is_of(manifest, spec.producer, spec.inputs):
             raise TerminalFailure(
                 Reason.INVALID_JOB_SPEC,
                 f"output {spec.output} already holds the artifact of other work; artifacts are never overwritten: "
                 "use another attempt or name",
             )
         return _reused(manifest, ref, log)
-    if spec.whole is not None and _remembered(spec.whole.memo, spec.whole.work_hash, store, log) is not None:
-        log.info("what is collected from the parts is there already", memo=spec.whole.memo)
-        return JobResult(reused=True)
-    remembered = _remembered(spec.memo, spec.producer.work_hash, store, log) if spec.memo is not None else None
-    return _reused(*remembered, log) if remembered is not None else None
+    if spec.whole is not None:
+        whole = spec.whole
+        collected = spec.producer.model_copy(update={"step": whole.step, "work_hash": whole.work_hash})
+        if _remembered(whole.memo, collected, whole.inputs, store, log) is not None:
+            log.info("what is collected from the parts is there already", memo=whole.memo)
+            return JobResult(reused=True)
+    found = _remembered(spec.memo, spec.producer, spec.inputs, store, log) if spec.memo is not None else None
+    return _reused(*found, log) if found is not None else None
 
 
-def _remembered(uri: str, work_hash: str, store: ObjectStore, log: Logger) -> tuple[Manifest, ArtifactRef] | None:
-    """Return the artifact that a memo names; None where there is none, or it is gone, or of other work."""
+def _remembered(
+    uri: str, wanted: Producer, inputs: Mapping[str, str], store: ObjectStore, log: Logger
+) -> tuple[Manifest, ArtifactRef] | None:
+    """Return the artifact that a memo names; None where there is none, or it is gone, or of other work.
+
+    A memo says where to look, and no more: whoever can write one could name anything. Its artifact is believed when it
+    lies in the memo's own namespace, has the digest that is claimed, and is of this work, by these inputs.
+    """
     memo = store.find_bytes(uri)
     if memo is None:
         return None
     try:
         ref = ArtifactRef.model_validate_json(memo)
+        if not ref.uri.startswith(f"{memo_root(uri)}/"):
+            log.warning("the remembered artifact is of another namespace: running again", memo=uri, uri=ref.uri)
+            return None
         if not take_up(store, ref.uri):
             log.warning("the remembered artifact was let go: running again", memo=uri, uri=ref.uri)
             return None
@@ -254,10 +266,17 @@ def _remembered(uri: str, work_hash: str, store: ObjectStore, log: Logger) -> tu
     except (ValidationError, TerminalFailure) as error:
         log.warning("the remembered artifact is gone or changed: running again", memo=uri, error=str(error))
         return None
-    if manifest.producer.work_hash != work_hash:
+    if not _is_of(manifest, wanted, inputs):
         log.warning("the remembered artifact is of other work: running again", memo=uri, uri=ref.uri)
         return None
     return manifest, ref
+
+
+def _is_of(manifest: Manifest, wanted: Producer, inputs: Mapping[str, str]) -> bool:
+    """Say whether an artifact is of this work, whatever the resource was called that made it."""
+    made = manifest.producer
+    same = (made.work_hash, made.namespace, made.kind) == (wanted.work_hash, wanted.namespace, wanted.kind)
+    return same and wanted.step in ("", made.step) and inputs.items() <= manifest.inputs.items()
 
 
 def _reused(manifest: Manifest, ref: ArtifactRef, log: Logger) -> JobResult:

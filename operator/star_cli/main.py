@@ -11,10 +11,12 @@ from star_cli import retention as retention_commands
 from star_cli.checkpoints.cli import app as checkpoint_app
 from star_cli.demo import cli as demo_commands
 from star_cli.errors import StarctlError
+from star_cli.gatewaykey import gateway_key_command
 from star_cli.images.cli import app as images_app
 from star_cli.images.errors import ImagesError
 from star_cli.local.cli import app as local_app
 from star_cli.local.errors import LocalClusterError
+from star_cli.storepolicy import store_policy_command
 
 app = typer.Typer(
     name="starctl",
@@ -29,6 +31,8 @@ app.command()(demo_commands.follow)
 app.command()(retention_commands.gc)
 app.command()(retention_commands.pin)
 app.command()(retention_commands.unpin)
+app.command("store-policy")(store_policy_command)
+app.command("gateway-key")(gateway_key_command)
 app.add_typer(checkpoint_app, name="checkpoint")
 app.command("promote")(promotion_commands.promote_command)
 app.command("approve")(promotion_commands.approve_command)

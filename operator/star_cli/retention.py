@@ -80,12 +80,13 @@ def listing(api: Reader, namespace: str) -> Listing:
         found = api.get(path if is_namespaced(kind.INFO.kind) else path.replace(f"/namespaces/{namespace}", "")) or {}
         named = {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind.INFO.kind}
         bodies += [{**named, **body} for body in found.get("items", [])]
-    things, settings = [thing(body) for body in bodies], _settings(api)
+    things, settings = [thing(body) for body in bodies], cluster_settings(api)
     rules = settings.retention if settings is not None else Settings.model_fields["retention"].default
     return Listing(things, decide(things, in_use(things, [told(one) for one in ours]), rules), settings)
 
 
-def _settings(api: Reader) -> Settings | None:
+def cluster_settings(api: Reader) -> Settings | None:
+    """Return the settings of the cluster's operator; None where they cannot be read."""
     try:
         found = api.get("/api/v1/configmaps?labelSelector=" + quote("app.kubernetes.io/name=star-operator")) or {}
         texts = [one["data"][SETTINGS_FILE] for one in found.get("items", []) if SETTINGS_FILE in one.get("data", {})]

@@ -65,6 +65,11 @@ def is_forbidden_address(address: str) -> bool:
     return _is_forbidden(ip_address(address.partition("%")[0]))
 
 
+def metadata_networks(version: int) -> list[str]:
+    """Return the networks of IP version 4 or 6 in which nodes and clouds give credentials away."""
+    return [str(net) for net in _METADATA_NETS if net.version == version]
+
+
 def is_allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
     """Tell whether a host is in a list of hosts and domains (`.example.com`: all below it). Empty, it allows all."""
     return not allowed or any(

@@ -134,3 +134,8 @@ def work_uri(store: str, namespace: str, kind: str, name: str, step: str, work_h
 def memo_uri(store: str, namespace: str, kind: str, step: str, work_hash: str) -> str:
     """Return the object that remembers which artifact came of this work (its content is an `ArtifactRef`)."""
     return f"{store}/{namespace}/{kind.lower()}/memo/{step}-{work_hash.removeprefix('sha256:')}.json"
+
+
+def memo_root(memo: str) -> str:
+    """Return `<store>/<namespace>`, the prefix that a memo's artifact lies under: the memo's own namespace."""
+    return memo.rsplit("/", 3)[0]

@@ -298,6 +298,10 @@ class Whole(Model):
     """Object that remembers it."""
     work_hash: Digest
     """Of the collecting step."""
+    step: str = ""
+    """The collecting step."""
+    inputs: dict[str, Digest] = {}
+    """What it collects was made from, by role."""
 
 
 class JobSpec(Model):

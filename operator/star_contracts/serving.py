@@ -12,6 +12,8 @@ from star_contracts.settings import MAX_TOOL_CALLS, Sampling
 
 FETCH_SPEC_PATH = "/etc/star/fetch.json"
 GATEWAY_CONFIG_PATH = "/etc/star/gateway.json"
+SERVER_KEY_PATH = "/etc/star/keys/server"
+"""Where an LLM server, and the gateway in front of it, find the key that requests come with."""
 
 
 class FetchSpec(Model):
@@ -39,6 +41,8 @@ class Backend(Model):
     """Served model name."""
     weight: int = Field(default=100, ge=0, le=100)
     """Share of users routed here, relative to the other backends."""
+    api_key_file: str | None = None
+    """Mounted file with the key that it wants; None for one that wants none."""
 
 
 class GatewayConfig(Model):

@@ -26,7 +26,10 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from star_operator.app import App
+from star_operator.builders.network import namespace_policies
 from star_operator.connections import GuardedSite
+from star_operator.core.errors import StarError
+from star_operator.core.keys import KeyRing
 from star_operator.core.queue import WorkQueue
 from star_operator.core.settings import Settings
 from star_operator.handlers.intake import Intake
@@ -34,14 +37,18 @@ from star_operator.kube.cache import Cache
 from star_operator.kube.cached import CachedCluster
 from star_operator.kube.cluster import Cluster
 from star_operator.kube.indexes import indexed
+from star_operator.kube.keys import load_key_ring
 from star_operator.kube.lease import LeaderLease
 from star_operator.kube.tokens import TokenReviewer
+from star_operator.kube.walls import Walls
 from star_operator.metrics import LEADER
 from star_operator.reconcilers.context import Context
 from star_operator.server import Door, health_app, progress_app
 from star_operator.watches import keep_watching, watch_with_kopf
 
 log = structlog.get_logger("star_operator")
+
+ROOT_KEY_PAUSE_SECONDS = 5.0
 
 
 def main() -> None:
@@ -67,6 +74,7 @@ class Replica:
     """What a replica's ports speak of. It has a context, with all that it is told, only while it leads."""
 
     lease: LeaderLease
+    keys: KeyRing | None = None
     context: Context | None = None
     app: App | None = None
 
@@ -96,6 +104,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         await _serve(stack, health_app(replica.trouble, replica.unready), arguments.health_port)
         await _serve(stack, progress_app(replica.listening, Door(TokenReviewer(cluster))), arguments.progress_port)
         stack.push_async_callback(replica.lease.give_up)
+        if not await _or_stop(_load_keys(replica, cluster, arguments.namespace, f"{arguments.lease}-keys"), stop):
+            return 0
         while await _or_stop(replica.lease.acquire(), stop):
             if (broken := await _lead(replica, cluster, settings, stop)) or stop.is_set():
                 return 1 if broken else 0
@@ -110,7 +120,9 @@ async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: as
     queue, cache = WorkQueue(time.monotonic), Cache(indexed)
     intake = Intake(queue, cache)
     fenced = cluster.fenced(replica.lease.seconds_left)
-    replica.context = Context(CachedCluster(fenced, cache), settings, queue)
+    assert replica.keys is not None  # nobody leads without
+    walls = Walls(partial(namespace_policies, settings=settings), settings.resync_seconds)
+    replica.context = Context(CachedCluster(fenced, cache, walls), settings, queue, replica.keys)
     replica.app = App(replica.context, intake, cache)
     watch = partial(watch_with_kopf, namespaces=settings.watch_namespaces)
     LEADER.set(1)
@@ -128,6 +140,17 @@ async def _lead(replica: Replica, cluster: Cluster, settings: Settings, stop: as
     await asyncio.gather(*parts, return_exceptions=True)
     replica.context = replica.app = None
     return bool(broken)
+
+
+async def _load_keys(replica: Replica, cluster: Cluster, namespace: str, name: str) -> None:
+    """Read, or make, the root of all keys, however long the API server takes to allow it."""
+    while True:
+        try:
+            replica.keys = await load_key_ring(cluster, namespace, name)
+            return
+        except StarError as error:
+            log.warning("no root key yet", secret=name, namespace=namespace, message=error.message)
+        await asyncio.sleep(ROOT_KEY_PAUSE_SECONDS)
 
 
 def _identity() -> str:

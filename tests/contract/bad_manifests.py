@@ -152,6 +152,12 @@ BAD: Final[tuple[Bad, ...]] = (
         ("spec.gateway.allowedOrigins[0]", "must be an origin as browsers send it"),
     ),
     Bad(
+        "open-gateway-with-keys",
+        "stardeployment",
+        {"spec.gateway": {"open": True, "apiKeys": {"name": "keys"}}},
+        ("spec.gateway", "open admits everybody", "name one"),
+    ),
+    Bad(
         "falling-rollout-steps",
         "stardeployment",
         {"spec.rollout": {"steps": [{"weight": 50, "pauseSeconds": 60}, {"weight": 10, "pauseSeconds": 60}]}},

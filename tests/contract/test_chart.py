@@ -11,6 +11,7 @@ import yaml
 from star_cli.generate import INSTALL_HEAD
 from star_operator.api.kinds import KINDS
 from star_operator.api.values import Values
+from star_operator.core.network import PodNetwork
 from star_operator.core.settings import Settings
 from tests.contract.conftest import ROOT
 from tests.support.helm import CHART, helm, only, render
@@ -82,6 +83,8 @@ def test_the_values_are_those_of_the_schemas_model() -> None:
         ("pods.labels.-a=b", "invalid propertyName '-a'"),
         ("caBundle=/etc/ssl/ca.pem", "'/caBundle'"),
         ("caBundle=-----BEGIN CERTIFICATE----- -----BEGIN PRIVATE KEY-----", "'/caBundle'"),
+        ("networkPolicy.pods.outside[0].ipBlock.cidr=all", "'/networkPolicy/pods/outside/0/ipBlock/cidr'"),
+        ("networkPolicy.pods.outside[0].host=a", "additional properties 'host' not allowed"),
         ("proxy.https=http://user:password@proxy:3128", "'/proxy/https'"),
         ("pods.labels.job-name=b", "invalid propertyName 'job-name'"),
         (r"pools.cpu.pods.annotations.star\.recsys\.dev/config=b", "invalid propertyName 'star.recsys.dev/config'"),
@@ -114,7 +117,10 @@ def test_pods_may_have_no_keys(setting: str) -> None:
 
 def test_values_of_a_chart_of_before_do() -> None:
     """`helm upgrade --reuse-values`: what they lack is as the chart's own values say."""
-    ours, theirs = render(), render("--set", "caBundle=null,proxy=null,pods=null,podSecurity=null")
+    ours, theirs = (
+        render(),
+        render("--set", "caBundle=null,proxy=null,pods=null,podSecurity=null,networkPolicy.pods=null"),
+    )
     settings = [yaml.safe_load(only(one, "ConfigMap")["data"]["settings.yaml"]) for one in (ours, theirs)]
     assert Settings.model_validate(settings[0]) == Settings.model_validate(settings[1])
     pods = [only(one, "Deployment")["spec"]["template"]["spec"]["securityContext"] for one in (ours, theirs)]
@@ -137,6 +143,24 @@ def test_what_tenants_may_call_and_set_reaches_the_operator() -> None:
     assert settings.allowed_git_hosts == ("git.example.com",)
     none = Settings.model_validate(yaml.safe_load(only(render(), "ConfigMap")["data"]["settings.yaml"]))
     assert (none.allowed_engine_args, none.allowed_endpoint_hosts, none.allowed_git_hosts) == ((), (), ())
+
+
+def test_the_embedded_clusters_store_is_no_pod() -> None:
+    settings = Settings.model_validate(
+        yaml.safe_load(only(render("--values", str(EMBEDDED)), "ConfigMap")["data"]["settings.yaml"])
+    )
+    assert [one.ip_block.cidr for one in settings.network.store if one.ip_block] == ["0.0.0.0/0"]
+
+
+def test_policies_of_pods_can_be_narrowed_and_switched_off() -> None:
+    scraper = "networkPolicy.pods.scrapers[0].podSelector.matchLabels.app=prometheus"
+    narrow = f"networkPolicy.pods.outside[0].ipBlock.cidr=198.51.100.0/24,{scraper}"
+    for setting, enabled in ((narrow, True), ("networkPolicy.pods.enabled=false", False)):
+        data = only(render("--set", setting), "ConfigMap")["data"]["settings.yaml"]
+        network = Settings.model_validate(yaml.safe_load(data)).network
+        assert network.enabled is enabled
+        assert bool(network.outside and network.scrapers) is enabled
+        assert network.dns == PodNetwork().dns
 
 
 def test_region_and_addressing_style_reach_the_operator() -> None:

@@ -90,6 +90,7 @@ def test_it_may_make_change_and_remove_children(installed: Kubectl, rtype: resou
         "create events",
         "patch events",
         "get secrets:star-store",
+        "create secrets",
         "create poddisruptionbudgets.policy",
         "patch poddisruptionbudgets.policy",
         "create networkpolicies.networking.k8s.io",
@@ -119,6 +120,13 @@ def test_the_lease_is_its_own_and_only_at_home(installed: Kubectl) -> None:
     assert not may(installed, f"update {lease}:star-operator", "kube-system")
 
 
+def test_the_root_of_its_keys_is_its_own_and_only_at_home(installed: Kubectl) -> None:
+    assert may(installed, "get secrets:star-operator-keys", "star-system")
+    assert not may(installed, "get secrets:star-operator-keys", "kube-system")
+    assert not may(installed, "patch secrets:star-operator-keys", "star-system")
+    assert not may(installed, "get secrets:another", "star-system")
+
+
 def test_a_release_of_another_name_has_a_lease_of_that_name() -> None:
     """Two releases in one namespace, each for namespaces of its own, both lead."""
     objects = render("--set", "fullnameOverride=second")
@@ -126,7 +134,7 @@ def test_a_release_of_another_name_has_a_lease_of_that_name() -> None:
     assert "--lease=second" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     roles = [obj for obj in objects if obj["kind"] == "Role"]
     named = [rule["resourceNames"] for role in roles for rule in role["rules"] if "resourceNames" in rule]
-    assert named == [["second"]]
+    assert named == [["second"], ["second-keys"]]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,10 @@ def test_a_release_of_another_name_has_a_lease_of_that_name() -> None:
     [
         "get secrets:another",
         "list secrets",
-        "create secrets",
+        "watch secrets",
+        "get secrets:star-operator-keys",
+        "patch secrets:star-store",
+        "delete secrets",
         "create pods",
         "get pods/log",
         "create pods/exec",
@@ -163,16 +174,23 @@ def test_what_it_must_not(installed: Kubectl, action: str) -> None:
 
 
 def test_another_store_secret_is_another_right(installed: Kubectl) -> None:
-    roles = [obj for obj in render("--set", "store.secretName=ours") if obj["kind"] == "ClusterRole"]
-    rules = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["secrets"]]
-    assert [rule["resourceNames"] for rule in rules] == [["ours"]]
+    assert read_secrets("store.secretName=ours") == [["ours"]]
+    assert read_secrets("store.secretName=ours,store.gatewaySecretName=reader") == [["ours", "reader"]]
+    assert read_secrets("store.secretName=ours,store.gatewaySecretName=ours") == [["ours"]]
+
+
+def read_secrets(setting: str) -> list[list[str]]:
+    """The names of the Secrets that may be read in the namespaces of others; a rule without names fails."""
+    roles = [obj for obj in render("--set", setting) if obj["kind"] == "ClusterRole"]
+    rules = [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+    return [rule["resourceNames"] for rule in rules if rule["verbs"] != ["create"]]
 
 
 @pytest.mark.parametrize("setting", ["store.secretName=", "store.secretName=null"])
 def test_without_a_store_secret_no_secret_can_be_read(setting: str) -> None:
     """An empty list of names would be every Secret of the cluster (RBAC, resourceNames)."""
-    roles = [obj for obj in render("--set", setting) if obj["kind"] == "ClusterRole"]
-    assert not [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+    assert read_secrets(setting) == []
+    assert read_secrets(f"{setting},store.gatewaySecretName=reader") == [["reader"]]
 
 
 NAMED = "watchNamespaces={team-a,team-b}"

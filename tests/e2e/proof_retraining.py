@@ -32,7 +32,7 @@ from tests.support.podwatch import PodWatch, gpus, is_server
 from tests.support.retrained import KINDS, Following, Ran, say
 from tests.support.storelist import Bucket, Listing, own, subject
 from tests.support.tenants import MINUTES, SCHEDULE, Tenant, first_tick, prepare, schedule
-from tests.support.traffic import Traffic
+from tests.support.traffic import Traffic, gateway_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 
@@ -116,7 +116,7 @@ def ask(kubectl: Kubectl, namespace: str) -> str:
     """Ask the tenant's gateway for a recommendation; return whose weights answered."""
     service = kubectl.get("service", "star", namespace)["spec"]
     url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
-    traffic = Traffic(url, patience=150)
+    traffic = Traffic(url, patience=150, key=gateway_key(kubectl, "star", namespace))
     traffic.ask("visitor")
     assert traffic.failures == []
     return traffic.checkpoints["visitor"][-1]

@@ -27,7 +27,7 @@ from tests.support.kubectl import Kubectl, eventually
 from tests.support.pace import stretched, tiny
 from tests.support.podwatch import PodWatch, gpus, is_server
 from tests.support.star import star, status
-from tests.support.traffic import USERS, traffic
+from tests.support.traffic import USERS, gateway_key, traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -194,7 +194,7 @@ def test_a_rollout_moves_half_of_the_users_and_back_and_no_request_fails(ran: Ra
     short = {**spec["gateway"], "sampling": {**spec["gateway"]["sampling"], "maxTokens": 16}}
     steps = [{"weight": 50, "pauseSeconds": 3600}]
     url, patience = f"http://{service['clusterIP']}:{spec['gateway']['port']}", spec["gateway"]["deadlineSeconds"] + 30
-    with traffic(url, patience) as seen:
+    with traffic(url, patience, gateway_key(kubectl, "star", NAMESPACE)) as seen:
         eventually(lambda: len(seen.checkpoints) > 1, "the gateway answers", seconds=stretched(120))
         wanted = {"checkpoint": {"checkpoint": "sft"}, "gates": None, "rollout": {"steps": steps}, "gateway": short}
         patch(kubectl, wanted)

@@ -13,8 +13,8 @@ from tests.support.operator import OperatorProcess
 from tests.support.star import DATASET, star, wait_phase
 
 MOST = 8
-BESIDES = ("leases", "tokenreviews")
-"""What is called for by time and by pods, and not by runs."""
+BESIDES = ("leases", "tokenreviews", "networkpolicies")
+"""What is called for by time, by pods and by namespaces, and not by runs."""
 
 
 def calls(operator: OperatorProcess) -> Counter[str]:

@@ -11,15 +11,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from star_contracts.serving import Backend
+from star_jobs.llm.guard import KeyGuard
 from tests.support.s3 import free_port
 
 Body = dict[str, Any]
@@ -49,9 +52,14 @@ class FakeBackend:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def backend(self, revision: str, weight: int = 100) -> Backend:
+    def backend(self, revision: str, weight: int = 100, api_key_file: str | None = None) -> Backend:
         return Backend(
-            revision=revision, checkpoint=CHECKPOINT, base_url=self.base_url, model=self.model, weight=weight
+            revision=revision,
+            checkpoint=CHECKPOINT,
+            base_url=self.base_url,
+            model=self.model,
+            weight=weight,
+            api_key_file=api_key_file,
         )
 
     async def models(self, _request: Request) -> Response:
@@ -104,17 +112,17 @@ class FakeBackend:
 
 
 @contextmanager
-def fake_backend(script: Script, **settings: Any) -> Iterator[FakeBackend]:
-    """Run a fake for the length of a `with` block."""
+def fake_backend(script: Script, key_file: Path | None = None, **settings: Any) -> Iterator[FakeBackend]:
+    """Run a fake for the length of a `with` block; with a key file behind the guard that stands before vLLM."""
     fake = FakeBackend(free_port(), script, **settings)
     routes = [
         Route("/v1/models", fake.models),
         Route("/v1/completions", fake.completions, methods=["POST"]),
         Route("/v1/chat/completions", fake.chat, methods=["POST"]),
     ]
-    config = uvicorn.Config(
-        Starlette(routes=routes), host="127.0.0.1", port=fake.port, log_level="error", timeout_graceful_shutdown=1
-    )
+    guard = [Middleware(KeyGuard, key_file=str(key_file))] if key_file is not None else []
+    app = Starlette(routes=routes, middleware=guard)
+    config = uvicorn.Config(app, host="127.0.0.1", port=fake.port, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -32,7 +32,7 @@ from tests.support.movielens import FILES, movielens_100k
 from tests.support.retrained import kill_operator, say
 from tests.support.star import star, status
 from tests.support.tenants import HYPERPARAMETERS, PIPELINE, SERVER, SMALL
-from tests.support.traffic import Traffic
+from tests.support.traffic import Traffic, gateway_key
 from tests.support.way import Way
 
 Body = dict[str, Any]
@@ -226,9 +226,10 @@ class Story(Way):
 
     def answers(self, environment: str) -> str:
         """Ask an environment's gateway for a recommendation; whose weights answered."""
-        service = self.kubectl.get("service", LIVE, ENVIRONMENTS[environment])["spec"]
+        namespace = ENVIRONMENTS[environment]
+        service = self.kubectl.get("service", LIVE, namespace)["spec"]
         url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
-        traffic = Traffic(url, patience=180)
+        traffic = Traffic(url, patience=180, key=gateway_key(self.kubectl, LIVE, namespace))
         traffic.ask("visitor")
         assert traffic.failures == []
         return traffic.checkpoints["visitor"][-1]

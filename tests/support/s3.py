@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -48,16 +49,26 @@ class S3Server:
 
     def account(self, *rights: str) -> dict[str, str]:
         """The credentials of a new account that may do this with the bucket's objects, and nothing else."""
+        found = self.user()
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": [found["AWS_ACCESS_KEY_ID"]]},
+            "Action": list(rights),
+            "Resource": f"arn:aws:s3:::{BUCKET}/*",
+        }
+        self.put_policy({"Version": "2012-10-17", "Statement": [statement]})
+        return found
+
+    def user(self) -> dict[str, str]:
+        """The credentials of a new account, which may do nothing."""
         name, secret = f"account-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
         root = ["--access", self.access_key, "--secret", self.secret_key, "--endpoint-url", self.endpoint]
         user = ["create-user", "--access", name, "--secret", secret, "--role", "user"]
         subprocess.run([str(Binaries().ensure("versitygw")), "admin", *root, *user], check=True, timeout=30)
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"AWS": [name]},
-            "Action": list(rights),
-            "Resource": f"arn:aws:s3:::{BUCKET}/*",
-        }
+        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": secret}
+
+    def put_policy(self, document: dict[str, Any]) -> None:
+        """Give the bucket this policy, in place of the one that it has."""
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -65,9 +76,7 @@ class S3Server:
             aws_secret_access_key=self.secret_key,
             region_name="us-east-1",
         )
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        client.put_bucket_policy(Bucket=BUCKET, Policy=policy)
-        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": secret}
+        client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(document))
 
     def new_uri(self, name: str = "test") -> str:
         """A prefix nobody else uses."""

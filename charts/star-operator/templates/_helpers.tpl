@@ -54,7 +54,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- /* A value that is set to null is gone: of the Secret's name that means that there is none. */}}
 {{- $settings := dict
-      "store" (merge (dict "secretName" (default "" .Values.store.secretName)) .Values.store)
+      "store" (merge (dict "secretName" (default "" .Values.store.secretName)
+                           "gatewaySecretName" (default "" .Values.store.gatewaySecretName)) .Values.store)
       "pools" .Values.pools
       "images" $images
       "caBundle" (default "" .Values.caBundle)
@@ -71,6 +72,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "allowedGitHosts" (default list .Values.settings.allowedGitHosts)
       "retention" (default dict .Values.retention)
       "proofs" (default dict .Values.proofs)
+      "network" (default dict .Values.networkPolicy.pods)
       "watchNamespaces" (default list .Values.watchNamespaces)
       "workers" .Values.settings.workers
       "resyncSeconds" .Values.settings.resyncSeconds
@@ -163,13 +165,17 @@ seccompProfile:
   resources: [events]
   verbs: [get, list, create, patch]
 {{- /* Without a name there must be no rule: an empty list of names means every Secret. */}}
-{{- with .Values.store.secretName }}
+{{- with compact (list .Values.store.secretName .Values.store.gatewaySecretName) | uniq }}
 # Only whether the store's credentials are there; no other Secret can be read.
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ . | quote }}]
+  resourceNames: {{ toJson . }}
   verbs: [get]
 {{- end }}
+# Keys by which the pods of one run know each other: made, and never read again.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
 # Why a queued run waits, where Kueue is installed.
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]

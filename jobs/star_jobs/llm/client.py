@@ -107,7 +107,7 @@ class LLMClient:
         self._ready: asyncio.Task[None] | None = None
         self._interactive = interactive
         direct = interactive or is_in_cluster(endpoint.base_url)
-        self._apis = _open_pools(endpoint, _read_key(endpoint), proxies=not direct)
+        self._apis = _open_pools(endpoint, read_key(endpoint.api_key_file), proxies=not direct)
         self._slots: asyncio.Queue[openai.AsyncOpenAI] = asyncio.LifoQueue()
         for slot in range(endpoint.concurrency):
             self._slots.put_nowait(self._apis[slot // _CALLS_PER_POOL])
@@ -372,18 +372,22 @@ def _constrained(request: dict[str, Any], schema: JsonSchema, dialect: Dialect) 
     return constrained
 
 
-def _read_key(endpoint: LLMEndpoint) -> str:
-    if endpoint.api_key_file is None:
+def read_key(path: str | None) -> str:
+    """Return the key in a mounted file; a word that is none where no file is named.
+
+    Raises TerminalFailure(LLMAccessDenied) when it cannot be used, without any of its content.
+    """
+    if path is None:
         return "none"
     try:
         # Editors put a byte order mark in front, which is no part of the key.
-        key = Path(endpoint.api_key_file).read_text(encoding="utf-8-sig").strip()
+        key = Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise unusable_key(endpoint.api_key_file, error.strerror or "unreadable") from error
+        raise unusable_key(path, error.strerror or "unreadable") from error
     except UnicodeDecodeError:
-        raise unusable_key(endpoint.api_key_file, "not UTF-8") from None
+        raise unusable_key(path, "not UTF-8") from None
     if not key:
-        raise unusable_key(endpoint.api_key_file, "empty")
+        raise unusable_key(path, "empty")
     if not _KEY.fullmatch(key):
-        raise unusable_key(endpoint.api_key_file, "not one word of plain ASCII")
+        raise unusable_key(path, "not one word of plain ASCII")
     return key

@@ -91,6 +91,12 @@ def as_failure(error: openai.APIError, endpoint: LLMEndpoint) -> JobFailure:
             f"llm endpoint {endpoint.base_url} has no credit left for this key (HTTP {status}: {detail}); top up the "
             "account, or name another key in the llm endpoint's secretRef",
         )
+    if status == 401 and endpoint.ask_port is not None:  # both keys are the operator's: nobody's spec is at fault
+        return RetryableFailure(
+            Reason.LLM_UNREACHABLE,
+            f"llm server {endpoint.base_url} has another key than this attempt was given, as the operator's own was "
+            "changed meanwhile; the next attempt is given the present one",
+        )
     if status in (401, 403) or _BAD_KEY.search(detail):
         return TerminalFailure(Reason.LLM_ACCESS_DENIED, _access_denied(error, endpoint))
     if status == 404 or error.code == "model_not_found" or _NO_MODEL.search(detail):

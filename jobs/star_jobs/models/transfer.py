@@ -27,7 +27,7 @@ from star_contracts.proofs import CHECKPOINT_INPUT, proofs_uri
 from star_jobs.errors import TerminalFailure
 from star_jobs.models.folder import checkpoint_files, describe
 from star_jobs.storage import ArtifactWriter, ObjectStore, fetch, find_manifest, read_manifest
-from star_jobs.storage.files import file_entry, matches, safe_relative, sha256_file
+from star_jobs.storage.files import file_entry, matches, safe_relative
 
 CHECKPOINT = "checkpoint"
 PROOFS = proofs_uri(CHECKPOINT)
@@ -64,10 +64,11 @@ def import_model(folder: Path, home: Home) -> ArtifactRef:
     """
     describe(folder, str(folder))
     files = checkpoint_files(folder)
-    content = value_hash([[path.name, sha256_file(path)] for path in files])
+    entries = tuple(sorted((file_entry(path, path.name) for path in files), key=lambda entry: entry.path))
+    content = value_hash([[entry.path, entry.sha256] for entry in entries])
     uri = home.uri(content)
     found = find_manifest(home.store, uri)
-    if found is not None and found[0].producer.work_hash == content:
+    if found is not None and found[0].files == entries:  # what it claims to be of may be anything
         return found[1]
     writer = ArtifactWriter(home.store, uri)
     for path in files:

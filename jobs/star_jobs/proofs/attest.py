@@ -53,7 +53,7 @@ def run_attest(spec: AttestSpec, store: ObjectStore, stopping: threading.Event) 
     """Write the proof, or find it there. Raises JobFailure."""
     require_use(store, spec.checkpoint.uri)
     found = find_manifest(store, spec.output)
-    if found is not None:
+    if found is not None and _is_proof(found[0], spec):
         return _result(*found, reused=True)
     checkpoint = read_manifest(store, spec.checkpoint)
     if checkpoint.kind is not ArtifactKind.CHECKPOINT:
@@ -89,6 +89,12 @@ def run_attest(spec: AttestSpec, store: ObjectStore, stopping: threading.Event) 
     manifest = writer.commit(ArtifactKind.PROOF, producer, inputs, {"verdicts": len(reports), "signed": bool(signer)})
     structlog.get_logger().info("proof written", uri=spec.output, digest=manifest.digest(), key=signer or "none")
     return _result(manifest, ArtifactRef(uri=spec.output, digest=manifest.digest()), reused=False)
+
+
+def _is_proof(manifest: Manifest, spec: AttestSpec) -> bool:
+    """Say whether what lies at the output is a proof of these facts about this checkpoint, and not something else."""
+    about = (manifest.kind, manifest.producer.work_hash, manifest.inputs.get(CHECKPOINT_INPUT))
+    return about == (ArtifactKind.PROOF, spec.facts, spec.checkpoint.digest)
 
 
 def read_reports(spec: AttestSpec, store: ObjectStore) -> tuple[list[Report], list[str]]:

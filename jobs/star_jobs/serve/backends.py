@@ -15,7 +15,7 @@ import structlog
 
 from star_contracts.job import LLMEndpoint
 from star_contracts.serving import Backend
-from star_jobs.llm.client import LLMClient
+from star_jobs.llm.client import LLMClient, read_key
 from star_jobs.llm.connections import KEPT_SECONDS, ReconnectingClient
 from star_jobs.serve.metrics import Metrics
 from star_jobs.serve.problems import Problem
@@ -59,9 +59,13 @@ class BackendHandle:
                 timeout_seconds=_CALL_TIMEOUT,
                 concurrency=_CALLS_IN_FLIGHT,
                 startup_seconds=_CONNECT_TIMEOUT,
+                api_key_file=backend.api_key_file,
             ),
             interactive=True,
         )
+        key = read_key(backend.api_key_file)
+        self.headers = {} if backend.api_key_file is None else {"authorization": f"Bearer {key}"}
+        """What every request to it comes with."""
         self.health = Health(up=False, detail="not probed yet")
         self.leases = 0
         self.retired = False
@@ -88,7 +92,7 @@ class BackendPool:
     """The backends of the current configuration. For use from one event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._handles: dict[tuple[str, str, str], BackendHandle] = {}
+        self._handles: dict[tuple[str, ...], BackendHandle] = {}
         self._metrics = metrics
         self.has_generated = False
         """Whether a backend that takes traffic has ever been up."""
@@ -109,7 +113,7 @@ class BackendPool:
         self.hold = hold
         before, self._handles = self._handles, {}
         for backend in backends:
-            key = (backend.revision, backend.base_url, backend.model)
+            key = (backend.revision, backend.base_url, backend.model, read_key(backend.api_key_file))
             handle = before.pop(key, None) or BackendHandle(backend)
             handle.backend = backend
             self._handles[key] = handle
@@ -184,9 +188,9 @@ class BackendPool:
         """Look at one backend once and set its health. Never raises."""
         try:
             if handle.health.up:
-                await self._light_probe(handle.backend)
+                await self._light_probe(handle)
             else:
-                await self._generate_probe(handle.backend)
+                await self._generate_probe(handle)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, AttributeError, TypeError) as error:
             failures = handle.health.failures + 1
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -195,16 +199,20 @@ class BackendPool:
         else:
             self._set(handle, Health(up=True, detail=""))
 
-    async def _light_probe(self, backend: Backend) -> None:
-        response = await self.http.get(f"{backend.base_url}/models", timeout=_LIGHT_TIMEOUT)
+    async def _light_probe(self, handle: BackendHandle) -> None:
+        backend = handle.backend
+        response = await self.http.get(f"{backend.base_url}/models", headers=handle.headers, timeout=_LIGHT_TIMEOUT)
         response.raise_for_status()
         served = [model.get("id") for model in response.json().get("data", [])]
         if backend.model not in served:
             raise ValueError(f"serves {served}, not {backend.model!r}")
 
-    async def _generate_probe(self, backend: Backend) -> None:
+    async def _generate_probe(self, handle: BackendHandle) -> None:
+        backend = handle.backend
         body = {"model": backend.model, "prompt": "ready?", "max_tokens": 1, "temperature": 0}
-        response = await self.http.post(f"{backend.base_url}/completions", json=body, timeout=_GENERATE_TIMEOUT)
+        response = await self.http.post(
+            f"{backend.base_url}/completions", json=body, headers=handle.headers, timeout=_GENERATE_TIMEOUT
+        )
         response.raise_for_status()
         if not response.json().get("choices"):
             raise ValueError("answered a generation without choices")

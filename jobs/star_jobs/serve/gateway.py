@@ -13,6 +13,7 @@ import structlog
 from star_contracts.base import value_hash
 from star_contracts.serving import GatewayConfig
 from star_jobs.errors import JobFailure, TerminalFailure, as_failure
+from star_jobs.llm.client import read_key
 from star_jobs.serve.admission import Admission
 from star_jobs.serve.auth import ApiKeys
 from star_jobs.serve.backends import BackendPool
@@ -188,13 +189,18 @@ class Gateway:
 
 def _read_keys(config: GatewayConfig) -> ApiKeys:
     try:
+        for backend in config.backends:
+            read_key(backend.api_key_file)
         return ApiKeys.read(config.api_keys_file)
+    except TerminalFailure as failure:
+        raise InvalidConfig(failure.message) from None
     except ValueError as error:
         raise InvalidConfig(str(error)) from None
 
 
-def _signatures(path: Path, config: GatewayConfig | None) -> tuple[FileSignature | None, FileSignature | None]:
-    return FileSignature.of(path), FileSignature.of(config.api_keys_file if config else None)
+def _signatures(path: Path, config: GatewayConfig | None) -> tuple[FileSignature | None, ...]:
+    keys = [config.api_keys_file, *(backend.api_key_file for backend in config.backends)] if config else []
+    return tuple(FileSignature.of(file) for file in (path, *dict.fromkeys(keys)))
 
 
 def _instance() -> str:

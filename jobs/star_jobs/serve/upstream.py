@@ -104,6 +104,7 @@ async def _send(call: Call, handle: BackendHandle, http: ReconnectingClient) -> 
         "content-type": "application/json",
         "x-request-id": call.caller.request_id,
         "accept-encoding": "identity",
+        **handle.headers,
     }
     url, content = f"{backend.base_url}/{call.path}", call.content(backend.model)
     return await http.send(http.build_request("POST", url, content=content, headers=headers), stream=True)

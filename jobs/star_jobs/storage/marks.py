@@ -58,7 +58,14 @@ def take_up(store: ObjectStore, uri: str) -> bool:
         spared = mark.model_copy(
             update={"state": MarkState.SPARED, "by": f"use-{uuid.uuid4().hex}", "at": datetime.now(UTC)}
         )
-        if write_mark(store, place, spared, version):
+        try:
+            written = write_mark(store, place, spared, version)
+        except TerminalFailure as failure:
+            if failure.reason is not Reason.STORE_ACCESS_DENIED:
+                raise
+            structlog.get_logger().warning("marked for deletion, and not this account's to spare", uri=uri)
+            return True
+        if written:
             structlog.get_logger().info("spared what was marked for deletion", uri=uri)
             return True
     return True

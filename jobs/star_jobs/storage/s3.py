@@ -97,7 +97,7 @@ class ObjectStore:
         try:
             return self.get_bytes(uri)
         except TerminalFailure as failure:
-            if failure.reason is Reason.ARTIFACT_NOT_FOUND:
+            if self._is_missing(uri, failure):
                 return None
             raise
 
@@ -109,9 +109,21 @@ class ObjectStore:
                 found = self._client.get_object(Bucket=bucket, Key=key)
                 return found["Body"].read(), found["ETag"]
         except TerminalFailure as failure:
-            if failure.reason is Reason.ARTIFACT_NOT_FOUND:
+            if self._is_missing(uri, failure):
                 return None
             raise
+
+    def _is_missing(self, uri: str, failure: TerminalFailure) -> bool:
+        """Say whether an object is not there, and not merely denied.
+
+        S3 answers 403 for what is not there to an account whose right to list is bound to a prefix: its list tells.
+        """
+        if failure.reason is not Reason.STORE_ACCESS_DENIED:
+            return failure.reason is Reason.ARTIFACT_NOT_FOUND
+        try:
+            return not self.has(uri)
+        except TerminalFailure:
+            return False
 
     def put_version(self, uri: str, data: bytes, version: str | None) -> bool:
         """Write a small object in place of that version, None being none at all; False when it is another by now.

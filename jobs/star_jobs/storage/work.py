@@ -10,7 +10,9 @@ from pydantic import TypeAdapter
 
 from star_contracts.artifact import FileEntry
 from star_contracts.base import canonical_json
-from star_jobs.storage.files import file_entry, local_files, verified_download
+from star_contracts.errors import Reason
+from star_jobs.errors import TerminalFailure
+from star_jobs.storage.files import file_entry, local_files, safe_relative, verified_download
 from star_jobs.storage.s3 import CONCURRENCY, ObjectStore
 
 _COMPLETE = ".complete.json"
@@ -51,12 +53,12 @@ class WorkArea:
     def download_tree(self, name: str, destination: Path) -> Path | None:
         """Download a complete tree into `destination`, verified by digest; None when there is no complete one.
 
-        Raises TerminalFailure(ArtifactCorrupted) when a file does not match what was uploaded.
+        Raises TerminalFailure(ArtifactCorrupted) when a file does not match what was uploaded, or the marker is none.
         """
         marker = self.get(name + _COMPLETE)
         if marker is None:
             return None
-        entries = _ENTRIES.validate_json(marker)
+        entries = self._entries(name, marker)
 
         def download(entry: FileEntry) -> None:
             verified_download(self._store, f"{self.uri}/{name}/{entry.path}", entry, destination / entry.path)
@@ -64,6 +66,19 @@ class WorkArea:
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             list(pool.map(download, entries))
         return destination
+
+    def _entries(self, name: str, marker: bytes) -> tuple[FileEntry, ...]:
+        try:
+            entries = _ENTRIES.validate_json(marker)
+            for entry in entries:
+                safe_relative(entry.path)
+        except ValueError as error:
+            raise TerminalFailure(
+                Reason.ARTIFACT_CORRUPTED,
+                f"{self.uri}/{name}{_COMPLETE} does not list the files of a tree ({error}); delete it, so that the "
+                "work goes on from an earlier one",
+            ) from error
+        return entries
 
     def trees(self, prefix: str = "") -> list[str]:
         """Return the names of the complete trees in the folder `prefix`, sorted."""

@@ -151,7 +151,7 @@ class _Sweep:
         self.store.delete_tree(letting.uri)
         self.store.delete_tree(proofs_uri(letting.uri))
         for memo in letting.memos:
-            if self._remembers(memo, letting):
+            if memo.startswith(f"{self.spec.root}/") and self._remembers(memo, letting):
                 self.store.delete(memo)
         self.store.delete(place)
         self.counts["swept"] += 1

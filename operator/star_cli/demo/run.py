@@ -13,6 +13,7 @@ from star_cli.demo.store import Store
 from star_cli.demo.target import Target
 from star_cli.errors import StarctlError
 from star_cli.follow import BAD, Row, Watch, follow
+from star_cli.gatewaykey import key_of
 from star_cli.install import Chart
 from star_cli.kubectl import Kubectl
 from star_cli.local.binaries import Binaries
@@ -187,10 +188,13 @@ class Demo:
         question = serving.first_question(ArtifactRef(uri=dataset.uri, digest=dataset.digest), store)
         port = deployment.spec.gateway.port
         with serving.reach(cluster, deployment.metadata.name, port) as url:
-            answer = serving.recommend(url, question, deployment.spec.gateway.deadline_seconds)
+            assert isinstance(deployment, StarDeployment)  # it was chosen by its kind
+            key = key_of(cluster.api, deployment)
+            answer = serving.recommend(url, question, deployment.spec.gateway.deadline_seconds, key)
             self._say(*serving.answer_lines(question, answer))
             self._say("", serving.check_digest(answer, resources))
-            self._say("", "ask it yourself:", f"  {serving.example(url, question)}")
+            shown = f"starctl gateway-key {deployment.metadata.name} --namespace {deployment.metadata.namespace}"
+            self._say("", "ask it yourself:", f"  {serving.example(url, question, shown if key else '')}")
         return answer.checkpoint
 
     def _head(self, text: str) -> None:

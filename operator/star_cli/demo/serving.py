@@ -97,8 +97,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def recommend(url: str, question: Question, deadline_seconds: float) -> Answer:
-    """Ask the gateway, whose deadline is given.
+def recommend(url: str, question: Question, deadline_seconds: float, key: str | None = None) -> Answer:
+    """Ask the gateway, whose deadline is given, with one of its keys.
 
     Raises:
         StarctlError: it does not answer, or refuses; its own words are in the message.
@@ -106,7 +106,11 @@ def recommend(url: str, question: Question, deadline_seconds: float) -> Answer:
     body = {"user_id": question.user_id, "candidates": list(question.candidates), "explain": True}
     try:
         response = httpx.post(
-            f"{url}/v1/recommend", json=body, timeout=deadline_seconds + _GRACE_SECONDS, trust_env=False
+            f"{url}/v1/recommend",
+            json=body,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=deadline_seconds + _GRACE_SECONDS,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise StarctlError(f"the gateway at {url} does not answer: {error or type(error).__name__}") from error
@@ -149,10 +153,11 @@ def check_digest(answer: Answer, resources: Sequence[StarResource]) -> str:
     return f"served by the gateway: {answer.checkpoint}\nmade by {title(job)}: {artifact.digest}"
 
 
-def example(url: str, question: Question) -> str:
-    """The request as a curl command."""
+def example(url: str, question: Question, key_command: str = "") -> str:
+    """The request as a curl command; `key_command` prints the gateway's key, which is not shown."""
     body = json.dumps({"user_id": question.user_id, "candidates": list(question.candidates)})
-    return f"curl -s {url}/v1/recommend -H 'Content-Type: application/json' -d '{body}'"
+    key = f' -H "Authorization: Bearer $({key_command})"' if key_command else ""
+    return f"curl -s {url}/v1/recommend{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _short(text: str) -> str:

@@ -102,6 +102,10 @@ class Rollout(Model):
 class Gateway(Model):
     """The HTTP front of the deployment."""
 
+    model_config = CEL(
+        ("!self.open || !has(self.apiKeys)", "open admits everybody, so that apiKeys would keep nobody out; name one"),
+    ).config()
+
     replicas: int | None = Field(default=None, ge=0, le=64)
     """Pods of the gateway. Left out, its Deployment starts with one and is nobody's but an autoscaler's to scale."""
     resources: Resources = Resources()
@@ -111,7 +115,9 @@ class Gateway(Model):
     pod_template: PodTemplate | None = None
     """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
     api_keys: SecretKeyRef | None = None
-    """Secret key with one API key a line; without it everybody in the cluster may ask."""
+    """Secret key with one API key a line. Without it the operator makes a key, which `starctl gateway-key` shows."""
+    open: bool = False
+    """Admit everybody who reaches the gateway, without a key. Not together with `apiKeys`."""
     sampling: Sampling = Sampling()
     """How the student is sampled."""
     best_of: int = Field(default=1, ge=1, le=16)

@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue
 from star_contracts.base import Model
 from star_contracts.progress import NamespaceName
 from star_operator.core.engineargs import EngineFlagName
+from star_operator.core.network import PodNetwork
 from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.settings import ImageSet, Pool, ProofSettings, RetentionSettings, StoreSettings, Toleration
@@ -96,10 +97,12 @@ class MetricsValues(Model):
 
 
 class NetworkPolicyValues(Model):
-    """A NetworkPolicy for the operator's pods."""
+    """NetworkPolicies: of the operator's own pods, and of those that it starts."""
 
     enabled: bool = False
-    """Let in only probes and metrics (8080) and the progress reports of STAR's own pods (8081)."""
+    """Let into the operator only probes and metrics (8080) and the progress reports of STAR's own pods (8081)."""
+    pods: PodNetwork = PodNetwork()
+    """Of the pods that the operator starts, in their own namespaces."""
 
 
 class ArgoCDValues(Model):
@@ -167,7 +170,7 @@ class Values(Model):
     metrics: MetricsValues = MetricsValues()
     """Prometheus metrics."""
     network_policy: NetworkPolicyValues = NetworkPolicyValues()
-    """A NetworkPolicy for the operator's pods."""
+    """NetworkPolicies of the operator's pods, and of those that it starts."""
     argocd: ArgoCDValues = Field(default=ArgoCDValues(), alias="argocd")
     """What Argo CD is told of STAR's kinds."""
     name_override: str = ""

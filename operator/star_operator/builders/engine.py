@@ -18,6 +18,8 @@ from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Pool
 
 PORT = 8000
+GUARD = "star_jobs.llm.guard.KeyGuard"
+"""Lets no request pass without the server's key (vllm serve, `--middleware`)."""
 MASTER_PORT = 29501
 MODEL_DIR = "/work/model"
 HUB_DIR = "/work/huggingface"
@@ -59,6 +61,7 @@ def serve_args(
     _refuse_flags(server, field, further)
     model, revision = _model(plan)
     args = [model, "--served-model-name", plan.served_model, "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
+    args += ["--middleware", GUARD]
     args += ["--revision", revision] if revision else []
     args += ["--dtype", server.dtype, "--generation-config", "vllm", "--shutdown-timeout", str(DRAIN_SECONDS)]
     args += ["--tensor-parallel-size", str(server.tensor_parallel_size)]

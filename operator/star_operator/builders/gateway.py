@@ -8,9 +8,11 @@ from star_contracts.names import GROUP
 from star_contracts.online import ONLINE_PATH, OnlineTarget
 from star_contracts.progress import PROGRESS_PATH
 from star_contracts.serving import GATEWAY_CONFIG_PATH, Backend, GatewayConfig
-from star_operator.api.common import Compute
+from star_operator.api.common import Compute, SecretKeyRef
 from star_operator.api.stardeployment import StarDeployment
+from star_operator.builders.keys import GATEWAY_KEY, SERVER_KEY, deployment_keys_name
 from star_operator.builders.names import dns_label, labels, owner_reference
+from star_operator.builders.network import gateway_policy
 from star_operator.builders.pod import Container, PodPlan, ca_files, key_path, pod_template
 from star_operator.builders.step import Inputs, Owner
 from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, resource_labels
@@ -21,7 +23,6 @@ CONFIG_ANNOTATION = f"{GROUP}/config"
 """On the gateway's pods: the digest of the configuration they should have by now. See docs/gateway.md."""
 CONFIG_FILE = GATEWAY_CONFIG_PATH.rpartition("/")[2]
 CONTAINER_PORT = 8080
-API_KEYS = "gateway"
 FINISH_SECONDS = 15
 """Time between the end of the drain and the last possible answer's deadline, and the end of the process."""
 
@@ -104,7 +105,8 @@ def gateway_objects(plan: GatewayPlan, settings: Settings) -> list[KubeObject]:
         "metadata": plan.meta(name),
         "data": {CONFIG_FILE: canonical_json(config.to_json_dict()).decode(), **ca_files(settings)},
     }
-    objects = [config_map, _deployment(plan, config, settings), _service(plan)]
+    policy = gateway_policy(plan.meta(name), plan.selector, CONTAINER_PORT, settings)
+    objects = [config_map, *policy, _deployment(plan, config, settings), _service(plan)]
     if plan.resource.spec.gateway.replicas not in (0, 1):
         objects.append(_disruption_budget(plan, name))
     return [compact(obj) for obj in objects]
@@ -125,7 +127,7 @@ def gateway_config(plan: GatewayPlan, settings: Settings) -> GatewayConfig:
         deadline_seconds=spec.deadline_seconds,
         max_in_flight=spec.max_in_flight,
         allowed_origins=spec.allowed_origins,
-        api_keys_file=key_path(API_KEYS) if spec.api_keys else None,
+        api_keys_file=None if spec.open else key_path(GATEWAY_KEY),
         online=OnlineTarget(
             url=settings.progress_url.removesuffix(PROGRESS_PATH) + ONLINE_PATH,
             namespace=owner.namespace,
@@ -140,14 +142,14 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
     spec = plan.resource.spec
     meta = plan.meta(service_name(plan.resource))
     pod = PodPlan(
-        main=_container(),
+        main=_container(settings),
         compute=Compute(
             pool=spec.gateway.pool, resources=spec.gateway.resources, pod_template=spec.gateway.pod_template
         ),
         labels=meta["labels"],
         config_map=config_name(plan.resource),
         pool_field="spec.gateway.pool",
-        api_keys={API_KEYS: spec.gateway.api_keys} if spec.gateway.api_keys else {},
+        api_keys=_keys(plan),
         operator_token=True,
         grace_seconds=int(config.drain_seconds + config.deadline_seconds) + FINISH_SECONDS,
     )
@@ -165,7 +167,15 @@ def _deployment(plan: GatewayPlan, config: GatewayConfig, settings: Settings) ->
     }
 
 
-def _container() -> Container:
+def _keys(plan: GatewayPlan) -> dict[str, SecretKeyRef]:
+    """Return the keys that it needs: those of its callers, unless it is open, and its own towards the servers."""
+    spec, made = plan.resource.spec.gateway, deployment_keys_name(plan.owner)
+    callers = spec.api_keys or SecretKeyRef(name=made, key=GATEWAY_KEY)
+    servers = {SERVER_KEY: SecretKeyRef(name=made, key=SERVER_KEY)}
+    return servers if spec.open else {GATEWAY_KEY: callers, **servers}
+
+
+def _container(settings: Settings) -> Container:
     """Return the gateway's container. It drains by itself after SIGTERM, so that it needs no preStop hook."""
     alive = {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 10, "timeoutSeconds": 5}
     ready = {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 2, "timeoutSeconds": 5}
@@ -174,6 +184,7 @@ def _container() -> Container:
         command=("star-job", "serve"),
         env={"STAR_GATEWAY_CONFIG": GATEWAY_CONFIG_PATH, "STAR_GATEWAY_PORT": str(CONTAINER_PORT)},
         store_access=True,
+        store_secret=settings.store.serving_secret,
         ports={"http": CONTAINER_PORT},
         extra={
             "startupProbe": alive | {"periodSeconds": 2, "failureThreshold": 60},

@@ -13,20 +13,24 @@ A pod of a step with LLM servers is ready when it needs them, and not before: se
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from star_contracts.artifact import DIGEST_PATTERN, Producer, artifact_uri, memo_uri, work_uri
 from star_contracts.base import canonical_json, value_hash
 from star_contracts.job import JOB_SPEC_PATH, JobSpec, Shard, Whole
+from star_contracts.names import LABEL_STEP
 from star_contracts.progress import ProgressTarget
 from star_contracts.result import ExitCode
-from star_operator.api.common import CachePolicy, RunSpec
+from star_operator.api.common import CachePolicy, RunSpec, SecretKeyRef
+from star_operator.builders.keys import RAY_KEY, makes_ray_cluster, step_key_refs, step_keys_name
 from star_operator.builders.names import child_name, labels, owner_reference
+from star_operator.builders.network import goes_outside, group_policy
 from star_operator.builders.placement import image_of
-from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, pod_template
+from star_operator.builders.pod import MAIN, Container, EnvValue, FieldRef, PodPlan, ca_files, key_path, pod_template
 from star_operator.builders.step import ASK_PORT, Owner, Step
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import PRIORITY_ANNOTATION, QUEUE_ANNOTATION, label_value
+from star_operator.core.labels import PRIORITY_ANNOTATION, QUEUE_ANNOTATION, label_value, resource_labels, uses_label
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
@@ -44,8 +48,11 @@ GRACE_SECONDS = {"jobs": 60, "trainer": 120, "rollout": 120}
 
 
 def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: RunSpec) -> list[KubeObject]:
-    """Return the objects of one attempt of a step, in the order to apply them: ConfigMap, [Service], Job.
+    """Return the objects of one attempt of a step, in the order to apply them: ConfigMap, [group's], Job.
 
+    A group has a Service, which names its pods, and a NetworkPolicy, which lets them reach each other.
+
+    The Secret with its keys (`builders.keys.step_keys`) is not among them: it is made once, and never changed.
     Raises InvalidSpec: unknown pool, pool without images, or nodes for a step that does not work as a group.
     """
     group = _is_group(step)
@@ -63,14 +70,15 @@ def step_job(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         "metadata": meta,
         "data": {JOB_FILE: canonical_json(spec.to_json_dict()).decode(), **ca_files(settings)},
     }
-    template = pod_template(_pod_plan(step, meta), settings)
+    keys = step_key_refs(step_keys_name(owner, attempt, step.name), step)
+    template = pod_template(_pod_plan(step, meta, keys), settings)
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta | _queue(step, meta["labels"]),
         "spec": _job_shape(step, run) | {"template": template},
     }
-    service = [_group_service(meta)] if group else []
+    service = [_group_service(meta), *_group_policy(owner, step, settings)] if group else []
     return [compact(obj) for obj in (config_map, *service, job)]
 
 
@@ -104,12 +112,21 @@ def job_spec(owner: Owner, step: Step, attempt: int, settings: Settings, run: Ru
         output=artifact_uri(*place, owner.name, attempt, output_step),
         work=work_uri(*place, owner.name, parts, _key(parts_hash, owner, fresh=fresh)),
         memo=memo_uri(*place, step.name, step.work_hash) if step.has_artifact and not fresh else None,
-        whole=Whole(memo=memo_uri(*place, whole.name, whole.work_hash), work_hash=whole.work_hash) if whole else None,
-        inputs={role: digest for role, digest in step.inputs.items() if re.match(DIGEST_PATTERN, digest)},
+        whole=_whole(whole, memo_uri(*place, whole.name, whole.work_hash)) if whole else None,
+        inputs=_digests(step.inputs),
         shard=Shard(count=step.shards),
         progress=_told_to(owner, attempt, job_step, settings),
         stage=stage,
     )
+
+
+def _whole(step: Step, memo: str) -> Whole:
+    return Whole(memo=memo, work_hash=step.work_hash, step=step.name, inputs=_digests(step.inputs))
+
+
+def _digests(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the inputs that are artifacts; others are names, of a hub's models for example."""
+    return {role: digest for role, digest in inputs.items() if re.match(DIGEST_PATTERN, digest)}
 
 
 def _told_to(owner: Owner, attempt: int, step: str, settings: Settings) -> ProgressTarget | None:
@@ -173,7 +190,7 @@ def _queue(step: Step, labels: dict[str, str]) -> KubeObject:
     return {"labels": labels | ({QUEUE_LABEL: label_value(queue)} if queue else {}), "annotations": asked}
 
 
-def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:
+def _pod_plan(step: Step, meta: KubeObject, keys: Mapping[str, SecretKeyRef]) -> PodPlan:
     group = _is_group(step)
     env: dict[str, EnvValue] = {"STAR_JOB_SPEC": JOB_SPEC_PATH}
     if group:
@@ -181,11 +198,12 @@ def _pod_plan(step: Step, meta: KubeObject) -> PodPlan:
     return PodPlan(
         main=Container(role=step.role, command=("star-job",), env=env, store_access=True, **_asking(step)),
         compute=step.compute,
-        labels=meta["labels"],
+        labels=meta["labels"] | {uses_label(server.name): "true" for server in step.servers},
         config_map=meta["name"],
-        api_keys=step.api_keys,
+        api_keys={**step.api_keys, **keys},
         group={JOB_NAME_LABEL: meta["name"]} if group else {},
         subdomain=meta["name"] if group else None,
+        outside=goes_outside(step.stage),
         operator_token=True,
         restart_policy="Never",
         grace_seconds=GRACE_SECONDS[step.role],
@@ -212,7 +230,25 @@ def _group_environment(name: str, step: Step) -> dict[str, EnvValue]:
         "NNODES": str(step.compute.nodes),
         "NPROC_PER_NODE": str(max(1, step.compute.gpus_per_node)),
         "NODE_RANK": FieldRef(INDEX_ANNOTATION),
+        **(_ray_authentication() if makes_ray_cluster(step) else {}),
     }
+
+
+def _ray_authentication() -> dict[str, EnvValue]:
+    """Return how pods of a group join a Ray cluster, and nobody else (docs.ray.io, `Ray token authentication`)."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": key_path(RAY_KEY)}
+
+
+def _group_policy(owner: Owner, step: Step, settings: Settings) -> list[KubeObject]:
+    """Return the policy of a step's group: of all attempts, as two never run at once."""
+    members = resource_labels(owner.kind, owner.name) | {LABEL_STEP: step.name}
+    meta: KubeObject = {
+        "namespace": owner.namespace,
+        "name": child_name(owner, None, f"{step.name}-group"),
+        "labels": labels(owner, step.name),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    return group_policy(meta, members, settings)
 
 
 def _group_service(meta: KubeObject) -> KubeObject:

@@ -15,6 +15,7 @@ from typing import Any
 
 from star_contracts.base import canonical_json
 from star_contracts.serving import FETCH_SPEC_PATH, FetchSpec
+from star_operator.api.common import SecretKeyRef
 from star_operator.builders.builds import stamped
 from star_operator.builders.engine import (
     DRAIN_SECONDS,
@@ -27,7 +28,9 @@ from star_operator.builders.engine import (
     serve_defaults,
     serve_env,
 )
+from star_operator.builders.keys import SERVER_KEY
 from star_operator.builders.names import common_labels
+from star_operator.builders.network import shared_server_policy
 from star_operator.builders.placement import pool_of
 from star_operator.builders.pod import Container, PodPlan, ca_files, pod_template
 from star_operator.builders.step import ServerPlan
@@ -58,6 +61,8 @@ class VLLMServer:
     """Owner references."""
     labels: dict[str, str]
     """Labels besides those of every server."""
+    keys: str
+    """The Secret with its key."""
     field: str = "spec.llm.server"
     """Where the server is in the spec, for errors."""
 
@@ -82,9 +87,11 @@ def server_objects(
 ) -> list[KubeObject]:
     """Return a shared server. `users` are owner references without control: it goes when its last user goes.
 
+    Its key is in a Secret of its name (`builders.keys.server_keys`), which is not among these.
     Raises InvalidSpec: unknown pool, pool without images, reserved engine flag.
     """
-    return vllm_objects(VLLMServer(namespace, plan.name, plan, plan.server.replicas, tuple(users), {}), settings)
+    server = VLLMServer(namespace, plan.name, plan, plan.server.replicas, tuple(users), {}, keys=plan.name)
+    return [*shared_server_policy(server.meta(server.name), server.name, settings), *vllm_objects(server, settings)]
 
 
 def vllm_objects(server: VLLMServer, settings: Settings) -> list[KubeObject]:
@@ -222,6 +229,8 @@ def _pod(server: VLLMServer, labels: dict[str, str], settings: Settings, peers: 
         labels=server.meta("")["labels"] | labels,
         config_map=server.name if _config_files(server, settings) else None,
         pool_field=pool_field,
+        outside=not artifact,
+        api_keys={SERVER_KEY: SecretKeyRef(name=server.keys, key=SERVER_KEY)},
         group=server.selector | {LABEL_GROUP: labels[LABEL_GROUP]} if peers else {},
         grace_seconds=PRE_STOP_SECONDS + DRAIN_SECONDS + 25,
     )

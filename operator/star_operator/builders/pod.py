@@ -13,6 +13,7 @@ from star_contracts.names import CA_FILE, CA_VARIABLES, SPEC_DIR, WORK_DIR
 from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
 from star_operator.api.common import Compute, PodTemplate, SecretKeyRef
 from star_operator.builders.placement import image_of, pool_of, resources, scheduling
+from star_operator.core.labels import EGRESS_LABEL, OUTSIDE
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.podmeta import USER, PodDefaults, PodSecurity
 from star_operator.core.settings import STORE_KEYS, STORE_TOKEN, Pool, Settings
@@ -55,6 +56,8 @@ class Container:
     """The pool's environment wins over these."""
     store_access: bool = False
     """Whether it gets the store's credentials."""
+    store_secret: str = ""
+    """The Secret with these, where it is not that of all pods."""
     name: str = MAIN
     ports: Mapping[str, int] = field(default_factory=dict)
     extra: KubeObject = field(default_factory=dict)
@@ -83,6 +86,8 @@ class PodPlan:
     """Labels of the pods this one works with as a group; it is placed near them."""
     subdomain: str | None = None
     """Headless Service that names the pods of the group."""
+    outside: bool = False
+    """Whether it goes further than to the store, the operator and the servers of its namespace."""
     operator_token: bool = False
     """Whether it gets a token to report progress with."""
     restart_policy: str = "Always"
@@ -115,7 +120,8 @@ def pod_template(plan: PodPlan, settings: Settings) -> KubeObject:
         "containers": [_container(plan, plan.main, settings)],
         "volumes": _volumes(plan, pool.shm_size),
     }
-    metadata = {"labels": {**carried.labels, **plan.labels}, "annotations": carried.annotations}
+    way = {EGRESS_LABEL: OUTSIDE} if plan.outside else {}
+    metadata = {"labels": {**carried.labels, **plan.labels, **way}, "annotations": carried.annotations}
     template: KubeObject = compact({"metadata": metadata, "spec": spec})
     return template
 
@@ -162,13 +168,12 @@ def _environment(container: Container, pool_env: Mapping[str, str], settings: Se
     for key in (*STORE_KEYS, STORE_TOKEN):
         values.pop(key, None)
     if container.store_access:
-        values |= _store_keys(settings)
+        values |= _store_keys(container.store_secret or settings.store.secret_name)
     return [_variable(name, value) for name, value in values.items()]
 
 
-def _store_keys(settings: Settings) -> dict[str, EnvValue]:
+def _store_keys(name: str) -> dict[str, EnvValue]:
     """Return the store's credentials; none where pods take a role: an empty key would be taken for one."""
-    name = settings.store.secret_name
     if not name:
         return {}
     keys: dict[str, EnvValue] = {key: SecretKeyRef(name=name, key=key) for key in STORE_KEYS}

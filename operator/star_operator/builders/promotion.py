@@ -164,6 +164,7 @@ def promotion_job(
         config_map=orders_name(promotion, step),
         pool_field="spec.pool",
         secrets={GIT_DIR: spec.git.secret_ref.name},
+        outside=True,
         restart_policy="Never",
         grace_seconds=GRACE_SECONDS,
     )

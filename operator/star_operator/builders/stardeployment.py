@@ -1,8 +1,8 @@
 """StarDeployment -> the Evaluation that gates a candidate, and what serves the revisions that passed.
 
-For each revision a vLLM server `<name>-<digest>`, in front of all of them one gateway `<name>`, and a NetworkPolicy
-that lets only the gateway and the namespace's jobs reach vLLM. A revision is a checkpoint: a changed server template
-rolls its pods, a changed checkpoint is another revision.
+For each revision a vLLM server `<name>-<digest>`, which the gateway alone may reach, and in front of all of them one
+gateway `<name>`. A revision is a checkpoint: a changed server template rolls its pods, a changed checkpoint is another
+revision.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from star_contracts.artifact import ArtifactRef
 from star_contracts.base import lasting, value_hash
 from star_contracts.job import ModelSource
-from star_contracts.names import LABEL_STEP
-from star_contracts.serving import Backend
+from star_contracts.serving import SERVER_KEY_PATH, Backend
 from star_operator.api.common import LLM, ModelRef
 from star_operator.api.evaluation import EvaluationSpec
 from star_operator.api.meta import API_VERSION
 from star_operator.api.stardeployment import StarDeployment
 from star_operator.builders.engine import PORT
-from star_operator.builders.gateway import GatewayPlan, gateway_objects, owner_of
+from star_operator.builders.gateway import GatewayPlan, gateway_objects, gateway_selector, owner_of
+from star_operator.builders.keys import deployment_keys_name
 from star_operator.builders.llm import server_for
 from star_operator.builders.llmserver import VLLMServer, vllm_objects
 from star_operator.builders.names import child_name, dns_label, labels, owner_reference
+from star_operator.builders.network import server_policy
 from star_operator.builders.step import Inputs, ServerPlan
 from star_operator.core.errors import InvalidSpec
-from star_operator.core.labels import GATEWAY, LABEL_COMPONENT, LEADER, WORKER, resource_labels
-from star_operator.core.objects import KubeObject, compact
+from star_operator.core.labels import LABEL_COMPONENT, LEADER, WORKER, resource_labels
+from star_operator.core.objects import KubeObject
 from star_operator.core.reasons import ConditionReason
 from star_operator.core.settings import Settings
 
@@ -80,7 +81,7 @@ def serving_objects(
     """
     if not revisions:
         return []
-    objects = [_network_policy(resource)]
+    objects = _server_policy(resource, settings)
     for revision in revisions:
         objects += vllm_objects(_server(resource, revision), settings)
     backends = [_backend(resource, revision, settings) for revision in revisions]
@@ -138,6 +139,7 @@ def _server(resource: StarDeployment, revision: Revision) -> VLLMServer:
         replicas=0 if resource.spec.suspend else resource.spec.server.replicas,
         owners=(owner_reference(owner),),
         labels=resource_labels(owner.kind, owner.name),
+        keys=deployment_keys_name(owner),
         field="spec.server",
     )
 
@@ -150,40 +152,25 @@ def _backend(resource: StarDeployment, revision: Revision, settings: Settings) -
         base_url=f"http://{host}:{PORT}/v1",
         model=revision.plan.served_model,
         weight=revision.weight,
+        api_key_file=SERVER_KEY_PATH,
     )
 
 
-def _network_policy(resource: StarDeployment) -> KubeObject:
-    """Return the policy of the vLLM pods: the gateway and the namespace's jobs may call, a group's pods may talk."""
+def _server_policy(resource: StarDeployment, settings: Settings) -> list[KubeObject]:
+    """Return the policy of the vLLM pods of all revisions: the gateway alone may ask them."""
     owner = owner_of(resource)
-    own = resource_labels(owner.kind, owner.name)
     servers = {
-        "matchLabels": own,
+        "matchLabels": resource_labels(owner.kind, owner.name),
         "matchExpressions": [{"key": LABEL_COMPONENT, "operator": "In", "values": [LEADER, WORKER]}],
     }
-    callers = [
-        {"podSelector": {"matchLabels": own | {LABEL_COMPONENT: GATEWAY}}},
-        {"podSelector": {"matchExpressions": [{"key": LABEL_STEP, "operator": "Exists"}]}},
-    ]
-    peers = [{"podSelector": servers}]
-    policy: KubeObject = compact(
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {
-                "namespace": owner.namespace,
-                "name": child_name(owner, None, "vllm"),
-                "labels": labels(owner),
-                "ownerReferences": [owner_reference(owner)],
-            },
-            "spec": {
-                "podSelector": servers,
-                "policyTypes": ["Ingress"],
-                "ingress": [{"from": callers, "ports": [{"port": "http"}]}, {"from": peers}],
-            },
-        }
-    )
-    return policy
+    meta = {
+        "namespace": owner.namespace,
+        "name": child_name(owner, None, "vllm"),
+        "labels": labels(owner),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    gateway = {"podSelector": {"matchLabels": gateway_selector(resource)}}
+    return server_policy(meta, servers, [gateway], settings)
 
 
 def _pinned(artifact: ArtifactRef) -> ModelRef:

@@ -7,6 +7,7 @@ from star_contracts.artifact import ArtifactRef
 from star_contracts.base import lasting, value_hash
 from star_contracts.errors import JobWarning
 from star_contracts.job import REVISIONS, LLMEndpoint, ModelSource, Stage
+from star_contracts.names import SPEC_DIR
 from star_contracts.settings import GRPOHyperparameters, SFTHyperparameters
 from star_operator.api.common import Compute, LLMServer, SecretKeyRef
 
@@ -63,6 +64,7 @@ class ServerPlan:
             model=self.served_model,
             concurrency=concurrency,
             timeout_seconds=timeout,
+            api_key_file=f"{SPEC_DIR}/keys/{self.name}",
             ask_port=ASK_PORT,
             gpus=self.server.compute.nodes * self.server.compute.gpus_per_node,
         )

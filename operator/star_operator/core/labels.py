@@ -70,6 +70,8 @@ BUILD_ANNOTATION = f"{GROUP}/build"
 """On a server's workload: digest of all that it is made of, which follows from the operator and its settings, too."""
 UPDATE_ANNOTATION = f"{GROUP}/update-servers"
 """On a StarDeployment: `now` moves its servers to the present build without waiting for a turn, `never` keeps them."""
+EGRESS_LABEL, OUTSIDE = f"{GROUP}/egress", "outside"
+"""On a pod that goes further than to the store, the operator and the servers of its namespace."""
 LEADER = "vllm"
 """Answers requests."""
 WORKER = "vllm-worker"
@@ -85,6 +87,11 @@ def label_value(text: str) -> str:
     if len(text) <= MAX_LABEL:
         return text
     return f"{text[: MAX_LABEL - 9].rstrip('-.')}-{value_hash(text).removeprefix('sha256:')[:8]}"
+
+
+def uses_label(server: str) -> str:
+    """Return the label of pods that use a shared server."""
+    return f"{GROUP}/uses-{server}"
 
 
 def resource_labels(kind: str, name: str) -> dict[str, str]:

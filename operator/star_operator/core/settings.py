@@ -8,6 +8,7 @@ from star_contracts.base import Model
 from star_contracts.job import Store
 from star_contracts.progress import NamespaceName
 from star_operator.core.engineargs import EngineFlagName
+from star_operator.core.network import PodNetwork
 from star_operator.core.outside import CABundle, HostPattern, Proxy
 from star_operator.core.podmeta import PodDefaults, PodSecurity
 from star_operator.core.quantity import Quantity
@@ -76,6 +77,14 @@ class StoreSettings(Model):
     secret_name: str = "star-store"  # noqa: S105 - a name
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where they are temporary; expected
     in each namespace that has resources. Empty: pods have no keys but the role of their service account."""
+    gateway_secret_name: str = ""
+    """Secret of the same keys for gateways, whose account need only read artifacts and write feedback; expected in each
+    namespace that serves. Empty: gateways have the other pods' keys."""
+
+    @property
+    def serving_secret(self) -> str:
+        """Return the name of the Secret that gateways use; empty for none."""
+        return self.gateway_secret_name or self.secret_name
 
 
 class RetentionSettings(Model):
@@ -138,6 +147,8 @@ class Settings(Model):
     """What is kept."""
     proofs: ProofSettings = ProofSettings()
     """What is written beside checkpoints."""
+    network: PodNetwork = PodNetwork()
+    """NetworkPolicies of pods."""
     watch_namespaces: tuple[NamespaceName, ...] = ()
     """Namespaces whose resources are looked after; empty: all."""
     workers: int = 8

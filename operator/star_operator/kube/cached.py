@@ -16,14 +16,16 @@ from star_operator.kube.cache import Cache, Entry
 from star_operator.kube.cluster import Cluster, Listing, NotFound
 from star_operator.kube.indexes import CACHED, LABELS, selector
 from star_operator.kube.resources import POD, ResourceType
+from star_operator.kube.walls import Walls
 
 
 class CachedCluster(Cluster):
     """A cluster that is read through a cache."""
 
-    def __init__(self, live: Cluster, cache: Cache) -> None:
+    def __init__(self, live: Cluster, cache: Cache, walls: Walls | None = None) -> None:
         self._live = live
         self._cache = cache
+        self._walls = walls
 
     @property
     def live(self) -> Cluster:
@@ -75,9 +77,13 @@ class CachedCluster(Cluster):
     # Writes.
 
     async def apply(self, obj: KubeObject, *, manager: str = FIELD_MANAGER) -> KubeObject:
+        if self._walls is not None:
+            await self._walls.stand(self._live, obj)
         return self._took(await self._live.apply(obj, manager=manager))
 
     async def claim(self, obj: KubeObject) -> KubeObject:
+        if self._walls is not None:
+            await self._walls.stand(self._live, obj)
         return self._took(await self._live.claim(obj))
 
     async def apply_status(self, obj: KubeObject) -> KubeObject:

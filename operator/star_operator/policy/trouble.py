@@ -21,6 +21,7 @@ NO_SECRET = re.compile(r'secret "(?P<name>[^"]+)" not found')
 NO_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret \S+/(?P<name>[^\s/]+)")
 NO_FILE = re.compile(r"references non-existent secret key: (?P<key>\S+)")
 STORE_FIELD = "store.secretName in the chart's values"
+GATEWAY_FIELD = "store.gatewaySecretName in the chart's values"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class SecretUse:
 def secret_uses(spec: BaseModel, settings: Settings) -> tuple[SecretUse, ...]:
     """Return every Secret that a spec names, and the store's where pods get one."""
     named = (SecretUse(path, ref.name, (ref.key,)) for path, ref in _references(spec, "spec"))
-    store = settings.store.secret_name
-    return (*named, *([SecretUse(STORE_FIELD, store, STORE_KEYS)] if store else []))
+    store = {STORE_FIELD: settings.store.secret_name, GATEWAY_FIELD: settings.store.gateway_secret_name}
+    return (*named, *(SecretUse(field, name, STORE_KEYS) for field, name in store.items() if name))
 
 
 def explain(trouble: Trouble | None, namespace: str, uses: tuple[SecretUse, ...], compute: str) -> Trouble | None:

@@ -11,6 +11,8 @@ from star_operator.core.objects import KubeObject
 from star_operator.core.settings import Settings
 from star_operator.core.views import ServerView
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.keys import ensure_secret
+from star_operator.kube.resources import NETWORK_POLICY as POLICY
 from star_operator.kube.servers import join
 from star_operator.kube.serverview import Workload, missing, view_server, view_workloads
 from star_operator.policy.builds import Change, Unit, moving
@@ -49,13 +51,14 @@ class Server:
     async def to_apply(self, cluster: Cluster, *, turn: bool, stuck: bool) -> list[KubeObject]:
         """Return what to apply: as it would be made today what moves, or is so already; the rest as it runs.
 
-        `turn` and `stuck` are those of `policy.builds.moving`. Files and Services go with the first workload.
+        `turn` and `stuck` are those of `policy.builds.moving`. Files and Services go with the first workload. What runs
+        as an earlier version made it has the policy of then, or none: its users do not say that they use it.
         """
         moved = moving(self.units, turn=turn, stuck=stuck)
         stays = {one.unit for one in self.workloads if _change([one]) is not Change.NOTHING} - moved
         others = [obj for obj in self.objects if obj["kind"] not in WORKLOADS]
         if stays >= {one.unit for one in self.workloads}:
-            others = await missing(cluster, others)
+            others = await missing(cluster, [obj for obj in others if obj["kind"] != POLICY.kind])
         made = [
             kept(one.live, one.wanted) if one.unit in stays and one.live is not None else one.wanted
             for one in self.workloads
@@ -69,24 +72,28 @@ async def server_of(cluster: Cluster, objects: Sequence[KubeObject], owner: str)
 
 
 async def acquire(
-    cluster: Cluster, namespace: str, plan: ServerPlan, user: KubeObject, settings: Settings
+    cluster: Cluster, plan: ServerPlan, keys: KubeObject, user: KubeObject, settings: Settings
 ) -> ServerView:
     """Have a user use a shared server, which is started where it does not run, and look at it.
 
-    It keeps its build while it is used, unless it does not come up. Raises Retryable when it is removed meanwhile.
+    `keys` is the Secret with its key (`builders.keys.server_keys`). The server keeps its build while it is used, unless
+    it does not come up. Raises Retryable when it is removed meanwhile.
     """
+    namespace: str = keys["metadata"]["namespace"]
     objects = server_objects(namespace, plan, [], settings)
     anchor_today = next(obj for obj in objects if obj["kind"] == "Service" and obj["metadata"]["name"] == plan.name)
     anchor, was_idle = await join(cluster, anchor_today, user)
     owner = {"apiVersion": "v1", "kind": "Service", "name": plan.name, "uid": anchor["metadata"]["uid"]}
-    owned = [
-        obj if obj is anchor_today else {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
-        for obj in objects
-    ]
+    await ensure_secret(cluster, _owned(keys, owner))
+    owned = [obj if obj is anchor_today else _owned(obj, owner) for obj in objects]
     server, view = await server_of(cluster, owned, owner["uid"]), await view_server(cluster, namespace, plan.name)
     for obj in await server.to_apply(cluster, turn=was_idle, stuck=view.trouble is not None):
         await cluster.apply(obj)
     return view
+
+
+def _owned(obj: KubeObject, owner: KubeObject) -> KubeObject:
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
 def _unit(name: str, workloads: Sequence[Workload]) -> Unit:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from star_operator.core.keys import KeyRing
 from star_operator.core.online import OnlineBoard
 from star_operator.core.progress import ProgressBoard
 from star_operator.core.queue import Key, WorkQueue
@@ -26,6 +27,8 @@ class Context:
     cluster: Cluster
     settings: Settings
     queue: WorkQueue
+    keys: KeyRing = field(default_factory=KeyRing)
+    """Keys of shared servers. The process' own root key is stored: servers outlive the process."""
     progress: ProgressBoard = field(default_factory=ProgressBoard)
     online: OnlineBoard = field(default_factory=lambda: OnlineBoard(time.time()))
     waiting: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))

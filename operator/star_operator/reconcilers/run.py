@@ -14,6 +14,7 @@ from star_contracts.result import JobResult
 from star_operator.api.common import RunSpec
 from star_operator.api.meta import Phase, Resource, Status
 from star_operator.builders.job import step_job
+from star_operator.builders.keys import server_keys, step_keys
 from star_operator.builders.llmserver import server_objects
 from star_operator.builders.lookup import look_up, look_up_name, looked_for
 from star_operator.builders.names import user_reference
@@ -28,6 +29,7 @@ from star_operator.core.times import parse_timestamp, timestamp
 from star_operator.core.views import JobView, RunView, ServerView
 from star_operator.kube import servers
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.keys import ensure_secret
 from star_operator.kube.namesakes import require_no_strangers
 from star_operator.kube.namespaces import let_go, require_living
 from star_operator.kube.observe import observe_jobs, observe_run
@@ -197,8 +199,8 @@ class RunReconciler(Generic[ResourceT]):
         cluster, namespace, names = self._context.cluster, seen.owner.namespace, [plan.name for plan in plans]
         if not step.asks_for_servers and not await servers.uses_any(cluster, namespace, names, seen.owner.uid):
             return []
-        user, settings = user_reference(seen.owner), self._context.settings
-        return [await acquire(cluster, namespace, plan, user, settings) for plan in plans]
+        user, settings, keys = user_reference(seen.owner), self._context.settings, self._context.keys
+        return [await acquire(cluster, plan, server_keys(namespace, plan, keys), user, settings) for plan in plans]
 
     async def _act(self, decision: policy.Decision, seen: Pass[ResourceT], status: Status) -> Status:
         at = seen.at
@@ -265,6 +267,9 @@ class RunReconciler(Generic[ResourceT]):
     async def _start(self, seen: Pass[ResourceT], attempt: int, run: RunSpec) -> None:
         assert seen.plan is not None
         told, *others = step_job(seen.owner, seen.plan, attempt, self._context.settings, run)
+        keys = step_keys(seen.owner, seen.plan, attempt, self._context.keys)
+        if keys is not None:
+            await ensure_secret(self._context.cluster, keys)
         await self._context.cluster.apply(told)
         if attempt > 1:  # before the Job: who dies in between starts it again, and comes by here
             group = len(others) > 1

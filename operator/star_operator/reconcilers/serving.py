@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from star_operator.api.stardeployment import StarDeployment
-from star_operator.builders.gateway import config_annotation, gateway_selector, service_name
+from star_operator.builders.gateway import config_annotation, gateway_selector, owner_of, service_name
+from star_operator.builders.keys import deployment_keys
 from star_operator.builders.llmserver import moves_without_a_gap
 from star_operator.builders.stardeployment import Revision, server_name, serving_objects
 from star_operator.builders.step import Inputs
@@ -12,6 +13,7 @@ from star_operator.core.labels import LABEL_SERVER, UPDATE_ANNOTATION, resource_
 from star_operator.core.objects import KubeObject, is_owned
 from star_operator.core.views import ServerView, Trouble
 from star_operator.kube.cluster import Cluster
+from star_operator.kube.keys import ensure_secret
 from star_operator.kube.pods import annotate_pods, why_not_started
 from star_operator.kube.refused import refused_of_deployment
 from star_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, SERVICE, STATEFUL_SET
@@ -69,8 +71,11 @@ async def serve(
         return NO_TURN, Front()
     cluster, namespace = context.cluster, resource.metadata.namespace
     if not resource.status.serving_digest:  # what serves goes on without; what starts would wait
-        await require_store_secret(cluster, namespace, context.settings.store.secret_name)
+        store = context.settings.store
+        for secret in dict.fromkeys((store.secret_name, store.serving_secret)):
+            await require_store_secret(cluster, namespace, secret)
     objects = serving_objects(resource, plan.revisions, wish.inputs, context.settings, hold=plan.hold)
+    await ensure_secret(cluster, deployment_keys(owner_of(resource)))
     servers = await _servers(cluster, resource, objects)
     turn = await take_turn(context, resource, _standing(resource, plan, servers))
     stuck = {server_name(resource, one): plan.views[one.name].trouble is not None for one in plan.revisions}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from star_contracts.errors import Reason
+from star_contracts.storepolicy import Tenant, policy_document
 from star_jobs.storage import faults
 
 PAGE = (Path(__file__).parents[3] / "docs" / "store.md").read_text()
@@ -20,6 +21,11 @@ def test_the_policy_has_every_right_that_pods_use() -> None:
     used = {right for operation, right in faults._RIGHTS.items() if operation not in starctl}
     assert allowed == used | {faults._WRITE}
     assert "docs/store.md" in faults.POLICY
+
+
+def test_the_policy_is_the_one_that_is_printed() -> None:
+    (policy,) = re.findall(r"```json\n(.*?)```", PAGE, re.S)
+    assert json.loads(policy) == policy_document("s3://star", [Tenant("team-a")])
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason.value.startswith("Store")])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from star_contracts.artifact import ArtifactRef
+from star_contracts.artifact import ArtifactKind, ArtifactRef
 from star_contracts.base import value_hash
 from star_contracts.errors import Reason
 from star_contracts.job import Store
@@ -14,6 +14,7 @@ from star_jobs.errors import TerminalFailure
 from star_jobs.models.transfer import Home, copy, export, import_exported, import_model, is_exported
 from star_jobs.proofs.attest import run_attest
 from star_jobs.proofs.verify import run_verify
+from star_jobs.storage import ArtifactWriter, read_manifest
 from tests.support.memorystore import MemoryStore, Objects
 from tests.support.proofs import Proven, private_pem
 from tests.support.training import write_model
@@ -63,6 +64,18 @@ def test_a_models_folder_becomes_a_checkpoint_once(home: Home, model: Path) -> N
     before = dict(objects(home))
     assert import_model(model, home) == ref
     assert dict(objects(home)) == before
+
+
+@pytest.mark.bad_input
+def test_what_claims_to_be_this_model_and_is_another_is_not_taken_for_it(home: Home, model: Path) -> None:
+    ref = import_model(model, home)
+    claimed = read_manifest(home.store, ref).producer
+    home.store.delete_tree(ref.uri)
+    writer = ArtifactWriter(home.store, ref.uri)
+    writer.add_bytes(b"backdoor", "model.safetensors")
+    writer.commit(ArtifactKind.CHECKPOINT, claimed, {}, {})
+    assert import_model(model, home) == ref
+    read_manifest(home.store, ref)
 
 
 def test_other_content_lies_elsewhere(home: Home, model: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from star_contracts.artifact import ArtifactKind
+from star_contracts.artifact import ArtifactKind, Manifest
 from star_contracts.base import sha256_digest
 from star_contracts.errors import JobWarning, WarningReason
 from star_contracts.proofs import MadeBy
@@ -89,6 +89,29 @@ def test_limits_say_what_the_figures_do_not(proven: Proven) -> None:
     assert nothing.artifact is not None
     assert "has not been measured" in proven.objects[f"{nothing.artifact.uri}/card.md"][0].decode()
     assert "<svg" not in proven.objects[f"{nothing.artifact.uri}/card.html"][0].decode()
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("about", ["another checkpoint", "other facts", "no proof"])
+def test_what_lies_there_and_is_not_this_proof_is_not_taken_for_it(about: str, proven: Proven) -> None:
+    true = proven.attest()
+    assert true.artifact is not None
+    place = f"{true.artifact.uri}/manifest.json"
+    manifest = Manifest.model_validate_json(proven.objects[place][0])
+    digest = "sha256:" + "0" * 64
+    changes: dict[str, dict[str, object]] = {
+        "another checkpoint": {"inputs": {**manifest.inputs, "checkpoint": digest}},
+        "other facts": {"producer": manifest.producer.model_copy(update={"work_hash": digest})},
+        "no proof": {"kind": ArtifactKind.CHECKPOINT},
+    }
+    planted = manifest.model_copy(update=changes[about])
+    proven.store.put_bytes(place, planted.canonical())
+    again = proven.attest()
+    assert not again.reused
+    assert again.artifact is not None
+    assert again.artifact.uri == true.artifact.uri
+    made = Manifest.model_validate_json(proven.objects[place][0])
+    assert (made.kind, made.producer, made.inputs) == (manifest.kind, manifest.producer, manifest.inputs)
 
 
 def test_equal_facts_are_written_once(proven: Proven) -> None:

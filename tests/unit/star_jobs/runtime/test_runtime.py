@@ -5,7 +5,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from star_jobs import __main__ as entry_point
 from star_jobs import runtime
 from star_jobs.errors import TerminalFailure
 from star_jobs.runtime import JobContext, Outcome
-from star_jobs.storage import ObjectStore, fetch
+from star_jobs.storage import ArtifactWriter, ObjectStore, fetch
 from tests.support import world
 from tests.support.s3 import S3Server
 from tests.support.training import write_model
@@ -152,6 +152,49 @@ def test_a_memo_that_leads_nowhere_is_ignored(damage: str, pod: Pod, uri: str, s
     assert not second.reused
     assert second.artifact is not None
     assert ArtifactRef.model_validate_json(store.get_bytes(str(pod.spec.memo))) == second.artifact
+
+
+@dataclass(frozen=True)
+class Plant:
+    """An artifact with a memo that leads to it, as somebody who may write to the bucket could make both."""
+
+    says: str
+    place: str = "s3://star/hostile/k/n/1/s"
+    producer: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=lambda: {"model": value_hash(1)})
+
+
+PLANTED = [
+    Plant("of another namespace's prefix"),
+    Plant("made in another namespace", "{home}/planted", {"namespace": "hostile"}),
+    Plant("of another kind", "{home}/planted", {"kind": "Other"}),
+    Plant("of another step", "{home}/planted", {"step": "other"}),
+    Plant("of other work", "{home}/planted", {"work_hash": value_hash(2)}),
+    Plant("of another model", "{home}/planted", inputs={"model": value_hash(2)}),
+    Plant("of a model that it does not name", "{home}/planted", inputs={}),
+]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.says)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_planted_artifact_is_not_believed(
+    plant: Plant, sharded: bool, pod: Pod, uri: str, store: ObjectStore
+) -> None:
+    home = f"{uri}/ns"
+    memo = f"{home}/k/memo/s-1.json"
+    writer = ArtifactWriter(store, plant.place.format(home=home))
+    writer.add_bytes(b"backdoor", "model.bin")
+    producer = pod.spec.producer.model_copy(update=plant.producer)
+    manifest = writer.commit(ArtifactKind.CHECKPOINT, producer, plant.inputs, {})
+    planted = ArtifactRef(uri=writer.uri, digest=manifest.digest())
+    store.put_bytes(memo, planted.model_dump_json(by_alias=True).encode())
+    whole = Whole(memo=memo, work_hash=pod.spec.producer.work_hash, step="s", inputs=pod.spec.inputs)
+    told = {"memo": None, "whole": whole} if sharded else {"memo": memo}
+    _, result = pod.with_spec(output=f"{home}/k/n/1/s", **told).run(make)
+    assert not result.reused
+    assert result.artifact is not None
+    assert result.artifact != planted
 
 
 def test_an_artifact_of_other_work_is_never_overwritten(pod: Pod) -> None:

@@ -63,3 +63,13 @@ def test_a_damaged_tree_is_refused(work: WorkArea, s3_server: S3Server, tmp_path
     with pytest.raises(TerminalFailure, match="sha256 differs") as failure:
         work.download_tree("step-10", tmp_path / "there")
     assert failure.value.reason is Reason.ARTIFACT_CORRUPTED
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("marker", [b"[]]", b'[{"path": "../../outside", "bytes": 1, "sha256": "' + b"0" * 64 + b'"}]'])
+def test_a_marker_that_lists_no_tree_writes_nothing(marker: bytes, work: WorkArea, tmp_path: Path) -> None:
+    work.put("step-10.complete.json", marker)
+    with pytest.raises(TerminalFailure, match=r"step-10\.complete\.json does not list") as failure:
+        work.download_tree("step-10", tmp_path / "a" / "there")
+    assert failure.value.reason is Reason.ARTIFACT_CORRUPTED
+    assert not (tmp_path / "outside").exists()

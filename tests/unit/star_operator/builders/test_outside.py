@@ -93,7 +93,9 @@ def test_a_server_of_a_hub_model_trusts_them_too() -> None:
     changed = Settings.model_validate(settings().model_dump() | {"ca_bundle": PEM})
     ((_, files),) = templates(server_objects("ns", plan, [], changed))
     assert files == {"ca.crt": PEM}
-    assert [obj["kind"] for obj in server_objects("ns", plan, [], settings())] == ["Service", "Deployment"]
+    assert [obj["kind"] for obj in server_objects("ns", plan, [], settings())] == [
+        "NetworkPolicy", "Service", "Deployment"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,8 @@ from star_contracts.serving import GatewayConfig
 from star_jobs.serve.main import finish_seconds
 from star_operator.api.evaluation import Evaluation
 from star_operator.api.stardeployment import StarDeployment
-from star_operator.builders.gateway import config_annotation, gateway_url
+from star_operator.builders.gateway import config_annotation, gateway_url, owner_of
+from star_operator.builders.keys import deployment_keys
 from star_operator.builders.stardeployment import gate_evaluation, revision_of, server_name, serving_objects
 from star_operator.builders.step import Inputs
 from star_operator.core.errors import InvalidSpec
@@ -150,19 +151,60 @@ def test_the_pod_is_given_the_time_that_the_gateway_takes_to_drain(deadline: int
     assert grace >= told.drain_seconds + finish_seconds(told) + 5, "and some to write the last feedback"
 
 
-def test_only_the_gateway_and_jobs_reach_vllm() -> None:
+def test_the_gateway_and_the_servers_know_one_key_and_callers_another() -> None:
     made = serving(deployment(), 100)
-    policy = made["NetworkPolicy", "star-star-vllm"]["spec"]
-    component = "star.recsys.dev/component"
-    assert policy["podSelector"]["matchExpressions"][0]["values"] == ["vllm", "vllm-worker"]
-    callers = policy["ingress"][0]["from"]
-    assert callers[0]["podSelector"]["matchLabels"][component] == "gateway"
-    assert callers[1]["podSelector"]["matchExpressions"] == [{"key": "star.recsys.dev/step", "operator": "Exists"}]
-    gateway = made["Deployment", "star"]["spec"]["template"]["metadata"]["labels"]
-    vllm = made["Deployment", "star-44444444"]["spec"]["template"]["metadata"]["labels"]
-    assert callers[0]["podSelector"]["matchLabels"].items() <= gateway.items()
-    assert policy["podSelector"]["matchLabels"].items() <= vllm.items()
-    assert vllm[component] in policy["podSelector"]["matchExpressions"][0]["values"]
+    gateway, server = (made["Deployment", name]["spec"]["template"]["spec"] for name in ("star", "star-44444444"))
+    secret = deployment_keys(owner_of(deployment()))
+    assert mounted(gateway) == {
+        "keys/server": (secret["metadata"]["name"], "server"),
+        "keys/gateway": (secret["metadata"]["name"], "gateway"),
+    }
+    assert mounted(server) == {"keys/server": (secret["metadata"]["name"], "server")}
+    assert set(secret["stringData"]) == {"server", "gateway"}
+    assert secret["stringData"]["server"] != secret["stringData"]["gateway"]
+    told = config(made)
+    assert told.api_keys_file == "/etc/star/keys/gateway"
+    assert {backend.api_key_file for backend in told.backends} == {"/etc/star/keys/server"}
+    arguments = server["containers"][0]["args"]
+    assert arguments[arguments.index("--middleware") + 1] == "star_jobs.llm.guard.KeyGuard"
+
+
+def test_keys_that_are_given_stand_in_place_of_the_operators() -> None:
+    given = {"apiKeys": {"name": "keys", "key": "all"}}
+    gateway = serving(deployment(gateway=given), 100)["Deployment", "star"]["spec"]["template"]["spec"]
+    assert mounted(gateway)["keys/gateway"] == ("keys", "all")
+
+
+def test_an_open_gateway_asks_for_no_key() -> None:
+    made = serving(deployment(gateway={"open": True}), 100)
+    assert config(made).api_keys_file is None
+    assert set(mounted(made["Deployment", "star"]["spec"]["template"]["spec"])) == {"keys/server"}
+
+
+def test_a_gateway_has_an_account_of_its_own_where_there_is_one() -> None:
+    store = settings().store.model_copy(update={"gateway_secret_name": "star-reader"})
+    changed = settings().model_copy(update={"store": store})
+    cr = deployment()
+    found = serving_objects(cr, [revision_of(cr, ModelSource(artifact=CHECKPOINT))], inputs(cr), changed)
+    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in found if one["kind"] == "Deployment"}
+    assert store_secrets(pods["star"]["containers"][0]) == {"star-reader"}
+    assert store_secrets(pods["star-44444444"]["initContainers"][0]) == {"star-store"}
+    assert store_secrets(serving(cr, 100)["Deployment", "star"]["spec"]["template"]["spec"]["containers"][0]) == {
+        "star-store"
+    }
+
+
+def store_secrets(container: KubeObject) -> set[str]:
+    """The Secrets that the store's keys come from."""
+    from_secrets = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if one["name"].startswith("AWS_")]
+    return {one["name"] for one in from_secrets}
+
+
+def mounted(spec: KubeObject) -> dict[str, tuple[str, str]]:
+    """The keys that a pod gets as files: path -> Secret and key."""
+    [star] = [one["projected"]["sources"] for one in spec["volumes"] if one["name"] == "star"]
+    secrets = [one["secret"] for one in star if "secret" in one]
+    return {item["path"]: (one["name"], item["key"]) for one in secrets for item in one["items"]}
 
 
 def test_the_gate_measures_the_candidate_as_it_would_be_served() -> None:

@@ -71,7 +71,9 @@ def test_the_verbalizers_know_where_the_store_is_remembered_that_is_collected_fr
     verbalize, collect = (
         job_spec(owner, step(name), 1, settings(), resource().spec) for name in ("verbalize", "collect")
     )
-    assert verbalize.whole == Whole(memo=collect.memo, work_hash=collect.producer.work_hash)
+    assert verbalize.whole == Whole(
+        memo=str(collect.memo), work_hash=collect.producer.work_hash, step="collect", inputs=collect.inputs
+    )
     assert (verbalize.memo, collect.whole) == (None, None)
     fresh = job_spec(owner, step("verbalize"), 1, settings(), resource(cachePolicy="Never").spec)
     assert fresh.whole is None
