@@ -109,7 +109,7 @@ class Story:
     ) -> None:
         self.cluster = Fragile()
         self.cluster.fails_at, self.cluster.fails_after, self.cluster.error = fails_at, after, error
-        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+        self.time, self.number = datetime(2026, 1, 1, tzinfo=UTC), 0
         if chapter is not None:
             self.cluster.resume(chapter.objects)
             self.time = chapter.time
@@ -134,7 +134,9 @@ class Story:
         model = {"server": {"model": {"checkpoint": "base"}}}
         for name in names:
             spec = {"dataset": {"name": "d"}, "llm": model, "settings": {"tools": False}}
-            self.cluster.add(star("Evaluation", NAMESPACE, name, spec))
+            made = star("Evaluation", NAMESPACE, name, spec)
+            made["metadata"]["uid"] = f"{self.number:02d}-{name}"  # names of keys have the beginning of it
+            self.cluster.add(made)
 
     def suspend(self, name: str, suspended: bool) -> None:
         self.cluster.objects["Evaluation", NAMESPACE, name]["spec"]["suspend"] = suspended
@@ -234,6 +236,7 @@ class Story:
     def tell(self, number: int) -> Any:
         """Tell a chapter, and return how things are at its end."""
         self.cluster.calls.clear()
+        self.number = number
         self.chapters()[number]()
         return self.goes_on()
 
