@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from star_cli.local.versions import BUILDERS, NODE, TOOLS
+from star_cli.local.versions import BUILDERS, NODE, PROMOTION, TOOLS
 from tests.support.bareroot import BareRoot, scratch_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -57,11 +57,16 @@ def test_a_bare_machine_is_made_ready_by_the_first_step_of_make_test_and_make_de
 
     done = bare.run("make", "host", "NEEDS=tests")
     assert done.returncode == 0, done.stdout + done.stderr
-    missing = [tool.name for tool in TOOLS.values() if tool.debian and not bare.has(tool.name, tool.directories)]
-    assert missing == []
+    assert set(_missing(bare)) <= set(PROMOTION)
 
     again = bare.run("make", "host", "NEEDS=demo")
     assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_a_bare_machine_is_made_ready_for_the_proofs_of_promotion(bare: BareRoot) -> None:
+    done = bare.run("make", "host", "NEEDS=promotion")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _missing(bare) == []
 
 
 def test_what_was_installed_makes_images_and_environments(bare: BareRoot) -> None:
@@ -82,3 +87,7 @@ def test_a_machine_without_the_named_python_is_told_so(bare: BareRoot) -> None:
     done = bare.run("make", "host", "PYTHON=python3.99")
     assert done.returncode != 0
     assert "python3.99 is not here, or older than 3.11: install it" in done.stderr
+
+
+def _missing(bare: BareRoot) -> list[str]:
+    return [tool.name for tool in TOOLS.values() if tool.debian and not bare.has(tool.name, tool.directories)]

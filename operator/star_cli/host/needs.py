@@ -81,7 +81,7 @@ _CHAIN = replace(
 )
 # Two modules more, and what compiling the larger of them keeps.
 _PROMOTION = replace(
-    _CHAIN, programs=(*_CHAIN.programs, *PROMOTION), disk=Disk(programs=13, images=22, cluster=9, temporary=3)
+    _CHAIN, programs=(*_CHAIN.programs, *GIT, *PROMOTION), disk=Disk(programs=13, images=22, cluster=9, temporary=3)
 )
 _WITHOUT_DOCKER = {
     Purpose.SETUP: _SETUP,
@@ -102,7 +102,7 @@ _WITH_DOCKER = {
     Purpose.DEMO: replace(_KIND, memory=_CHAIN.memory, disk=_CHAIN.disk),
     # The tests are about the embedded cluster, on any machine; only their images are made with Docker.
     Purpose.TESTS: replace(_CHAIN, programs=(*_CLUSTER.programs, *GIT), docker=True),
-    Purpose.PROMOTION: replace(_PROMOTION, programs=(*_CLUSTER.programs, *PROMOTION), docker=True),
+    Purpose.PROMOTION: replace(_PROMOTION, programs=(*_CLUSTER.programs, *GIT, *PROMOTION), docker=True),
 }
 
 

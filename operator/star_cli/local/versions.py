@@ -351,6 +351,6 @@ EMBEDDED = (*CONTROL_PLANE, *CONTROLLERS, *CLIENTS, *NODE)
 """All that an embedded cluster is made of."""
 BUILDERS = ("buildah", "mmdebstrap")
 GIT = tuple(name for names in _GIT_PROGRAMS.values() for name in names)
-PROMOTION = ("gcc", "git", "redis-check-rdb", "gitea", "argocd", "kustomize")
+PROMOTION = ("gcc", "redis-check-rdb", "gitea", "argocd", "kustomize")
 """What the tests of promotion need besides; nothing else asks for it."""
 SYSTEM = tuple(name for names in _SYSTEM_PROGRAMS.values() for name in names)
