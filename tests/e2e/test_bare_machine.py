@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from star_cli.images.engine import DAMAGED
 from star_cli.local.versions import BUILDERS, NODE, PROMOTION, TOOLS
 from tests.support.bareroot import BareRoot, scratch_folder
 
@@ -32,6 +33,7 @@ func main() {
 IMAGE = 'FROM scratch\nCOPY program /program\nRUN ["/program"]\n'
 BUILDAH = "buildah --root /root/images --runroot /root/run --storage-driver overlay"
 MAKE_IMAGE = f"{BUILDAH} build --isolation chroot --layers --format oci --pull-never --tag localhost/bare:1 /image"
+PUSH_IMAGE = f"{BUILDAH} push localhost/bare:1 dir:/root/copy"
 UNPACK = "mmdebstrap --quiet --variant=extract --include=base-files bookworm /root/unpacked.tar"
 
 
@@ -77,6 +79,9 @@ def test_what_was_installed_makes_images_and_environments(bare: BareRoot) -> Non
     subprocess.run(build, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
     made = bare.run("sh", "-c", MAKE_IMAGE)
     assert made.returncode == 0, made.stdout + made.stderr
+    for program in bare.path.glob("root/images/overlay/*/diff/program"):
+        program.write_bytes(program.read_bytes()[::-1])
+    assert DAMAGED in bare.run("sh", "-c", PUSH_IMAGE).stderr
     unpacked = bare.run("sh", "-c", UNPACK)
     assert unpacked.returncode == 0, unpacked.stderr
     environment = bare.run("python3.11", "-m", "venv", "/root/environment")

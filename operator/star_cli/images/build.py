@@ -11,6 +11,7 @@ import yaml
 from star_cli.images import rootfs
 from star_cli.images.content import lay_out
 from star_cli.images.engine import Buildah, BuildRequest, Docker, choose
+from star_cli.images.errors import DamagedStorageError
 from star_cli.images.hostconfig import CODENAME, local_folders, write_tools
 from star_cli.images.plan import Options, PlannedImage, chart_values, plan
 from star_cli.images.registry import Registry, reachable, tag_folder
@@ -75,8 +76,15 @@ class Builder:
                 missing.append(image)
         if not missing:
             return
-        engine = workshop.make_all(missing)
-        for image in missing:
+        try:
+            self._push(workshop.make_all(missing), registry, missing)
+        except DamagedStorageError as damaged:
+            self.reporter.note(f"all images are built anew, as what was built is not whole any more: {damaged}")
+            choose(self.cache).clear()
+            self._push(workshop.make_all(missing), registry, missing)
+
+    def _push(self, engine: Buildah | Docker, registry: Registry, images: Iterable[PlannedImage]) -> None:
+        for image in images:
             with self.reporter.step(f"push {image.reference}", f"push {image.name}"):
                 engine.push(image.reference, registry.address, secure=not registry.local)
 

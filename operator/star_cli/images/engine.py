@@ -15,7 +15,7 @@ from typing import Protocol
 
 from star_cli.host.facts import docker_reachable
 from star_cli.host.search import find
-from star_cli.images.errors import ImagesError
+from star_cli.images.errors import DamagedStorageError, ImagesError
 from star_cli.images.hostconfig import UV_CACHE_IN_BUILD
 from star_cli.local.versions import TOOLS
 
@@ -24,6 +24,8 @@ Progress = Callable[[int, int], None]
 
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/(\d+):")
 _LAST_LINES = 25
+DAMAGED = "file integrity checksum failed"
+"""How containers/storage says that a file of a layer differs from what was recorded when the layer was made."""
 _END_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 """A build ends with the command that asked for it, even where that is killed (prctl(2), PR_SET_PDEATHSIG)."""
 
@@ -60,7 +62,14 @@ class Engine(Protocol):
         """Build an image; what the program prints goes to `log`."""
 
     def push(self, reference: str, address: str, *, secure: bool) -> None:
-        """Push an image to the registry at `address`, under its own repository and tag."""
+        """Push an image to the registry at `address`, under its own repository and tag.
+
+        Raises:
+            DamagedStorageError: what is stored differs from what was built.
+        """
+
+    def clear(self) -> None:
+        """Forget all images and layers."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,14 @@ class Buildah:
         """See Engine. Layers that the registry has are not sent again."""
         target = f"docker://{address}/{reference.partition('/')[2]}"
         options = [] if secure else ["--tls-verify=false"]
-        _run(self.command("push", "--quiet", *options, reference, target))
+        try:
+            _run(self.command("push", "--quiet", *options, reference, target))
+        except ImagesError as error:
+            raise DamagedStorageError(str(error)) if DAMAGED in str(error) else error from None
+
+    def clear(self) -> None:
+        """See Engine."""
+        _run(self.command("rmi", "--all", "--force"))
 
     def import_rootfs(self, archive: Path, reference: str) -> None:
         """Make an image of a root file system's archive."""
@@ -152,6 +168,9 @@ class Docker:
         if target != reference:
             _run([self.program, "tag", reference, target])
         _run([self.program, "push", "--quiet", target])
+
+    def clear(self) -> None:
+        """See Engine. The daemon checks what it stores, and holds images of others: nothing is done."""
 
 
 def choose(cache: Path) -> Buildah | Docker:

@@ -9,7 +9,7 @@ import yaml
 from star_cli.images import build, venvs
 from star_cli.images.build import Builder, write_values
 from star_cli.images.engine import Buildah, BuildRequest, Docker, Progress, choose, run_logged
-from star_cli.images.errors import ImagesError
+from star_cli.images.errors import DamagedStorageError, ImagesError
 from star_cli.images.plan import Options, plan
 from star_cli.images.recipes import ROLES, Variant
 from star_cli.local.progress import Silent
@@ -24,6 +24,7 @@ class FakeEngine:
     images: set[str] = field(default_factory=set)
     requests: list[BuildRequest] = field(default_factory=list)
     pushed: list[str] = field(default_factory=list)
+    damaged: bool = False
 
     def has(self, reference: str) -> bool:
         return reference in self.images
@@ -40,7 +41,13 @@ class FakeEngine:
     def push(self, reference: str, address: str, *, secure: bool) -> None:
         assert reference in self.images
         assert not secure
+        if self.damaged:
+            raise DamagedStorageError("reading blob: file integrity checksum failed")
         self.pushed.append(reference)
+
+    def clear(self) -> None:
+        self.images.clear()
+        self.damaged = False
 
 
 @dataclass
@@ -102,6 +109,16 @@ def test_what_was_built_before_is_only_pushed(
     fake_engine.images = {images["trainer"].reference}
     Builder(ROOT, tmp_path, Silent()).run(["trainer"])
     assert not fake_engine.requests
+    assert names(fake_engine.pushed) == ["trainer"]
+
+
+def test_what_is_not_whole_any_more_is_built_anew(
+    tmp_path: Path, fake_engine: FakeEngine, fake_registry: FakeRegistry
+) -> None:
+    fake_engine.images = {plan(ROOT, ["trainer"], Options())[-1].reference}
+    fake_engine.damaged = True
+    Builder(ROOT, tmp_path, Silent()).run(["trainer"])
+    assert names([request.reference for request in fake_engine.requests]) == ["base", "torch", "trainer"]
     assert names(fake_engine.pushed) == ["trainer"]
 
 
