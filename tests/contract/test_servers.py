@@ -10,8 +10,10 @@ from star_cli.local.controlplane import ControlPlane
 from star_contracts.job import ModelSource
 from star_operator.api.common import Compute, LLMServer, ModelRef
 from star_operator.builders.builds import kept
+from star_operator.builders.keys import server_keys
 from star_operator.builders.llmserver import server_objects
 from star_operator.builders.step import ServerPlan
+from star_operator.core.keys import KeyRing
 from star_operator.core.objects import KubeObject
 from star_operator.core.settings import Settings
 from star_operator.kube.cluster import Cluster
@@ -78,11 +80,11 @@ class Stale(Cluster):
 
 async def test_users_of_a_server_come_and_go_in_one_write_each(cluster: Cluster, namespace: str) -> None:
     found, first, second, third = plan(), user("a"), user("b"), user("c")
-    await acquire(cluster, namespace, found, first, settings())
+    await acquire(cluster, found, server_keys(namespace, found, KeyRing()), first, settings())
     anchor = await cluster.get(SERVICE, namespace, found.name)
     assert anchor is not None
     assert Hands.of(anchor).users == (first,)
-    await acquire(cluster, namespace, found, second, settings())
+    await acquire(cluster, found, server_keys(namespace, found, KeyRing()), second, settings())
     await join(Stale(cluster, anchor), anchor, third)
     now = await cluster.get(SERVICE, namespace, found.name)
     assert now is not None
@@ -95,7 +97,7 @@ async def test_users_of_a_server_come_and_go_in_one_write_each(cluster: Cluster,
     assert Hands.of(now) == Hands((), NOW)
     _, was_idle = await join(cluster, anchor, first)
     assert was_idle
-    await acquire(cluster, namespace, found, first, upgraded())
+    await acquire(cluster, found, server_keys(namespace, found, KeyRing()), first, upgraded())
     now = await cluster.get(SERVICE, namespace, found.name)
     assert now is not None
     assert Hands.of(now) == Hands((first,))
@@ -106,7 +108,7 @@ async def test_a_server_of_the_same_name_that_was_made_anew_is_joined_as_it_is(
     cluster: Cluster, namespace: str
 ) -> None:
     found = plan()
-    await acquire(cluster, namespace, found, user("a"), settings())
+    await acquire(cluster, found, server_keys(namespace, found, KeyRing()), user("a"), settings())
     anchor = await cluster.get(SERVICE, namespace, found.name)
     assert anchor is not None
     await cluster.delete(SERVICE, namespace, found.name)

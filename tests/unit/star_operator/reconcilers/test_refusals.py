@@ -13,8 +13,10 @@ from star_contracts.job import ModelSource
 from star_operator.api.common import Compute, LLMServer, ModelRef
 from star_operator.api.kinds import BY_KIND
 from star_operator.api.meta import Scope
+from star_operator.builders.keys import server_keys
 from star_operator.builders.step import ServerPlan
 from star_operator.core.errors import Refused
+from star_operator.core.keys import KeyRing
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key, WorkQueue
 from star_operator.core.reasons import ConditionReason
@@ -106,7 +108,7 @@ def test_a_quota_of_what_a_run_makes_is_waited_for_and_told_in_its_words(kind: s
     assert world.status["phase"] == "Running"
 
 
-@pytest.mark.parametrize("kind", ["Service", "Deployment", "StatefulSet", "ConfigMap"])
+@pytest.mark.parametrize("kind", ["Service", "Deployment", "StatefulSet", "ConfigMap", "Secret"])
 async def test_a_quota_of_what_a_server_is_made_of_is_told_and_not_taken_for_a_server_that_starts(kind: str) -> None:
     cluster = Full()
     cluster.full = kind
@@ -115,8 +117,8 @@ async def test_a_quota_of_what_a_server_is_made_of_is_told_and_not_taken_for_a_s
     plan = ServerPlan(spec, ModelSource(artifact=CHECKPOINT))
     user: dict[str, Any] = {"uid": "u", "kind": "Evaluation", "name": "e", "apiVersion": "star.recsys.dev/v1alpha1"}
     with pytest.raises(Refused, match="exceeded quota: objects"):
-        await acquire(cluster, NAMESPACE, plan, user, settings())
+        await acquire(cluster, plan, server_keys(NAMESPACE, plan, KeyRing()), user, settings())
     cluster.full = ""
-    await acquire(cluster, NAMESPACE, plan, user, settings())
+    await acquire(cluster, plan, server_keys(NAMESPACE, plan, KeyRing()), user, settings())
     assert {"Service", "ConfigMap", kind} <= {obj["kind"] for obj in cluster.objects.values()}
     assert await cluster.get(SERVICE, NAMESPACE, plan.name) is not None

@@ -11,7 +11,9 @@ import pytest
 from star_contracts.job import ModelSource
 from star_operator.api.common import Compute, LLMServer, ModelRef
 from star_operator.builders import llmserver
+from star_operator.builders.keys import server_keys
 from star_operator.builders.step import ServerPlan
+from star_operator.core.keys import KeyRing
 from star_operator.core.labels import ASKED_ANNOTATION, BUILD_ANNOTATION, LABEL_COMPONENT, LABEL_SERVER, LEADER
 from star_operator.core.objects import KubeObject
 from star_operator.core.queue import Key
@@ -52,7 +54,7 @@ class TestSharedServers:
         return {"apiVersion": "star.recsys.dev/v1alpha1", "kind": "Evaluation", "name": name, "uid": f"uid-{name}"}
 
     def acquired(self, cluster: FakeCluster, found: Settings, name: str = "a") -> KubeObject:
-        asyncio.run(acquire(cluster, NAMESPACE, self.PLAN, self.user(name), found))
+        asyncio.run(acquire(cluster, self.PLAN, server_keys(NAMESPACE, self.PLAN, KeyRing()), self.user(name), found))
         [workload] = cluster.of("Deployment")
         return workload
 
