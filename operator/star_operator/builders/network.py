@@ -40,9 +40,10 @@ def namespace_policies(namespace: str, settings: Settings) -> list[KubeObject]:
     """Return the policies of a namespace, which stand before any pod does; none where they are switched off."""
     if not settings.network.enabled:
         return []
+    told: KubeObject = {"matchLabels": OURS, "matchExpressions": [{"key": EGRESS_LABEL, "operator": "Exists"}]}
     outside = {"matchLabels": {**OURS, EGRESS_LABEL: OUTSIDE}}
     return [
-        _policy(_meta(namespace, BASE_POLICY), {"matchLabels": OURS}, [], _common_ways(settings)),
+        _policy(_meta(namespace, BASE_POLICY), told, [], _common_ways(settings)),
         _policy(_meta(namespace, OUTSIDE_POLICY), outside, None, [{"to": _outside(settings)}]),
     ]
 

@@ -13,7 +13,7 @@ from star_contracts.names import CA_FILE, CA_VARIABLES, SPEC_DIR, WORK_DIR
 from star_contracts.progress import TOKEN_AUDIENCE, TOKEN_PATH
 from star_operator.api.common import Compute, PodTemplate, SecretKeyRef
 from star_operator.builders.placement import image_of, pool_of, resources, scheduling
-from star_operator.core.labels import EGRESS_LABEL, OUTSIDE
+from star_operator.core.labels import EGRESS_LABEL, INSIDE, OUTSIDE
 from star_operator.core.objects import KubeObject, compact
 from star_operator.core.podmeta import USER, PodDefaults, PodSecurity
 from star_operator.core.settings import STORE_KEYS, STORE_TOKEN, Pool, Settings
@@ -120,7 +120,7 @@ def pod_template(plan: PodPlan, settings: Settings) -> KubeObject:
         "containers": [_container(plan, plan.main, settings)],
         "volumes": _volumes(plan, pool.shm_size),
     }
-    way = {EGRESS_LABEL: OUTSIDE} if plan.outside else {}
+    way = {EGRESS_LABEL: OUTSIDE if plan.outside else INSIDE}
     metadata = {"labels": {**carried.labels, **plan.labels, **way}, "annotations": carried.annotations}
     template: KubeObject = compact({"metadata": metadata, "spec": spec})
     return template

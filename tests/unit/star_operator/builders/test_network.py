@@ -7,7 +7,7 @@ import pytest
 
 from star_contracts.job import Store
 from star_operator.builders.network import namespace_policies
-from star_operator.core.labels import EGRESS_LABEL, LABEL_COMPONENT, LABEL_SERVER, OURS
+from star_operator.core.labels import EGRESS_LABEL, INSIDE, LABEL_COMPONENT, LABEL_SERVER, OURS
 from star_operator.core.network import IPBlock, Peer, PodNetwork, Selector
 from star_operator.core.objects import KubeObject
 from star_operator.core.outside import Proxy
@@ -40,7 +40,7 @@ def base(changed: Settings) -> list[KubeObject]:
     return namespace_policies("default", changed)
 
 
-POD = End(dict(OURS), "default")
+POD = End({**OURS, EGRESS_LABEL: INSIDE}, "default")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if made(case)[0]])
@@ -202,3 +202,8 @@ def test_who_goes_outside_says_so(case: str) -> None:
     jobs = [obj for obj in children(resource(case)) if obj["kind"] == "Job"]
     labels = [obj["spec"]["template"]["metadata"]["labels"] for obj in jobs]
     assert {one["star.recsys.dev/step"] for one in labels if one.get(EGRESS_LABEL) == "outside"} == OUTSIDE[case]
+
+
+def test_pods_of_a_version_without_policies_are_left_alone() -> None:
+    running = End({**OURS, "star.recsys.dev/step": "generate"}, "default")
+    assert lets_through(base(settings()), running, SOMEWHERE, 8443)

@@ -194,6 +194,7 @@ def test_labels_and_annotations_of_cluster_pool_and_resource_each_stand_over_the
     assert template["metadata"]["labels"] == {
         "sidecar.istio.io/inject": "false",
         "cost": "gpu",
+        "star.recsys.dev/egress": "inside",
         "team": "a",
         "star.recsys.dev/name": "own",  # pods are found by it
     }
