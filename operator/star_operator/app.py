@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import random
 import time
 import zlib
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 WATCH_GRACE_SECONDS = 30.0
 PASS_TIMEOUT_SECONDS = 300.0
+MENDED_SECONDS = 60.0
+"""How late it is seen, at most, that somebody has raised a quota or given a right: no event says so."""
 STANDING = {DEPLOYMENT, PromotionPolicy.INFO.kind, RetrainSchedule.INFO.kind}
 """Kinds that are never done."""
 SETTLED = {*FINISHED, Phase.READY}
@@ -92,7 +95,8 @@ class App:
             log.error("cannot act on resource", key=str(key), reason=error.reason, message=error.message)
         except (Retryable, TimeoutError) as error:
             result = "retry"
-            delay = self._context.queue.retry(key)
+            somebody_mends_it = isinstance(error, Refused)
+            delay = self._context.queue.retry(key, at_most=MENDED_SECONDS if somebody_mends_it else math.inf)
             log.warning("tried again later", key=str(key), error=str(error), delay=delay)
         except StarError as error:
             result = "error"

@@ -60,10 +60,10 @@ class WorkQueue:
         heapq.heappush(self._heap, (due, next(self._count), key))
         self._wake.set()
 
-    def retry(self, key: Key) -> float:
+    def retry(self, key: Key, *, at_most: float = float("inf")) -> float:
         """Have a failed key looked at after an exponential back-off, and return the delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay: float = min(self._max, self._base * 2 ** min(failures - 1, 20))
+        delay: float = min(self._max, at_most, self._base * 2 ** min(failures - 1, 20))
         self.add_after(key, delay)
         return delay
 

@@ -12,8 +12,9 @@ import pytest
 from star_operator import app as module
 from star_operator import watches
 from star_operator.app import App
-from star_operator.core.errors import Retryable
+from star_operator.core.errors import Refused, Retryable
 from star_operator.core.queue import Key, WorkQueue
+from star_operator.core.reasons import ConditionReason
 from star_operator.handlers.intake import Intake
 from star_operator.kube.cache import Cache
 from star_operator.kube.indexes import indexed
@@ -212,3 +213,22 @@ def test_a_kopf_that_fails_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(RuntimeError, match="watch-stream"):
         watches.watch_with_kopf(Relay(Intake(WorkQueue(time.monotonic), Cache(indexed)), loop), threading.Event())
     loop.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [(Refused(ConditionReason.QUOTA_EXCEEDED, "quota"), 60.0), (Retryable("ServerError", "an outage"), 300.0)],
+)
+async def test_a_raised_quota_is_seen_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch, error: Retryable, last: float
+) -> None:
+    rounds = Rounds(monkeypatch)
+    key = Key("RecDataset", "team", "d0")
+
+    async def fail(key: Key) -> None:
+        raise error
+
+    monkeypatch.setitem(rounds.app._reconcilers, key.kind, fail)
+    for _ in range(12):
+        await rounds.app._reconcile(key)
+    assert rounds.later.keys[-1] == (key, last)
