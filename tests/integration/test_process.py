@@ -99,6 +99,7 @@ def test_a_report_without_the_right_to_send_it_is_refused(
 def test_probes_and_metrics_answer(operator: OperatorProcess) -> None:
     base = f"http://127.0.0.1:{operator.health_port}"
     assert httpx.get(f"{base}/healthz").status_code == 200
+    eventually(operator.ready, "an operator that lost its lease on a busy machine is there again")
     assert httpx.get(f"{base}/readyz").status_code == 200
     text = httpx.get(f"{base}/metrics").text
     assert "star_leader 1.0" in text
