@@ -121,7 +121,7 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     assert len(names(kubectl, "evaluations", namespace)) == 2, "to scale is not to measure again"
 
     kubelet.ignored = lambda pod: "star.recsys.dev/server" in pod["metadata"]["labels"]
-    steps = [{"weight": 20, "pauseSeconds": 5}]
+    steps = [{"weight": 20, "pauseSeconds": 20}]
     kubectl.apply(deployment(namespace, 0.05, "next", rollout={"steps": steps}))
 
     def waits_for_the_new_server() -> bool:
@@ -131,8 +131,10 @@ def test_what_serves_goes_on_while_a_worse_checkpoint_is_turned_away_and_a_bette
     eventually(waits_for_the_new_server, "the condition tells of the server that starts and of the one that serves")
     assert status(kubectl, "StarDeployment", namespace, "live")["servingDigest"] == DIGEST
     kubelet.ignored = lambda pod: False
-    eventually(lambda: weights(kubectl, namespace) == [80, 20], "the new revision has the first step's share")
-    assert backends(kubectl, namespace) == [80, 20]
+    eventually(
+        lambda: weights(kubectl, namespace) == backends(kubectl, namespace) == [80, 20],
+        "the new revision has the first step's share",
+    )
     eventually(
         lambda: wait_phase(kubectl, "StarDeployment", namespace, "live", "Ready")["servingDigest"] == OTHER,
         "the next checkpoint serves",

@@ -70,7 +70,8 @@ class FeedbackSink:
         """Write a batch when there are enough events or enough time has passed. Ends by cancellation."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):  # wait_for loses a cancellation that comes with the event
+                    await self._full.wait()
             self._full.clear()
             if not await self.flush():
                 await asyncio.sleep(FLUSH_SECONDS / 10)

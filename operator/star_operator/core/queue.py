@@ -5,6 +5,7 @@ a key added while it is being worked on is worked on once more afterwards, never
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import Callable
@@ -96,7 +97,6 @@ class WorkQueue:
                     del self._due[key]
                     self.add(key)
             pause = self._heap[0][0] - now if self._heap else None
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):  # wait_for loses a cancellation that comes with the wake-up
+                    await self._wake.wait()

@@ -62,3 +62,16 @@ async def test_failures_back_off_exponentially_and_are_forgotten_on_success(cloc
     assert [queue.retry(A) for _ in range(5)] == [1, 2, 4, 8, 10]
     queue.succeeded(A)
     assert queue.retry(A, at_most=0.5) == 0.5
+
+
+async def test_timers_end_when_told_to_though_a_key_comes_in_at_the_same_moment(clock: Clock) -> None:
+    queue = WorkQueue(clock)
+    queue.add_after(B, 3600)
+    timers = asyncio.create_task(queue.run_timers())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    queue.add_after(A, 60)
+    await asyncio.sleep(0)
+    timers.cancel()
+    done, _ = await asyncio.wait([timers], timeout=5)
+    assert done, "an operator that lost its lease would never lead again"
