@@ -115,7 +115,7 @@ class Gateway(Model):
     pod_template: PodTemplate | None = None
     """Labels, annotations and identity of the pods, beyond those that the cluster gives them."""
     api_keys: SecretKeyRef | None = None
-    """Secret key with one API key a line. Without it the operator makes a key, which starctl shows (docs/gateway.md)."""
+    """Secret key with one API key a line. Without it the operator makes one, which starctl shows (docs/gateway.md)."""
     open: bool = False
     """Admit everybody who reaches the gateway, without a key. Not together with `apiKeys`."""
     sampling: Sampling = Sampling()
