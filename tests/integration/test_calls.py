@@ -7,6 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from star_operator.kube.indexes import CACHED
 from tests.support.fakekubelet import FakeKubelet
 from tests.support.kubectl import Kubectl, eventually
 from tests.support.operator import OperatorProcess
@@ -56,20 +57,23 @@ def test_a_run_costs_few_calls_none_of_them_a_list_and_nothing_once_it_has_ended
     assert writes <= states + 1, "its start is told nobody, and each state after it once"
     rest = sum(run.values()) - states - writes - run["get events"]
     assert rest + states + writes <= MOST + 2 * (states - 2), run
-    assert max(lists, default=0) - min(lists, default=0) <= 1, "only resyncs list, each of them every kind once"
+    resynced = {f"list {rtype.plural}" for rtype in CACHED.values()}
+    assert set(lists) <= resynced, "nothing is listed for a run"
+    rounds = [lists[what] for what in resynced]
+    assert max(rounds) - min(rounds) <= 1, "only resyncs list, each of them every kind once"
     assert idle == Counter(), "what has ended costs nothing"
 
 
 def _counted(
     kubectl: Kubectl, operator: OperatorProcess, namespace: str, name: str
-) -> tuple[Counter[str], list[int], Counter[str]]:
+) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Return the calls of a run, how often each kind was listed meanwhile, and the calls of two resyncs after it."""
     before = calls(operator)
     kubectl.apply(star("RecDataset", namespace, name, DATASET))
     wait_phase(kubectl, "recdataset", namespace, name, "Succeeded")
     eventually(lambda: "Succeeded" in told(kubectl, namespace, name), "its end is told")
     ended = calls(operator)
-    lists = [count for what, count in (ended - before).items() if what.startswith("list ")]
+    lists = Counter({what: count for what, count in (ended - before).items() if what.startswith("list ")})
     rounds = ended["list jobs"]
     eventually(lambda: calls(operator)["list jobs"] >= rounds + 2, "all is looked at again", seconds=240)
     return without_lists(ended - before), lists, without_lists(calls(operator) - ended)

@@ -25,7 +25,7 @@ class Kubectl:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run one command and return what it prints; its error output is in the exception's message."""
-        done = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout

@@ -200,7 +200,12 @@ def test_labels_and_annotations_of_cluster_pool_and_resource_each_stand_over_the
     }
     assert template["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
     plain = pod_template(plan(), pool)["metadata"]
-    assert plain["labels"].items() >= {"sidecar.istio.io/inject": "false", "cost": "ml", "a": "b"}.items()
+    assert plain["labels"] == {
+        "sidecar.istio.io/inject": "false",
+        "cost": "ml",
+        "a": "b",
+        "star.recsys.dev/egress": "inside",
+    }
     assert "annotations" not in plain
 
 
